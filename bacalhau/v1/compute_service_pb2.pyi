@@ -1,0 +1,63 @@
+from bacalhau.v1 import envelope_pb2 as _envelope_pb2
+from bacalhau.v1 import job_service_pb2 as _job_service_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ConsiderOffersRequest(_message.Message):
+    __slots__ = ("offers",)
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    offers: _containers.RepeatedCompositeFieldContainer[_envelope_pb2.SignedEnvelope]
+    def __init__(self, offers: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ...) -> None: ...
+
+class ConsiderOffersResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AwardRequest(_message.Message):
+    __slots__ = ("award",)
+    AWARD_FIELD_NUMBER: _ClassVar[int]
+    award: _envelope_pb2.SignedEnvelope
+    def __init__(self, award: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class AwardResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CloseOfferRequest(_message.Message):
+    __slots__ = ("offer_closed",)
+    OFFER_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    offer_closed: _envelope_pb2.SignedEnvelope
+    def __init__(self, offer_closed: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class CloseOfferResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CancelExecutionRequest(_message.Message):
+    __slots__ = ("cancellation",)
+    CANCELLATION_FIELD_NUMBER: _ClassVar[int]
+    cancellation: _envelope_pb2.SignedEnvelope
+    def __init__(self, cancellation: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class CancelExecutionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StreamExecutionLogsRequest(_message.Message):
+    __slots__ = ("log_request",)
+    LOG_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    log_request: _envelope_pb2.SignedEnvelope
+    def __init__(self, log_request: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class StreamExecutionLogsResponse(_message.Message):
+    __slots__ = ("stream", "data")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    stream: _job_service_pb2.LogStream
+    data: bytes
+    def __init__(self, stream: _Optional[_Union[_job_service_pb2.LogStream, str]] = ..., data: _Optional[bytes] = ...) -> None: ...
