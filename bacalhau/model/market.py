@@ -1,0 +1,105 @@
+"""Offers, bids, awards: what requesters and compute nodes say to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bacalhau.model.cid import Cid
+    from bacalhau.model.execution import ExecutionPhase
+    from bacalhau.model.job import Constraint, Engine, JobSpec, NetworkMode
+    from bacalhau.model.refusals import Refusal
+    from bacalhau.model.resources import Resources
+
+MICROCREDITS_PER_CREDIT = 1_000_000
+
+
+class ClearingRule(Enum):
+    """How an auction turns bids into awards; numbers are those of market.proto."""
+
+    FIRST_PRICE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedInput:
+    """An input with the size that the requester claims; 0 where it does not know."""
+
+    cid: Cid
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobOffer:
+    """A job as every compute node hears of it. Durations in microseconds; `max_price` None is no ceiling."""
+
+    id: str
+    job_id: str
+    engine: Engine
+    image_or_module: str
+    inputs: tuple[ClaimedInput, ...]
+    resources: Resources
+    network: NetworkMode
+    execution_timeout_us: int
+    constraints: tuple[Constraint, ...]
+    winners: int
+    max_price_microcredits: int | None
+    clearing_rule: ClearingRule
+    bid_window_us: int
+    open_for_us: int
+    spec_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """A node's price for one execution of an offer, held for `valid_for_us`."""
+
+    id: str
+    offer_id: str
+    price_microcredits: int
+    valid_for_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """A node's no to an offer."""
+
+    offer_id: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Award:
+    """The requester's promise: run `spec` as `execution_id`, for this price, within leases of `lease_us`."""
+
+    execution_id: str
+    job_id: str
+    offer_id: str
+    bid_id: str
+    price_microcredits: int
+    clearing_rule: ClearingRule
+    bid_set_digest: bytes
+    spec: JobSpec
+    lease_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewal:
+    """The holder of a lease asks for another term and says what it is doing."""
+
+    execution_id: str
+    phase: ExecutionPhase
+    attempt: int
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """Prices of a node, in microcredits: a start price and integer rates. All zero but the start is a flat tariff."""
+
+    start_microcredits: int = 0
+    cpu_second_microcredits: int = 0
+    memory_gib_second_microcredits: int = 0
+    input_gib_microcredits: int = 0

@@ -1,0 +1,29 @@
+"""What a node says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bacalhau.model.market import Tariff
+from bacalhau.model.resources import Resources
+
+if TYPE_CHECKING:
+    from bacalhau.model.job import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A node's announcement: who and where it is, and what it can do. `sequence` grows with each one."""
+
+    node_id: str
+    addresses: tuple[str, ...]
+    certificate_digest: bytes
+    sequence: int
+    compute: bool
+    requester: bool
+    engines: tuple[Engine, ...] = ()
+    capacity: Resources = Resources()
+    labels: tuple[tuple[str, str], ...] = ()
+    version: str = ""
+    tariff: Tariff = Tariff()

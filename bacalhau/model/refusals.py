@@ -1,0 +1,62 @@
+"""Refusals: the closed set of ordinary noes, in order of precedence, with the figures that explain them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class RefusalReason(Enum):
+    """Why something was refused. The order is the precedence, and the numbers are those of refusal.proto."""
+
+    MALFORMED = 1
+    TOO_LARGE = 2
+    UNAUTHENTICATED = 3
+    BAD_SIGNATURE = 4
+    WRONG_RECIPIENT = 5
+    STALE = 6
+    ID_REUSED = 7
+    LIMIT_REACHED = 8
+    NOT_FOUND = 9
+    AMBIGUOUS_ID = 10
+    WRONG_STATE = 11
+    UNSUPPORTED = 12
+    ENGINE_MISSING = 13
+    NETWORK_POLICY = 14
+    IMAGE_POLICY = 15
+    CONSTRAINT = 16
+    LOCALITY_POLICY = 17
+    PROBE = 18
+    INFEASIBLE = 19
+    TIMEOUT_POLICY = 20
+    PRICE_CEILING = 21
+    BUSY = 22
+    SHUTTING_DOWN = 23
+    OFFER_CLOSED = 24
+    BID_UNKNOWN = 25
+    LEASE_ENDED = 26
+    CONTENT_UNAVAILABLE = 27
+    UNSAFE_PATH = 28
+    STORAGE_FULL = 29
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An explained no: one sentence in the refusing node's voice, and figures as (name with unit, value)."""
+
+    reason: RefusalReason
+    message: str
+    figures: tuple[tuple[str, int], ...] = ()
+
+
+class Refused(Exception):
+    """Carries a refusal through code that answers by returning; the edge turns it into a status or a message."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def refused(reason: RefusalReason, message: str, **figures: int) -> Refused:
+    """Shorthand for raising: `raise refused(RefusalReason.NOT_FOUND, "…")`."""
+    return Refused(Refusal(reason, message, tuple(figures.items())))
