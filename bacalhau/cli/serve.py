@@ -1,0 +1,285 @@
+"""`bacalhau serve` and `bacalhau devstack`: what a node is started with.
+
+The node itself is `bacalhau.node`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bacalhau.cli import quantities
+from bacalhau.cli.failures import UsageFailure
+from bacalhau.cli.parsing import Subparsers, add_switch, add_verb, quantity, refuse, whole_number
+
+if TYPE_CHECKING:
+    import argparse
+
+_EXAMPLE = """\
+bacalhau serve
+bacalhau serve --peer 10.0.0.7:1235 --peer-host 0.0.0.0 --advertise 10.0.0.8:1235
+bacalhau serve --node-type compute --limit-total-memory 16Gi --price-cpu-second 20 --labels region=eu"""
+_DEVSTACK_EXAMPLE = """\
+bacalhau devstack
+bacalhau devstack --nodes 5 --data-dir ./network"""
+
+_duration = quantity(quantities.parse_duration)
+NODE_TYPES = ("requester", "compute")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def register(verbs: Subparsers) -> None:
+    parser = add_verb(
+        verbs,
+        "serve",
+        run_serve,
+        help="run a node",
+        description="Run a node: it takes jobs from clients (requester), runs jobs of the network "
+        "(compute), or both.",
+        example=_EXAMPLE,
+        node=False,
+    )
+    _add_listening(parser)
+    _add_limits(parser)
+    _add_policy(parser)
+    _add_market(parser)
+    _add_upkeep(parser)
+    _add_refused(parser)
+    devstack = add_verb(
+        verbs,
+        "devstack",
+        run_devstack,
+        help="run a network of nodes on this machine",
+        description="Run a network of nodes on this machine, each a process with its own data directory, "
+        "until Ctrl-C.",
+        example=_DEVSTACK_EXAMPLE,
+        node=False,
+    )
+    devstack.add_argument(
+        "--nodes",
+        "--hybrid-nodes",
+        "--compute-nodes",
+        "--computes",
+        dest="nodes",
+        type=whole_number(1, 64),
+        default=3,
+        help="how many (3)",
+    )
+    devstack.add_argument(
+        "--data-dir", metavar="FOLDER", help="where their data goes (a folder that is removed again)"
+    )
+    devstack.add_argument(
+        "--api-port", type=whole_number(0, 65535), default=1234, help="of the first node (1234)"
+    )
+    devstack.add_argument("--ready-file", metavar="FILE", help="written when all nodes listen")
+    devstack.add_argument("--log-level", choices=LOG_LEVELS, default="warning", help="(warning)")
+    # What every node of the network is started with.
+    _add_policy(devstack)
+    devstack.set_defaults(peer=[], advertise=[], tls_cert=None, tls_key=None)
+
+
+def run_serve(args: argparse.Namespace) -> int:
+    _check(args)
+    from bacalhau.node.main import serve
+
+    return serve(args)
+
+
+def run_devstack(args: argparse.Namespace) -> int:
+    _check(args)
+    from bacalhau.node.devstack import run
+
+    return run(args)
+
+
+def _add_listening(parser: argparse.ArgumentParser) -> None:
+    port = whole_number(0, 65535)
+    group = parser.add_argument_group("where it listens; port 0 takes a free one")
+    group.add_argument(
+        "--data-dir", metavar="FOLDER", help="journal, keys and content (the user's data folder)"
+    )
+    group.add_argument(
+        "--host", default="127.0.0.1", help="client API (127.0.0.1); elsewhere it demands TLS and token"
+    )
+    group.add_argument("--api-port", "--port", type=port, default=1234, help="client API (1234)")
+    group.add_argument("--peer-host", default="127.0.0.1", metavar="HOST", help="peer API (127.0.0.1)")
+    group.add_argument(
+        "--peer-port", "--swarm-port", type=port, default=1235, metavar="PORT", help="peer API (1235)"
+    )
+    group.add_argument(
+        "--peer", action="append", default=[], metavar="HOST:PORT", help="a node to join; repeatable"
+    )
+    group.add_argument(
+        "--advertise",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="where other nodes reach its peer API, if not where it listens; repeatable",
+    )
+    group.add_argument("--api-token-file", metavar="FILE", help="file with the token that clients must send")
+    group.add_argument("--tls-cert", metavar="FILE", help="the client API's certificate chain (PEM)")
+    group.add_argument("--tls-key", metavar="FILE", help="and its key (PEM)")
+    group.add_argument(
+        "--ready-file", metavar="FILE", help="written when it listens: JSON with its id and addresses"
+    )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what it gives; a share of the machine unless said otherwise")
+    for scope, meaning in (("total", "to all jobs together"), ("job", "to one job")):
+        group.add_argument(
+            f"--limit-{scope}-cpu",
+            type=quantity(quantities.parse_cpu),
+            metavar="CPU",
+            help=f"cores {meaning}",
+        )
+        group.add_argument(
+            f"--limit-{scope}-memory",
+            type=quantity(quantities.parse_bytes),
+            metavar="SIZE",
+            help=f"memory {meaning}",
+        )
+        group.add_argument(
+            f"--limit-{scope}-disk",
+            type=quantity(quantities.parse_bytes),
+            metavar="SIZE",
+            help=f"disk {meaning}",
+        )
+        group.add_argument(
+            f"--limit-{scope}-gpu", type=quantity(quantities.parse_gpu), metavar="N", help=f"GPUs {meaning}"
+        )
+    group.add_argument("--max-timeout", type=_duration, metavar="DURATION", help="time to one job")
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which jobs it takes")
+    group.add_argument(
+        "--node-type",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="requester, compute; both unless given; repeatable, or with commas",
+    )
+    group.add_argument(
+        "--labels", action="append", default=[], metavar="KEY=VALUE", help="for jobs' constraints"
+    )
+    add_switch(
+        group,
+        "--accept-networked",
+        "--job-selection-accept-networked",
+        dest="accept_networked",
+        help="take jobs that ask for a network",
+    )
+    add_switch(
+        group,
+        "--reject-stateless",
+        "--job-selection-reject-stateless",
+        dest="reject_stateless",
+        help="take no jobs without inputs",
+    )
+    group.add_argument(
+        "--job-selection-data-locality",
+        choices=("local", "anywhere"),
+        default="anywhere",
+        dest="data_locality",
+        help="local: only jobs whose inputs it holds (anywhere)",
+    )
+    group.add_argument(
+        "--job-selection-probe-exec",
+        dest="probe_exec",
+        metavar="COMMAND",
+        help="asked about each job, which it gets as JSON on stdin; exit code 0 takes it",
+    )
+    group.add_argument("--allow-image", action="append", default=[], metavar="GLOB", help="only these images")
+    group.add_argument(
+        "--disable-engine",
+        action="append",
+        default=[],
+        choices=("docker", "wasm"),
+        help="do not run these jobs",
+    )
+
+
+def _add_market(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("prices, in microcredits (1 credit is 1,000,000)")
+    price = whole_number(0, 2**63 - 1)
+    group.add_argument("--price-start", type=price, metavar="N", help="of each execution")
+    group.add_argument("--price-cpu-second", type=price, metavar="N", help="of a core for a second")
+    group.add_argument(
+        "--price-memory-gib-second", type=price, metavar="N", help="of a GiB of memory for a second"
+    )
+    group.add_argument("--price-input-gib", type=price, metavar="N", help="of a GiB of input that is fetched")
+    group.add_argument(
+        "--price-flat", type=price, metavar="N", help="of any execution, in place of all these"
+    )
+    group.add_argument(
+        "--bid-window", type=_duration, metavar="DURATION", help="longest time that an auction waits"
+    )
+    group.add_argument("--lease", type=_duration, metavar="DURATION", help="of the executions that it awards")
+    group.add_argument("--heartbeat", type=_duration, metavar="DURATION", help="between its announcements")
+
+
+def _add_upkeep(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("upkeep")
+    group.add_argument(
+        "--keep-results", type=_duration, metavar="DURATION", help="how long results stay (7d)"
+    )
+    group.add_argument(
+        "--keep-jobs", type=_duration, metavar="DURATION", help="how long ended jobs are listed (30d)"
+    )
+    group.add_argument("--trace", metavar="FILE", help="record every event, for replay")
+    group.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
+
+
+def _add_refused(parser: argparse.ArgumentParser) -> None:
+    kubo = "use the embedded store; exchange content with Kubo by `bacalhau ipfs import` and `export`"
+    refuse(parser, "--ipfs-connect", "--ipfs-swarm-addr", "--ipfs-swarm-addrs", instead=kubo)
+    refuse(parser, "--private-internal-ipfs", switch=True, instead="nodes exchange content by --peer only")
+    refuse(
+        parser,
+        "--job-selection-probe-http",
+        instead="use --job-selection-probe-exec with a script that calls it",
+    )
+    refuse(
+        parser, "--allow-listed-local-paths", instead="clients add local files as inputs: -i ./FOLDER:/inputs"
+    )
+    refuse(
+        parser,
+        "--estuary-api-key",
+        "--filecoin-unsealed-path",
+        "--lotus-storage-duration",
+        "--lotus-path-directory",
+        "--lotus-upload-directory",
+        "--lotus-max-ping",
+        instead="results are published to IPFS",
+    )
+    refuse(
+        parser,
+        "--disable-publisher",
+        "--disable-verifier",
+        "--disable-storage",
+        instead="only engines can be disabled: --disable-engine",
+    )
+    refuse(parser, "--job-execution-timeout-bypass-client-id", instead="raise --max-timeout for everybody")
+    refuse(parser, "--orchestrator", "--compute", switch=True, instead="use --node-type requester,compute")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What argparse cannot see; gives the namespace its final shape. Raises UsageFailure."""
+    types = [name.strip().lower() for text in args.node_type for name in text.split(",")] or list(NODE_TYPES)
+    for name in types:
+        if name not in NODE_TYPES:
+            raise UsageFailure(f"{name!r} is no node type: write requester, compute, or both with a comma")
+    args.node_type = sorted(set(types))
+    labels: dict[str, str] = {}
+    for pair in (pair for text in args.labels for pair in text.split(",")):
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise UsageFailure(f"{pair!r} is no label: write KEY=VALUE")
+        labels[key.strip()] = value.strip()
+    args.labels = labels
+    if (args.tls_cert is None) != (args.tls_key is None):
+        raise UsageFailure("--tls-cert and --tls-key go together: give both or none")
+    for address in (*args.peer, *args.advertise):
+        host, colon, port = address.rpartition(":")
+        if not colon or not host or not port.isdigit() or int(port) > 65535:
+            raise UsageFailure(f"{address!r} is no address: write HOST:PORT, for instance 10.0.0.7:1235")

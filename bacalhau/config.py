@@ -1,0 +1,103 @@
+"""Every setting of a node, with unit, default and limit. The CLI's flags and the tests make one of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bacalhau.model.job import SECOND_US, Engine
+from bacalhau.model.market import Tariff
+from bacalhau.model.resources import GIB, MIB, Resources
+
+DAY_US = 24 * 3600 * SECOND_US
+
+DEFAULT_TARIFF = Tariff(
+    start_microcredits=100,
+    cpu_second_microcredits=10,
+    memory_gib_second_microcredits=2,
+    input_gib_microcredits=1000,
+)
+"""About 0.04 credits for a core with a GiB of memory for an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of a node; durations in microseconds. `None` of an amount is a share of the machine."""
+
+    data_dir: Path
+    # Where it listens; port 0 takes a free one.
+    api_host: str = "127.0.0.1"
+    api_port: int = 1234
+    peer_host: str = "127.0.0.1"
+    peer_port: int = 1235
+    advertise: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    # The client API elsewhere than on the loopback interface demands both.
+    api_token_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    # What it is.
+    requester: bool = True
+    compute: bool = True
+    engines: tuple[Engine, ...] = (Engine.DOCKER, Engine.WASM)
+    labels: tuple[tuple[str, str], ...] = ()
+    # What it gives. All of the machine's CPU (programs share it fairly), 80 % of its memory and of its free disk:
+    # the node, its engines and the operator's own work need the rest.
+    cpu_millicores: int | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    gpu_count: int = 0
+    job_cpu_millicores: int | None = None
+    job_memory_bytes: int | None = None
+    job_disk_bytes: int | None = None
+    job_gpu_count: int | None = None
+    execution_timeout_max_us: int = DAY_US
+    # Which jobs it takes.
+    accept_networked: bool = False
+    reject_stateless: bool = False
+    only_local_inputs: bool = False
+    probe_command: str | None = None
+    images: tuple[str, ...] = ()
+    # Prices. A flat price replaces the tariff.
+    tariff: Tariff = DEFAULT_TARIFF
+    flat_price_microcredits: int | None = None
+    # The market's clock.
+    bid_window_us: int = SECOND_US
+    lease_us: int = 30 * SECOND_US
+    heartbeat_us: int = 5 * SECOND_US
+    # How long what has ended is kept, and how often what is older is removed.
+    keep_results_us: int = 7 * DAY_US
+    keep_jobs_us: int = 30 * DAY_US
+    upkeep_us: int = 3600 * SECOND_US
+    trace: Path | None = None
+    ready_file: Path | None = None
+    engine_check_us: int = 10 * SECOND_US
+    """How often each engine is asked whether it still answers."""
+    probe_timeout_us: int = 5 * SECOND_US
+    """How long the operator's probe may think."""
+
+
+def machine_capacity(settings: Settings) -> Resources:
+    """What the node gives in all: what is set, else its share of the machine."""
+    import os
+    import shutil
+
+    page_bytes, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    free_disk_bytes = shutil.disk_usage(settings.data_dir).free
+    return Resources(
+        settings.cpu_millicores if settings.cpu_millicores is not None else cores * 1000,
+        settings.memory_bytes if settings.memory_bytes is not None else page_bytes * pages * 8 // 10 // MIB * MIB,
+        settings.disk_bytes if settings.disk_bytes is not None else free_disk_bytes * 8 // 10 // GIB * GIB,
+        settings.gpu_count,
+    )
+
+
+def job_limit(settings: Settings, capacity: Resources) -> Resources:
+    """What one job may ask for: what is set, else all of it."""
+    return Resources(
+        settings.job_cpu_millicores if settings.job_cpu_millicores is not None else capacity.cpu_millicores,
+        settings.job_memory_bytes if settings.job_memory_bytes is not None else capacity.memory_bytes,
+        settings.job_disk_bytes if settings.job_disk_bytes is not None else capacity.disk_bytes,
+        settings.job_gpu_count if settings.job_gpu_count is not None else capacity.gpu_count,
+    )

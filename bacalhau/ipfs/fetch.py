@@ -1,0 +1,256 @@
+"""Blocks from outside: the port for sources of them, and fetching a DAG through it.
+
+Owns the trust: every block is checked against its CID, and only blocks that were asked for,
+or that verified blocks link to, are taken. Knows no network; BlockService, Bitswap and a
+Kubo node are sources. The only asynchronous part of this package: the store is called from
+threads, once a batch, so that a DAG of a few blocks costs two such calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from bacalhau.ipfs.dag import child_cids
+from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES
+from bacalhau.ipfs.errors import LimitExceeded, NoPeerHas
+from bacalhau.model.cid import RAW, Cid
+
+if TYPE_CHECKING:
+    from bacalhau.ipfs.blockstore import BlockStore
+
+_BATCH_BYTES: Final = 2 * 1024 * 1024
+_BATCH_BLOCKS: Final = 512
+_ASK_CIDS: Final = 1000
+_CLOSE_SECONDS: Final = 1.0
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with the numbers of blocks and bytes fetched so far, once a batch."""
+
+
+class BlockSource(Protocol):
+    """Somebody who may have blocks. `name` is how messages call it."""
+
+    @property
+    def name(self) -> str:
+        """For people: a peer id, or what kind of source it is."""
+
+    def get_blocks(self, cids: Sequence[Cid], *, recursive: bool) -> AsyncIterator[tuple[Cid, bytes]]:
+        """Those blocks of `cids` that it has, with `recursive` also what is below them, parents first.
+
+        At most 1000 CIDs are asked for at once. A source that cannot do `recursive` leaves that
+        out and is asked again. What it does not have is left out; what it raises ends its part.
+        """
+
+
+class FetchLimit(LimitExceeded):
+    """The DAG is larger or deeper than the caller allows, or a source sent more than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """What a DAG may at most weigh, and how long a source may be silent before the next is asked."""
+
+    max_bytes: int = 64 << 30
+    max_blocks: int = 2_000_000
+    max_depth: int = 1024
+    first_block_seconds: float = 3.0
+    stall_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came from outside; nothing where the DAG was in the store."""
+
+    blocks: int
+    block_bytes: int
+
+
+class _SourceFailed(Exception):
+    """The source is of no more use; the message says why."""
+
+
+_DEFAULT_LIMITS: Final = FetchLimits()
+
+
+async def fetch_dag(
+    root: Cid,
+    store: BlockStore,
+    sources: Sequence[BlockSource],
+    *,
+    limits: FetchLimits = _DEFAULT_LIMITS,
+    progress: Progress | None = None,
+) -> Fetched:
+    """Bring all blocks below `root` into `store`; what is there already is not fetched again.
+
+    Sources are asked in order; one that lies, stalls, fails or has nothing more is left for the
+    next, and what it sent and proved stays. The caller holds `root` (Pins.hold) meanwhile.
+    Raises NoPeerHas, FetchLimit, UnsupportedHash, UnsupportedDag, InvalidBlock (the DAG itself
+    is malformed), StoreFull.
+    """
+    run = _Fetch(root, store, limits, progress)
+    if store.has(root):
+        await asyncio.to_thread(run.walk_stored)
+    else:
+        run.wanted[root] = 0
+    reasons: dict[str, str] = {}
+    for source in sources:
+        if not run.wanted:
+            break
+        try:
+            await run.ask(source)
+        except _SourceFailed as failure:
+            log.info("fetching %s from %s: %s", root, source.name, failure)
+            reasons[source.name] = str(failure)
+    if run.wanted:
+        raise NoPeerHas(next(iter(run.wanted)), root, reasons)
+    if run.has_unsynced:
+        await asyncio.to_thread(store.sync)
+    return Fetched(run.blocks, run.block_bytes)
+
+
+class _Fetch:
+    """One fetch: which CIDs are known to be missing (with their depth), and which are known at all."""
+
+    def __init__(self, root: Cid, store: BlockStore, limits: FetchLimits, progress: Progress | None) -> None:
+        self.wanted: dict[Cid, int] = {}
+        self.blocks = 0
+        self.block_bytes = 0
+        self.has_unsynced = False
+        self._root = root
+        self._store = store
+        self._limits = limits
+        self._progress = progress
+        self._seen = {root}
+        self._repeated_bytes = 0
+
+    def walk_stored(self) -> None:
+        """Walk what is in the store already, from the root."""
+        self._follow([(self._root, 0)])
+
+    async def ask(self, source: BlockSource) -> None:
+        """Ask one source until nothing is missing. Raises _SourceFailed when it is of no more use."""
+        while self.wanted:
+            blocks_before = self.blocks
+            await self._ask_once(source, list(itertools.islice(self.wanted, _ASK_CIDS)))
+            if self.blocks == blocks_before:
+                raise _SourceFailed("does not have it")
+
+    async def _ask_once(self, source: BlockSource, asked: list[Cid]) -> None:
+        batch: list[tuple[Cid, bytes]] = []
+        batch_bytes = 0
+        delivered: set[Cid] = set()
+        stream = source.get_blocks(asked, recursive=True)
+        silence_seconds = self._limits.first_block_seconds
+        try:
+            while (found := await _next_block(stream, silence_seconds)) is not None:
+                silence_seconds = self._limits.stall_seconds
+                batch.append(found)
+                batch_bytes += len(found[1])
+                if batch_bytes >= _BATCH_BYTES or len(batch) >= _BATCH_BLOCKS:
+                    full_batch, batch, batch_bytes = batch, [], 0
+                    await self._take(full_batch, delivered, sync=False)
+        except _SourceFailed:
+            await self._take(batch, delivered, sync=False)
+            raise
+        finally:
+            await _close(stream)
+        # Synced here, not after: where this was all, that saves a second call.
+        await self._take(batch, delivered, sync=True)
+
+    async def _take(self, batch: list[tuple[Cid, bytes]], delivered: set[Cid], *, sync: bool) -> None:
+        if batch:
+            await asyncio.to_thread(self._take_in_thread, batch, delivered, sync)
+            if self._progress is not None:
+                self._progress(self.blocks, self.block_bytes)
+
+    def _take_in_thread(self, batch: list[tuple[Cid, bytes]], delivered: set[Cid], sync: bool) -> None:
+        """Verify and store a batch; what came before a block that is refused stays."""
+        good: list[tuple[Cid, bytes]] = []
+        new_bytes = 0
+        try:
+            for cid, block in batch:
+                if self._is_new(cid, block, delivered):
+                    new_bytes += len(block)
+                    if self.block_bytes + new_bytes > self._limits.max_bytes:
+                        raise FetchLimit(f"{self._root} weighs more than {self._limits.max_bytes} bytes")
+                    children = child_cids(cid, block)
+                    good.append((cid, block))
+                    depth = self.wanted.pop(cid)
+                    self._follow([(child, depth + 1) for child in self._unseen(children)])
+        finally:
+            if good:
+                self._store.put_many(good, sync=sync)
+                self.has_unsynced = not sync
+                self.blocks += len(good)
+                self.block_bytes += sum(len(block) for _, block in good)
+
+    def _is_new(self, cid: Cid, block: bytes, delivered: set[Cid]) -> bool:
+        """Whether a received block is one that is missing. Raises _SourceFailed for one never asked for."""
+        if cid not in self._seen:
+            raise _SourceFailed(f"sent {cid}, which nobody asked for")
+        if cid in delivered:
+            raise _SourceFailed(f"sent {cid} twice")
+        delivered.add(cid)
+        if cid not in self.wanted:
+            # A source does not know what is here already; one that only sends such is no use.
+            self._repeated_bytes += len(block)
+            if self._repeated_bytes > self._limits.max_bytes:
+                raise _SourceFailed("sends again what was here")
+            return False
+        if not cid.verify(block):
+            raise _SourceFailed(f"sent other bytes for {cid}")
+        return True
+
+    def _unseen(self, cids: Sequence[Cid]) -> list[Cid]:
+        """Those of `cids` that are met for the first time; now they are known."""
+        new = list(dict.fromkeys(cid for cid in cids if cid not in self._seen))
+        self._seen.update(new)
+        if len(self._seen) > self._limits.max_blocks:
+            raise FetchLimit(f"{self._root} has more than {self._limits.max_blocks} blocks")
+        return new
+
+    def _follow(self, stack: list[tuple[Cid, int]]) -> None:
+        """Follow CIDs and their depth through the store; what is missing there is wanted."""
+        stack.reverse()
+        while stack:
+            cid, depth = stack.pop()
+            if depth > self._limits.max_depth:
+                raise FetchLimit(f"{self._root} is deeper than {self._limits.max_depth} blocks")
+            if not self._store.has(cid):
+                self.wanted[cid] = depth
+            elif cid.codec != RAW:
+                below = self._unseen(child_cids(cid, self._store.get(cid)))
+                stack += ((child, depth + 1) for child in reversed(below))
+
+
+async def _next_block(stream: AsyncIterator[tuple[Cid, bytes]], seconds: float) -> tuple[Cid, bytes] | None:
+    """The next block of a source, None at its end. Raises _SourceFailed."""
+    try:
+        async with asyncio.timeout(seconds):
+            found = await anext(stream, None)
+    except TimeoutError as error:
+        raise _SourceFailed(f"silent for {seconds:g} s") from error
+    except Exception as error:
+        # Whatever a source raises (gRPC, a socket, its own bug) says only that it is of no use now.
+        raise _SourceFailed(f"failed: {error}") from error
+    if found is not None and len(found[1]) > MAX_BLOCK_BYTES:
+        raise _SourceFailed(f"sent a block of {len(found[1])} bytes, above the limit of {MAX_BLOCK_BYTES}")
+    return found
+
+
+async def _close(stream: AsyncIterator[tuple[Cid, bytes]]) -> None:
+    """End a generator now, not when it is collected, so that its connection is released."""
+    if isinstance(stream, AsyncGenerator):
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await stream.aclose()
+        except Exception:
+            # What was fetched is verified and stored; how badly a source ends does not matter any more.
+            log.debug("a block source did not end well", exc_info=True)

@@ -1,0 +1,157 @@
+"""Which DAGs are kept, and the collection of everything else.
+
+Owns recursive pins (in SQLite, they survive a restart) and holds (in memory, for a DAG in
+use by a fetch, a job or an export). Collection is mark and sweep, safe beside imports and
+fetches: blocks put within the grace stay, and pins and holds that come while it runs count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bacalhau.ipfs.blockstore import BlockStore, wall_clock_us
+from bacalhau.ipfs.dag import iter_cids
+from bacalhau.model.cid import Cid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+DEFAULT_GRACE_US: Final = 3600 * 1_000_000
+_SWEEP_BATCH: Final = 500
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS pins (
+    cid BLOB PRIMARY KEY,        -- binary form
+    name TEXT NOT NULL,
+    pinned_us INTEGER NOT NULL   -- microseconds since the epoch
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A DAG that is kept. `name` is for people."""
+
+    cid: Cid
+    name: str
+    pinned_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection deleted, and how many blocks pins and holds kept."""
+
+    deleted_blocks: int
+    deleted_bytes: int
+    kept_blocks: int
+
+
+class Pins:
+    """The pins in the SQLite file `path`. Every method may be called from any thread."""
+
+    def __init__(self, path: Path, *, clock_us: Callable[[], int] = wall_clock_us) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._clock_us = clock_us
+        self._lock = threading.RLock()
+        self._holds: Counter[Cid] = Counter()
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.executescript(_SCHEMA)
+
+    def add(self, cid: Cid, name: str = "") -> None:
+        """Keep `cid` and all below it; whether that is here is not checked."""
+        with self._lock:
+            self._database.execute(
+                "INSERT INTO pins (cid, name, pinned_us) VALUES (?, ?, ?) "
+                "ON CONFLICT (cid) DO UPDATE SET name = excluded.name",
+                (cid.raw, name, self._clock_us()),
+            )
+
+    def remove(self, cid: Cid) -> bool:
+        """Let `cid` go; whether it was pinned."""
+        with self._lock:
+            return self._database.execute("DELETE FROM pins WHERE cid = ?", (cid.raw,)).rowcount > 0
+
+    def __contains__(self, cid: Cid) -> bool:
+        with self._lock:
+            row = self._database.execute("SELECT 1 FROM pins WHERE cid = ?", (cid.raw,)).fetchone()
+        return row is not None
+
+    def all(self) -> list[Pin]:
+        """All pins, oldest first."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT cid, name, pinned_us FROM pins ORDER BY pinned_us, cid"
+            ).fetchall()
+        return [Pin(Cid.from_raw(raw), name, pinned_us) for raw, name, pinned_us in rows]
+
+    @contextlib.contextmanager
+    def hold(self, cid: Cid) -> Iterator[None]:
+        """Keep `cid` and what is there below it for as long as the context is open."""
+        with self._lock:
+            self._holds[cid] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holds[cid] -= 1
+                if not self._holds[cid]:
+                    del self._holds[cid]
+
+    @contextlib.contextmanager
+    def frozen_roots(self) -> Iterator[set[Cid]]:
+        """All pinned and held roots; none can be added until the context is left."""
+        with self._lock:
+            yield {pin.cid for pin in self.all()} | set(self._holds)
+
+    def close(self) -> None:
+        """Release the database."""
+        with self._lock:
+            self._database.close()
+
+
+def garbage_collect(
+    store: BlockStore,
+    pins: Pins,
+    *,
+    grace_us: int = DEFAULT_GRACE_US,
+    clock_us: Callable[[], int] = wall_clock_us,
+) -> Collected:
+    """Delete the blocks that no pin or hold reaches and that were not put within the last `grace_us`.
+
+    An import must be pinned, or held, within the grace of its first block. Raises
+    UnsupportedDag where a pinned DAG cannot be followed; then nothing more is deleted.
+    """
+    untouched_since_us = clock_us() - grace_us
+    marked: set[bytes] = set()
+    marked_roots: set[Cid] = set()
+    with pins.frozen_roots() as roots:
+        pending = roots
+    _mark(store, pending, marked)
+    marked_roots |= pending
+    blocks = size = 0
+    candidates = itertools.filterfalse(marked.__contains__, store.keys())
+    while batch := list(itertools.islice(candidates, _SWEEP_BATCH)):
+        with pins.frozen_roots() as roots:
+            _mark(store, roots - marked_roots, marked)
+            marked_roots |= roots
+            deleted = store.delete_many(
+                [key for key in batch if key not in marked], untouched_since_us=untouched_since_us
+            )
+        blocks, size = blocks + deleted[0], size + deleted[1]
+        time.sleep(0)  # let those wait for the pins have them
+    return Collected(blocks, size, len(marked))
+
+
+def _mark(store: BlockStore, roots: set[Cid], marked: set[bytes]) -> None:
+    for root in roots:
+        marked.update(cid.multihash for cid, is_there in iter_cids(store, root) if is_there)

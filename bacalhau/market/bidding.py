@@ -1,0 +1,177 @@
+"""The bidding engine of a compute node: can I, should I, for how much?
+
+The steps run in a fixed order and the first "no" wins and names its reason:
+
+    semantic checks (engine, network, image, constraints, time, locality, probe)
+      -> feasibility (fits this node at all)
+      -> capacity (fits now)
+      -> price
+      -> bid
+
+`screen` covers the first two, `quote` the rest; a node that is only busy repeats `quote` when capacity is
+free. What a decision needs from outside is asked for: `screen` answers with `Ask`, and is called again with
+the answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from bacalhau.market.pricing import Situation
+from bacalhau.model.job import SECOND_US, Engine, NetworkMode
+from bacalhau.model.refusals import Refusal, RefusalReason
+
+if TYPE_CHECKING:
+    from bacalhau.market.pricing import PricingStrategy
+    from bacalhau.model.market import JobOffer
+    from bacalhau.model.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class BiddingPolicy:
+    """What the operator allows. `images` are shell patterns, empty allows all; `probe` is a command to
+    ask."""
+
+    capacity: Resources
+    job_limit: Resources
+    labels: tuple[tuple[str, str], ...] = ()
+    accept_networked: bool = False
+    reject_stateless: bool = False
+    only_local_inputs: bool = False
+    images: tuple[str, ...] = ()
+    probe: bool = False
+    execution_timeout_max_us: int = 24 * 3600 * SECOND_US
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What must be found out before the offer can be decided: which inputs are here, what the probe says."""
+
+    inputs: bool
+    probe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers to an Ask. `probe_refusal` is the probe's reason for its no."""
+
+    missing_input_bytes: int = 0
+    missing_inputs: int = 0
+    probe_refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A price that the node is ready to bid."""
+
+    price_microcredits: int
+
+
+def screen(
+    offer: JobOffer, policy: BiddingPolicy, engines: tuple[Engine, ...], answers: Answers | None
+) -> Refusal | Ask | None:
+    """Whether the node would ever run this offer: None is yes."""
+    refusal = _semantic_refusal(offer, policy, engines) or _infeasible(offer, policy)
+    if refusal is not None:
+        return refusal
+    if answers is None:
+        ask = Ask(inputs=bool(offer.inputs), probe=policy.probe)
+        return ask if ask.inputs or ask.probe else None
+    if policy.only_local_inputs and answers.missing_inputs:
+        return Refusal(
+            RefusalReason.LOCALITY_POLICY,
+            f"this node only takes jobs whose inputs it holds; {answers.missing_inputs} of them are not here",
+            (
+                ("missing_inputs", answers.missing_inputs),
+                ("missing_input_bytes", answers.missing_input_bytes),
+            ),
+        )
+    if answers.probe_refusal is not None:
+        return Refusal(RefusalReason.PROBE, f"this node's probe said no: {answers.probe_refusal}")
+    return None
+
+
+def quote(
+    offer: JobOffer,
+    policy: BiddingPolicy,
+    pricing: PricingStrategy,
+    free: Resources,
+    missing_input_bytes: int,
+) -> Refusal | Quote:
+    """The price now, for an offer that `screen` let through; BUSY where the capacity is taken."""
+    lacking = offer.resources.lacks(free)
+    if lacking:
+        return Refusal(
+            RefusalReason.BUSY, "this node is busy: " + _compare(lacking, "free"), _figures(lacking, "free")
+        )
+    price = pricing.price(offer, Situation(free, policy.capacity, missing_input_bytes))
+    ceiling = offer.max_price_microcredits
+    if ceiling is not None and price > ceiling:
+        return Refusal(
+            RefusalReason.PRICE_CEILING,
+            f"this node asks {price} microcredits, the offer allows {ceiling}: raise --max-price",
+            (("price_microcredits", price), ("max_price_microcredits", ceiling)),
+        )
+    return Quote(price)
+
+
+def _semantic_refusal(offer: JobOffer, policy: BiddingPolicy, engines: tuple[Engine, ...]) -> Refusal | None:
+    if offer.engine not in engines:
+        return Refusal(
+            RefusalReason.ENGINE_MISSING, f"this node has no {offer.engine.name.lower()} engine that answers"
+        )
+    if offer.network is not NetworkMode.NONE and not policy.accept_networked:
+        return Refusal(
+            RefusalReason.NETWORK_POLICY,
+            f"this node does not give jobs a network (asked: {offer.network.name.lower()})",
+        )
+    if policy.images and not any(fnmatchcase(offer.image_or_module, pattern) for pattern in policy.images):
+        return Refusal(
+            RefusalReason.IMAGE_POLICY, f"this node's policy does not allow {offer.image_or_module}"
+        )
+    labels = dict(policy.labels)
+    for constraint in offer.constraints:
+        if not constraint.holds(labels):
+            asked = f"{constraint.key} {constraint.operator.name} {', '.join(constraint.values)}".strip()
+            return Refusal(RefusalReason.CONSTRAINT, f"this node's labels do not fit the constraint {asked}")
+    if policy.reject_stateless and not offer.inputs:
+        return Refusal(RefusalReason.LOCALITY_POLICY, "this node only takes jobs that have inputs")
+    return None
+
+
+def _infeasible(offer: JobOffer, policy: BiddingPolicy) -> Refusal | None:
+    lacking = offer.resources.lacks(policy.job_limit)
+    if lacking:
+        return Refusal(
+            RefusalReason.INFEASIBLE,
+            "this node is too small: " + _compare(lacking, "allowed"),
+            _figures(lacking, "allowed"),
+        )
+    if offer.execution_timeout_us > policy.execution_timeout_max_us:
+        asked_s, allowed_s = (
+            offer.execution_timeout_us // SECOND_US,
+            policy.execution_timeout_max_us // SECOND_US,
+        )
+        return Refusal(
+            RefusalReason.TIMEOUT_POLICY,
+            f"this node gives no job more than {allowed_s} seconds, asked {asked_s}",
+            (
+                ("asked_execution_timeout_us", offer.execution_timeout_us),
+                ("allowed_execution_timeout_us", policy.execution_timeout_max_us),
+            ),
+        )
+    return None
+
+
+def _compare(lacking: tuple[tuple[str, int, int], ...], word: str) -> str:
+    return ", ".join(f"asked {asked} {name}, {room} {word}" for name, asked, room in lacking)
+
+
+def _figures(lacking: tuple[tuple[str, int, int], ...], word: str) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        figure
+        for name, asked, room in lacking
+        for figure in ((f"asked_{name}", asked), (f"{word}_{name}", room))
+    )

@@ -1,0 +1,171 @@
+"""Content for jobs: whether it is here, how large it is, and bringing it here from other nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bacalhau.ipfs import reader
+from bacalhau.ipfs.dag import find_missing
+from bacalhau.ipfs.errors import BlockNotFound, IpfsError, NoPeerHas
+from bacalhau.ipfs.fetch import FetchLimits, fetch_dag
+from bacalhau.ipfs.importer import import_stream
+from bacalhau.model.market import ClaimedInput
+from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.rpc.peer_client import PeerUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.fetch import BlockSource, Fetched
+    from bacalhau.ipfs.pins import Pins
+    from bacalhau.model.cid import Cid
+    from bacalhau.node.membership import Membership
+
+FIND_TIMEOUT_S = 4.0
+"""How long peers are asked for content that nobody may have: "no peer has CID …" comes within seconds."""
+
+
+class Contents:
+    """The block store with the other nodes behind it."""
+
+    def __init__(self, store: BlockStore, pins: Pins, membership: Membership) -> None:
+        self.store = store
+        self.pins = pins
+        self._membership = membership
+
+    async def sources(self, first: Iterable[str] = ()) -> list[BlockSource]:
+        """Live nodes as sources of blocks, those named first in front. Unreachable ones are left out."""
+        node_ids = dict.fromkeys([*first, *self._membership.live_ids()])
+        node_ids.pop(self._membership.node_id, None)
+        found: list[BlockSource] = []
+        for result in await asyncio.gather(
+            *(self._membership.link(node_id) for node_id in node_ids), return_exceptions=True
+        ):
+            if isinstance(result, PeerUnreachable):
+                continue
+            if isinstance(result, BaseException):
+                raise result
+            found.append(result)
+        return found
+
+    async def claim(self, cid: Cid) -> ClaimedInput:
+        """The content's size, as its root claims it. Raises Refused(CONTENT_UNAVAILABLE) within seconds where no
+        node has it."""
+        if not self.store.has(cid):
+            await self._find_root(cid)
+        try:
+            return ClaimedInput(cid, reader.stat(self.store, cid).dag_bytes)
+        except BlockNotFound as error:
+            raise _unavailable(cid) from error
+        except IpfsError as error:
+            raise refused(RefusalReason.MALFORMED, f"{cid} cannot be an input: {error}") from error
+
+    async def _find_root(self, cid: Cid) -> None:
+        async def first_block(source: BlockSource) -> bytes | None:
+            try:
+                async for found, block in source.get_blocks([cid], recursive=False):
+                    if found == cid and cid.verify(block):
+                        return block
+            except Exception:
+                # Whatever one source raises says only that it is no help; the others are asked all the same.
+                return None
+            return None
+
+        try:
+            async with asyncio.timeout(FIND_TIMEOUT_S):
+                for asked in asyncio.as_completed([first_block(source) for source in await self.sources()]):
+                    block = await asked
+                    if block is not None:
+                        self.store.put_many([(cid, block)], sync=False)
+                        return
+        except TimeoutError:
+            pass
+        raise _unavailable(cid)
+
+    async def fetch(
+        self,
+        cid: Cid,
+        *,
+        first: Sequence[str] = (),
+        limits: FetchLimits | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Fetched | None:
+        """Brings a whole DAG here, asking the nodes in `first` before others; None where it was here already.
+        Raises what fetch_dag raises."""
+        if await asyncio.to_thread(self._complete, cid):
+            return None
+        with self.pins.hold(cid):
+            return await fetch_dag(
+                cid, self.store, await self.sources(first), limits=limits or FetchLimits(), progress=progress
+            )
+
+    async def need(self, cid: Cid) -> None:
+        """As fetch, for a client: raises Refused(CONTENT_UNAVAILABLE) where no node has all of it."""
+        try:
+            async with asyncio.timeout(None):
+                if not self.store.has(cid):
+                    await self._find_root(cid)
+                await self.fetch(cid)
+        except NoPeerHas as error:
+            raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(error)) from error
+
+    def _complete(self, cid: Cid) -> bool:
+        return self.store.has(cid) and find_missing(self.store, cid) is None
+
+    def missing(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int]:
+        """(how many, how many bytes) of an offer's inputs are not here; judged by their roots."""
+        absent = [item for item in claimed if not self.store.has(item.cid)]
+        return len(absent), sum(item.size_bytes for item in absent)
+
+    def store_inline(self, data: bytes) -> Cid:
+        """Content that came with a job becomes a file of the store."""
+        return import_stream(self.store, [data]).cid
+
+    async def blocks(self, cids: Sequence[Cid], *, recursive: bool) -> AsyncIterator[list[tuple[Cid, bytes]]]:
+        """Blocks that are here, in batches of a bounded size, each block once."""
+        walk = _walk(self.store, cids, recursive)
+        while batch := await asyncio.to_thread(_next_batch, walk):
+            yield batch
+
+
+_BATCH_BYTES = 1024 * 1024
+
+
+def _walk(store: BlockStore, cids: Sequence[Cid], recursive: bool) -> Iterable[tuple[Cid, bytes]]:
+    from bacalhau.ipfs.dag import child_cids
+    from bacalhau.model.cid import RAW
+
+    seen: set[Cid] = set()
+    stack = list(reversed(cids))
+    while stack:
+        cid = stack.pop()
+        if cid in seen:
+            continue
+        seen.add(cid)
+        try:
+            block = store.get(cid)
+        except BlockNotFound:
+            continue
+        yield cid, block
+        if recursive and cid.codec != RAW:
+            stack.extend(reversed(child_cids(cid, block)))
+
+
+def _next_batch(walk: Iterable[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
+    batch: list[tuple[Cid, bytes]] = []
+    size = 0
+    for cid, block in walk:
+        batch.append((cid, block))
+        size += len(block)
+        if size >= _BATCH_BYTES:
+            break
+    return batch
+
+
+def _unavailable(cid: Cid) -> Exception:
+    return refused(
+        RefusalReason.CONTENT_UNAVAILABLE,
+        f"no peer has CID {cid}: add the content with `bacalhau ipfs add`, or connect to a node that has it",
+    )

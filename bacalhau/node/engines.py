@@ -1,0 +1,84 @@
+"""The engines of this node: which there are, whether they answer now, and what to say where they do not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from bacalhau.model.job import Engine
+from bacalhau.scheduler.events import EnginesChanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bacalhau.config import Settings
+    from bacalhau.model.resources import Resources
+    from bacalhau.runtime.executor import EngineStatus, Executor
+
+log = logging.getLogger(__name__)
+
+
+class Engines:
+    """Executors by engine, and their status. A node that does not compute has none."""
+
+    def __init__(self, settings: Settings, node_id: str, capacity: Resources) -> None:
+        self.executors: dict[Engine, Executor] = {}
+        self.available: tuple[Engine, ...] = ()
+        self.notices: tuple[str, ...] = ()
+        self._check_s = settings.engine_check_us / 1e6
+        if not settings.compute:
+            return
+        if Engine.DOCKER in settings.engines:
+            from bacalhau.runtime.docker import DockerExecutor
+
+            self.executors[Engine.DOCKER] = DockerExecutor(node_id)
+        if Engine.WASM in settings.engines:
+            from bacalhau.runtime.wasm import WasmExecutor
+
+            warm = max(1, capacity.cpu_millicores // 1000)
+            self._wasm = WasmExecutor(warm, settings.data_dir / "wasm-cache", WORKERS_MAX)
+            self.executors[Engine.WASM] = self._wasm
+
+    async def start(self) -> None:
+        if Engine.WASM in self.executors:
+            await self._wasm.start()
+        await self._check()
+
+    def changed(self) -> EnginesChanged:
+        return EnginesChanged(self.available)
+
+    async def _check(self) -> bool:
+        """Asks every engine; whether anything is other than it was."""
+        engines = sorted(self.executors, key=lambda engine: engine.value)
+        statuses: list[EngineStatus] = await asyncio.gather(
+            *(self.executors[engine].status() for engine in engines)
+        )
+        before = self.available, self.notices
+        self.available = tuple(
+            engine for engine, status in zip(engines, statuses, strict=True) if status.available
+        )
+        self.notices = tuple(
+            f"{engine.name.lower()}: {status.message}"
+            for engine, status in zip(engines, statuses, strict=True)
+            if not status.available
+        )
+        return (self.available, self.notices) != before
+
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        """Asks again and again, until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._check_s)
+            if await self._check():
+                log.info("engines: %s", ", ".join(engine.name.lower() for engine in self.available) or "none")
+                for notice in self.notices:
+                    log.warning("%s", notice)
+                on_change()
+
+    async def close(self) -> None:
+        for executor in self.executors.values():
+            await executor.close()
+
+
+WORKERS_MAX = 256
+"""WASM programs that may run at once: each has a process; capacity is what limits them before."""

@@ -1,0 +1,53 @@
+"""What happens to jobs, for those who watch: history from the journal, then events as they are committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.scheduler.records import JobHappening
+
+if TYPE_CHECKING:
+    from bacalhau.rpc.job_service import ProgressSeen
+    from bacalhau.scheduler.records import JobAccepted, JobChanged
+
+WATCHERS_MAX = 10_000
+_QUEUE_MAX = 10_000
+
+
+class Happenings:
+    """Hands committed happenings, and progress, to the watchers of each job."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[str, list[asyncio.Queue[JobHappening | ProgressSeen]]] = {}
+        self._count = 0
+
+    def committed(self, record: JobAccepted | JobChanged | JobHappening) -> None:
+        if isinstance(record, JobHappening):
+            for queue in self._watchers.get(record.job_id, ()):
+                queue.put_nowait(record)
+
+    def progress(self, job_id: str, seen: ProgressSeen) -> None:
+        for queue in self._watchers.get(job_id, ()):
+            if queue.qsize() < _QUEUE_MAX:
+                queue.put_nowait(seen)
+
+    @contextmanager
+    def watch(self, job_id: str) -> Iterator[asyncio.Queue[JobHappening | ProgressSeen]]:
+        """A queue of what happens to the job from now on. Raises Refused(LIMIT_REACHED)."""
+        if self._count >= WATCHERS_MAX:
+            raise refused(RefusalReason.LIMIT_REACHED, f"{WATCHERS_MAX} streams watch jobs already; try later")
+        queue: asyncio.Queue[JobHappening | ProgressSeen] = asyncio.Queue()
+        self._watchers.setdefault(job_id, []).append(queue)
+        self._count += 1
+        try:
+            yield queue
+        finally:
+            self._count -= 1
+            watchers = self._watchers[job_id]
+            watchers.remove(queue)
+            if not watchers:
+                del self._watchers[job_id]

@@ -1,0 +1,164 @@
+"""What other nodes say, as events: the port of the peer API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.rpc.job_service import ProgressSeen
+from bacalhau.scheduler import events as ev
+from bacalhau.wire.envelope import Opened, seal_message
+from bacalhau.wire.job import spec_digest
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+
+if TYPE_CHECKING:
+    from bacalhau.model.cid import Cid
+    from bacalhau.model.execution import ExecutionReport
+    from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
+    from bacalhau.model.node import NodeRecord
+    from bacalhau.model.refusals import Refusal
+    from bacalhau.node.contents import Contents
+    from bacalhau.node.driver import Driver
+    from bacalhau.node.happenings import Happenings
+    from bacalhau.node.membership import Membership
+    from bacalhau.node.works import Works
+    from bacalhau.store.store import Store
+    from bacalhau.v1.envelope_pb2 import SignedEnvelope
+    from bacalhau.wire.identity import NodeKey
+
+
+class Inbound:
+    """See the module. `lease_us` is the term that this requester grants."""
+
+    def __init__(
+        self,
+        key: NodeKey,
+        driver: Driver,
+        store: Store,
+        membership: Membership,
+        works: Works,
+        contents: Contents,
+        happenings: Happenings,
+        ids: Callable[[str], str],
+        lease_us: int,
+    ) -> None:
+        self.node_id = key.node_id
+        self._key = key
+        self._driver = driver
+        self._store = store
+        self._membership = membership
+        self._works = works
+        self._contents = contents
+        self._happenings = happenings
+        self._ids = ids
+        self._lease_us = lease_us
+
+    def now_us(self) -> int:
+        return self._driver.clock.now()
+
+    # --- PeerService ---
+
+    def own_record(self) -> SignedEnvelope:
+        return self._membership.own_envelope()
+
+    def live_records(self) -> Sequence[SignedEnvelope]:
+        return self._membership.live_envelopes()
+
+    async def record_announced(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None:
+        self._membership.announced(opened, envelope, "announced")
+
+    # --- RequesterService ---
+
+    async def bid_received(self, opened: Opened[Bid]) -> Refusal | None:
+        event = ev.BidReceived(opened.sender, opened.body, opened.digest, opened.raw)
+        return await self._driver.ask_requester(event)
+
+    async def decline_received(self, opened: Opened[Decline]) -> Refusal | None:
+        return await self._driver.ask_requester(ev.DeclineReceived(opened.sender, opened.body, opened.raw))
+
+    def acknowledge(self, opened: Opened[Any], refusal: Refusal | None) -> SignedEnvelope:
+        return seal_message(
+            self._key,
+            Acknowledgement(opened.statement_id, opened.digest, refusal),
+            id=self._ids("s"),
+            issued_at_us=self.now_us(),
+            valid_for_us=60_000_000,
+            recipient=opened.sender,
+        )
+
+    async def report_received(self, opened: Opened[ExecutionReport]) -> None:
+        refusal = await self._driver.ask_requester(ev.ReportReceived(opened.sender, opened.body))
+        if refusal is None:
+            return
+        if refusal.reason is RefusalReason.NOT_FOUND:
+            # The machine only holds open jobs: the answer to the first copy may have been lost.
+            stored = self._store.execution(opened.body.execution_id)
+            if stored is not None and stored.node_id == opened.sender:
+                if stored.report == opened.body:
+                    return
+                raise refused(RefusalReason.LEASE_ENDED, f"{stored.id} has ended without this report")
+        raise Refused(refusal)
+
+    async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int:
+        renewal = opened.body
+        refusal = await self._driver.ask_requester(ev.RenewalReceived(opened.sender, renewal))
+        if refusal is not None:
+            raise Refused(refusal)
+        job_id = self._driver.requester.job_of(renewal.execution_id)
+        if job_id is not None and renewal.done_bytes:
+            self._happenings.progress(job_id, progress_seen(self.now_us(), opened.sender, renewal))
+        return self._lease_us
+
+    def clearing(self, offer_id: str, page_size: int, page_token: str) -> tuple[list[bytes], str, bytes]:
+        bids, token = self._store.clearing(offer_id, page_size=page_size, page_token=page_token)
+        if not bids and not page_token:
+            raise refused(RefusalReason.NOT_FOUND, f"no bids on an offer {offer_id} here")
+        return [bid.evidence for bid in bids], token, self._store.bid_set_digest(offer_id)
+
+    # --- ComputeService ---
+
+    async def offers_received(self, offers: Sequence[Opened[JobOffer]]) -> None:
+        for opened in offers:
+            refusal = self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body))
+            if refusal is not None and len(offers) == 1:
+                raise Refused(refusal)
+
+    async def award_received(self, opened: Opened[Award]) -> None:
+        event = ev.AwardReceived(opened.sender, opened.body, spec_digest(opened.body.spec))
+        refusal = await self._driver.ask_compute(event)
+        if refusal is not None:
+            raise Refused(refusal)
+
+    async def offer_closed(self, opened: Opened[OfferClosed]) -> None:
+        self._driver.tell_compute(ev.OfferClosedReceived(opened.sender, opened.body.offer_id))
+
+    async def cancellation_received(self, opened: Opened[Cancellation]) -> None:
+        refusal = self._driver.tell_compute(
+            ev.CancellationReceived(opened.sender, opened.body.execution_id)
+        )
+        if refusal is not None:
+            raise Refused(refusal)
+
+    async def execution_logs(self, opened: Opened[LogRequest]) -> AsyncIterator[tuple[int, bytes]]:
+        execution_id = opened.body.execution_id
+        record = self._driver.compute.work(execution_id) or await asyncio.to_thread(
+            self._store.work, execution_id
+        )
+        if record is None or record.requester_id != opened.sender:
+            raise refused(RefusalReason.NOT_FOUND, f"no execution {execution_id} of yours here")
+        async for piece in self._works.output(execution_id, follow=opened.body.follow):
+            yield piece
+
+    # --- BlockService ---
+
+    async def blocks(self, cids: Sequence[Cid], *, recursive: bool) -> AsyncIterator[list[tuple[Cid, bytes]]]:
+        async for batch in self._contents.blocks(cids, recursive=recursive):
+            yield batch
+
+
+def progress_seen(now_us: int, node_id: str, renewal: LeaseRenewal) -> ProgressSeen:
+    return ProgressSeen(
+        now_us, node_id, renewal.execution_id, renewal.phase, renewal.done_bytes, renewal.total_bytes
+    )

@@ -1,0 +1,160 @@
+"""Jobs as clients see them: submission, reading, watching, cancelling. The port of JobService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.rpc.job_service import ProgressSeen
+from bacalhau.scheduler.events import JobCancelled, JobSubmitted
+from bacalhau.scheduler.records import JobAccepted, JobHappening
+from bacalhau.wire.job import spec_digest
+
+if TYPE_CHECKING:
+    from bacalhau.model.cid import Cid
+    from bacalhau.model.job import JobSpec
+    from bacalhau.node.contents import Contents
+    from bacalhau.node.driver import Driver
+    from bacalhau.node.happenings import Happenings
+    from bacalhau.node.joblogs import JobLogs
+    from bacalhau.scheduler.history import JobQuery, StoredAnswer, StoredJob
+    from bacalhau.scheduler.records import ExecutionRecord
+    from bacalhau.store.store import Store
+
+_HISTORY_PAGE = 500
+
+
+class Jobs:
+    """See the module."""
+
+    def __init__(
+        self,
+        node_id: str,
+        driver: Driver,
+        store: Store,
+        contents: Contents,
+        happenings: Happenings,
+        logs: JobLogs,
+        ids: Callable[[str], str],
+    ) -> None:
+        self.node_id = node_id
+        self._driver = driver
+        self._store = store
+        self._contents = contents
+        self._happenings = happenings
+        self._logs = logs
+        self._ids = ids
+        self._submitting: dict[str, asyncio.Future[JobAccepted]] = {}
+        """By request id: submissions that are not answered yet, so that a hasty repeat joins the first."""
+
+    def store_inline(self, data: bytes) -> Cid:
+        return self._contents.store_inline(data)
+
+    async def submit(self, spec: JobSpec, request_id: str) -> JobAccepted:
+        """Accepts a job; answers when it is on disk. Idempotent by request id."""
+        digest = spec_digest(spec)
+        if not request_id:
+            return await self._submit(spec, digest, "")
+        known = self._store.job_by_request_id(request_id, "")
+        if known is None and request_id in self._submitting:
+            known_accepted = await asyncio.shield(self._submitting[request_id])
+        elif known is not None:
+            known_accepted = known.accepted
+        else:
+            submission = asyncio.ensure_future(self._submit(spec, digest, request_id))
+            self._submitting[request_id] = submission
+            try:
+                return await asyncio.shield(submission)
+            finally:
+                submission.add_done_callback(lambda _: self._submitting.pop(request_id, None))
+        if known_accepted.spec_digest != digest:
+            raise refused(
+                RefusalReason.ID_REUSED, f"request_id {request_id} came before with another job: use a new one"
+            )
+        return known_accepted
+
+    async def _submit(self, spec: JobSpec, digest: bytes, request_id: str) -> JobAccepted:
+        contents = dict.fromkeys(spec.contents())
+        inputs = tuple([await self._contents.claim(cid) for cid in contents])
+        job_id = self._ids("j")
+        refusal = await self._driver.ask_requester(JobSubmitted(job_id, spec, inputs, digest, request_id, ""))
+        if refusal is not None:
+            raise Refused(refusal)
+        return JobAccepted(job_id, spec, inputs, digest, self._driver.clock.now(), request_id, "")
+
+    def resolve(self, job_id: str) -> str:
+        """The one job whose id begins so. Raises Refused: MALFORMED, NOT_FOUND, AMBIGUOUS_ID."""
+        if not job_id:
+            raise refused(RefusalReason.MALFORMED, "job_id is empty")
+        found = self._store.match_job_ids(job_id, limit=3)
+        if not found:
+            raise refused(RefusalReason.NOT_FOUND, f"no job {job_id} here: `bacalhau list` shows those that are")
+        if len(found) > 1 and job_id not in found:
+            shown = ", ".join(found)
+            raise refused(RefusalReason.AMBIGUOUS_ID, f"{job_id} could be any of {shown} …: give more of the id")
+        return job_id if job_id in found else found[0]
+
+    def job(self, job_id: str) -> StoredJob:
+        resolved = self.resolve(job_id)
+        stored = self._store.job(resolved)
+        if stored is None:
+            raise refused(RefusalReason.NOT_FOUND, f"job {resolved} is gone")
+        return stored
+
+    def list_jobs(self, query: JobQuery) -> tuple[list[StoredJob], str]:
+        return self._store.list_jobs(query)
+
+    async def watch(
+        self, job_id: str, after_sequence: int, *, history_only: bool
+    ) -> AsyncIterator[JobHappening | ProgressSeen]:
+        """History, then what happens, to the event that ends the job."""
+        resolved = self.resolve(job_id)
+        last = after_sequence
+        with self._happenings.watch(resolved) as queue:
+            ended = self.job(resolved).state.ended
+            while page := self._store.happenings(resolved, last, _HISTORY_PAGE):
+                for happening in page:
+                    last = happening.sequence
+                    yield happening
+            if ended or history_only:
+                return
+            while True:
+                seen = await queue.get()
+                if isinstance(seen, ProgressSeen):
+                    yield seen
+                elif seen.sequence > last:
+                    last = seen.sequence
+                    yield seen
+                    if ends_job(seen):
+                        return
+                elif ends_job(seen):
+                    return
+
+    async def logs(
+        self, job_id: str, *, execution_id: str, follow: bool, tail: int
+    ) -> AsyncIterator[tuple[str, int, bytes]]:
+        resolved = self.resolve(job_id)
+        async for piece in self._logs.stream(resolved, execution_id=execution_id, follow=follow, tail=tail):
+            yield piece
+
+    async def cancel(self, job_id: str, message: str) -> StoredJob:
+        resolved = self.resolve(job_id)
+        refusal = await self._driver.ask_requester(JobCancelled(resolved, message))
+        job = self.job(resolved)
+        if refusal is not None and job.state.name != "CANCELLED":
+            raise refused(
+                RefusalReason.WRONG_STATE, f"job {resolved} cannot be cancelled: it is {job.state.name.lower()}"
+            )
+        return job
+
+    def executions(self, job_id: str, page_size: int, page_token: str) -> tuple[list[ExecutionRecord], str]:
+        return self._store.executions(self.resolve(job_id), page_size=page_size, page_token=page_token)
+
+    def answers(self, job_id: str, page_size: int, page_token: str) -> tuple[list[StoredAnswer], str]:
+        return self._store.answers(self.resolve(job_id), page_size=page_size, page_token=page_token)
+
+
+def ends_job(happening: JobHappening) -> bool:
+    return happening.state.ended and not happening.execution_id

@@ -1,0 +1,151 @@
+"""`bacalhau serve`: a node in the foreground, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bacalhau.config import DEFAULT_TARIFF, Settings
+from bacalhau.model.job import Engine
+from bacalhau.model.market import Tariff
+from bacalhau.node.node import CannotStart, Node
+from bacalhau.rpc.servers import CannotListen
+from bacalhau.store.errors import StoreError
+from bacalhau.wire.identity import InvalidKey
+
+if TYPE_CHECKING:
+    import argparse
+
+EXIT_CANNOT_START = 125
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Runs a node by the flags of `bacalhau serve`; the exit code. Says on stderr where it listens."""
+    logging.basicConfig(
+        level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    try:
+        return asyncio.run(_serve(settings_of(args)))
+    except (CannotStart, CannotListen, StoreError, InvalidKey) as error:
+        print(f"bacalhau: {error}", file=sys.stderr)
+        return EXIT_CANNOT_START
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Flags as settings; a flag that was not given leaves the default."""
+    given: dict[str, object] = {
+        "bid_window_us": args.bid_window,
+        "lease_us": args.lease,
+        "heartbeat_us": args.heartbeat,
+        "keep_results_us": args.keep_results,
+        "keep_jobs_us": args.keep_jobs,
+        "execution_timeout_max_us": args.max_timeout,
+        "cpu_millicores": args.limit_total_cpu,
+        "memory_bytes": args.limit_total_memory,
+        "disk_bytes": args.limit_total_disk,
+        "gpu_count": args.limit_total_gpu,
+        "job_cpu_millicores": args.limit_job_cpu,
+        "job_memory_bytes": args.limit_job_memory,
+        "job_disk_bytes": args.limit_job_disk,
+        "job_gpu_count": args.limit_job_gpu,
+        "flat_price_microcredits": args.price_flat,
+        "probe_command": args.probe_exec,
+        "trace": _path(args.trace),
+        "ready_file": _path(args.ready_file),
+        "api_token_file": _path(args.api_token_file),
+        "tls_cert": _path(args.tls_cert),
+        "tls_key": _path(args.tls_key),
+    }
+    disabled = [Engine[name.upper()] for name in args.disable_engine]
+    return Settings(
+        data_dir=_path(args.data_dir) or _default_data_dir(),
+        api_host=args.host,
+        api_port=args.api_port,
+        peer_host=args.peer_host,
+        peer_port=args.peer_port,
+        advertise=tuple(args.advertise),
+        peers=tuple(args.peer),
+        requester="requester" in args.node_type,
+        compute="compute" in args.node_type,
+        engines=tuple(engine for engine in Engine if engine not in disabled),
+        labels=tuple(sorted(args.labels.items())),
+        accept_networked=args.accept_networked,
+        reject_stateless=args.reject_stateless,
+        only_local_inputs=args.data_locality == "local",
+        images=tuple(args.allow_image),
+        tariff=_tariff(args),
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+
+
+def _tariff(args: argparse.Namespace) -> Tariff:
+    def price(given: int | None, default: int) -> int:
+        return default if given is None else given
+
+    return Tariff(
+        price(args.price_start, DEFAULT_TARIFF.start_microcredits),
+        price(args.price_cpu_second, DEFAULT_TARIFF.cpu_second_microcredits),
+        price(args.price_memory_gib_second, DEFAULT_TARIFF.memory_gib_second_microcredits),
+        price(args.price_input_gib, DEFAULT_TARIFF.input_gib_microcredits),
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser().absolute() if text else None
+
+
+def _default_data_dir() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("bacalhau"))
+
+
+async def _serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    node = await Node.start(settings)
+    try:
+        _announce(node)
+        waiting = loop.create_task(stopped.wait())
+        await asyncio.wait((waiting, node.failed), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if node.failed.done():
+            print(f"bacalhau: the node stops: {node.failed.result()}", file=sys.stderr)
+            return 1
+        print("stopping; open jobs go on at the next start", file=sys.stderr)
+        return 0
+    finally:
+        await node.stop()
+
+
+def _announce(node: Node) -> None:
+    """Tells people on stderr, and programs by the ready file, who and where the node is."""
+    host, _, port = node.api_address.rpartition(":")
+    engines = ", ".join(engine.name.lower() for engine in node.membership.record.engines) or "none"
+    lines = [
+        f"node {node.node_id} runs (engines: {engines})",
+        f"  clients: {node.api_address}    nodes: {node.peer_address}    data: {node.settings.data_dir}",
+        *(f"  note: {notice}" for notice in node.self_view().notices),
+        "To use it from another terminal:",
+        f"  export BACALHAU_API_HOST={host} BACALHAU_API_PORT={port}",
+        "To join it with another node:",
+        f"  bacalhau serve --peer {node.peer_address} --api-port 0 --peer-port 0 --data-dir ANOTHER_FOLDER",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    if node.settings.ready_file is not None:
+        ready = {
+            "node_id": node.node_id,
+            "api_address": node.api_address,
+            "peer_address": node.peer_address,
+        }
+        partial = node.settings.ready_file.with_name(node.settings.ready_file.name + ".partial")
+        partial.write_text(json.dumps(ready), encoding="utf-8")
+        partial.rename(node.settings.ready_file)

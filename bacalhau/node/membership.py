@@ -1,0 +1,263 @@
+"""Who is there: this node's signed record, the records of others, and connections to them.
+
+Every heartbeat the record goes to each known node; what comes back is that node's. A node is live while it was heard
+from within three heartbeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bacalhau.model.node import NodeRecord
+from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
+from bacalhau.scheduler.events import PeerHeard
+from bacalhau.wire.envelope import Opened, open_message, seal_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bacalhau.node.driver import Driver
+    from bacalhau.v1.envelope_pb2 import SignedEnvelope
+    from bacalhau.wire.identity import NodeKey
+
+log = logging.getLogger(__name__)
+
+PEERS_MAX = 1000
+HEARTBEATS_UNTIL_LOST = 3
+
+
+@dataclass(slots=True)
+class Peer:
+    """Another node: its newest record (as it was signed, too), and when it was last heard from."""
+
+    record: NodeRecord
+    envelope: SignedEnvelope
+    heard_us: int
+    found_by: str
+    link: PeerLink | None = None
+
+
+class Membership:
+    """See the module. `record` makes this node's record anew with the sequence number that it is given."""
+
+    def __init__(
+        self,
+        key: NodeKey,
+        driver: Driver,
+        *,
+        record: Callable[[int], NodeRecord],
+        ids: Callable[[str], str],
+        configured: Iterable[str],
+        heartbeat_us: int,
+    ) -> None:
+        self.node_id = key.node_id
+        self._key = key
+        self._driver = driver
+        self._make_record = record
+        self._ids = ids
+        self._heartbeat_us = heartbeat_us
+        self._configured: dict[str, str | None] = dict.fromkeys(configured)
+        """Address -> id of the node that answered there."""
+        self._peers: dict[str, Peer] = {}
+        self._dialling: dict[str, asyncio.Task[PeerLink]] = {}
+        self.record = record(driver.clock.now())
+        self._envelope = self._seal()
+
+    # --- this node ---
+
+    def own_envelope(self) -> SignedEnvelope:
+        return self._envelope
+
+    def refresh(self) -> None:
+        """Makes and signs the record anew: at each heartbeat, and when something in it has changed."""
+        self.record = self._make_record(self._driver.clock.now())
+        self._envelope = self._seal()
+
+    def _seal(self) -> SignedEnvelope:
+        return seal_message(
+            self._key,
+            self.record,
+            id=self._ids("s"),
+            issued_at_us=self._driver.clock.now(),
+            valid_for_us=HEARTBEATS_UNTIL_LOST * self._heartbeat_us,
+        )
+
+    # --- others ---
+
+    def live(self, peer: Peer) -> bool:
+        return self._driver.clock.now() - peer.heard_us <= HEARTBEATS_UNTIL_LOST * self._heartbeat_us
+
+    def peers(self) -> list[Peer]:
+        """Every node known but this one, in the order of their ids."""
+        return [self._peers[node_id] for node_id in sorted(self._peers)]
+
+    def live_envelopes(self) -> list[SignedEnvelope]:
+        return [peer.envelope for peer in self.peers() if self.live(peer)]
+
+    def live_ids(self) -> list[str]:
+        return [node_id for node_id in sorted(self._peers) if self.live(self._peers[node_id])]
+
+    def announced(
+        self, opened: Opened[NodeRecord], envelope: SignedEnvelope, found_by: str, *, direct: bool = True
+    ) -> Peer:
+        """Takes a record; an older one than the newest changes nothing. Only one that came from its node itself
+        (`direct`) is a sign of life. Raises Refused."""
+        record = opened.body
+        known = self._peers.get(record.node_id)
+        if record.node_id == self.node_id:
+            raise refused(RefusalReason.ID_REUSED, "that is this node's own id: two nodes run with one key")
+        if known is not None and record.sequence < known.record.sequence:
+            return known
+        if known is None:
+            if len(self._peers) >= PEERS_MAX and not self._drop_one_lost():
+                raise refused(RefusalReason.LIMIT_REACHED, f"this node knows {PEERS_MAX} live nodes, its limit")
+            log.info("heard of node %s (%s) at %s", record.node_id, found_by, ", ".join(record.addresses))
+            known = self._peers[record.node_id] = Peer(record, envelope, 0, found_by)
+        if known.link is not None and known.link.certificate_digest != record.certificate_digest:
+            self._drop_link(known)
+        known.record, known.envelope = record, envelope
+        if not direct:
+            return known
+        known.heard_us = self._driver.clock.now()
+        if record.compute:
+            self._driver.tell_requester(PeerHeard(record.node_id))
+        return known
+
+    def _drop_one_lost(self) -> bool:
+        for node_id, peer in self._peers.items():
+            if not self.live(peer):
+                self._drop_link(peer)
+                del self._peers[node_id]
+                return True
+        return False
+
+    def _drop_link(self, peer: Peer) -> None:
+        if peer.link is not None:
+            link, peer.link = peer.link, None
+            asyncio.get_running_loop().create_task(link.close())
+
+    async def link(self, node_id: str) -> PeerLink:
+        """A connection to a known node, whose certificate is the one that its record names. Raises
+        PeerUnreachable."""
+        peer = self._peers.get(node_id)
+        if peer is None:
+            raise PeerUnreachable(f"node {node_id} is not known here")
+        if peer.link is not None:
+            return peer.link
+        dialling = self._dialling.get(node_id)
+        if dialling is None:
+            dialling = asyncio.get_running_loop().create_task(self._dial(peer))
+            self._dialling[node_id] = dialling
+            dialling.add_done_callback(lambda _: self._dialling.pop(node_id, None))
+        return await asyncio.shield(dialling)
+
+    async def _dial(self, peer: Peer) -> PeerLink:
+        failures: list[str] = []
+        for address in peer.record.addresses:
+            try:
+                link = await PeerLink.open(address)
+            except PeerUnreachable as failure:
+                failures.append(str(failure))
+                continue
+            if link.certificate_digest == peer.record.certificate_digest:
+                peer.link = link
+                return link
+            await link.close()
+            failures.append(f"{address} has another certificate than {peer.record.node_id} signed")
+        raise PeerUnreachable("; ".join(failures) or f"node {peer.record.node_id} names no address")
+
+    async def connect(self, address: str) -> Peer:
+        """Announces this node at an address and takes the record of the node there. Raises PeerUnreachable."""
+        link = await PeerLink.open(address)
+        try:
+            envelope = await link.announce(self._envelope)
+            opened = open_message(
+                envelope, NodeRecord, now_us=self._driver.clock.now(), self_id=self.node_id
+            )
+            if opened.body.certificate_digest != link.certificate_digest:
+                raise PeerUnreachable(f"the node at {address} signed another certificate than it serves")
+            peer = self.announced(opened, envelope, "configured")
+        except Refused as refusal:
+            await link.close()
+            raise PeerUnreachable(f"the node at {address} was refused, or refuses: {refusal}") from refusal
+        except PeerUnreachable:
+            await link.close()
+            raise
+        self._configured[address] = opened.sender
+        if peer.link is None:
+            peer.link = link
+        else:
+            await link.close()
+        return peer
+
+    # --- heartbeats ---
+
+    async def run(self) -> None:
+        """Announces this node until it is cancelled."""
+        while True:
+            self.refresh()
+            if self.record.compute:
+                self._driver.tell_requester(PeerHeard(self.node_id))
+            await asyncio.gather(self._announce_to_configured(), self._announce_to_known())
+            await asyncio.sleep(self._heartbeat_us / 1e6)
+
+    async def _announce_to_configured(self) -> None:
+        for address, node_id in tuple(self._configured.items()):
+            if node_id is not None and node_id in self._peers and self.live(self._peers[node_id]):
+                continue
+            try:
+                peer = await self.connect(address)
+            except PeerUnreachable as failure:
+                log.warning("%s (tried again at each heartbeat)", failure)
+                continue
+            await self._learn_from(peer)
+
+    async def _announce_to_known(self) -> None:
+        await asyncio.gather(*(self._announce_to(node_id) for node_id in tuple(self._peers)))
+
+    async def _announce_to(self, node_id: str) -> None:
+        peer = self._peers[node_id]
+        try:
+            link = await self.link(node_id)
+            envelope = await link.announce(self._envelope)
+            opened = open_message(
+                envelope, NodeRecord, now_us=self._driver.clock.now(), self_id=self.node_id
+            )
+            if opened.sender == node_id:
+                self.announced(opened, envelope, peer.found_by)
+        except (PeerUnreachable, Refused) as failure:
+            log.info("heartbeat to %s: %s", node_id, failure)
+            self._drop_link(peer)
+
+    async def _learn_from(self, peer: Peer) -> None:
+        """The records that another node knows; each is then spoken to directly at the next heartbeat."""
+        if peer.link is None:
+            return
+        try:
+            envelopes = await peer.link.get_peers()
+        except (PeerUnreachable, Refused) as failure:
+            log.info("peers of %s: %s", peer.record.node_id, failure)
+            return
+        for envelope in envelopes:
+            try:
+                opened = open_message(
+                    envelope, NodeRecord, now_us=self._driver.clock.now(), self_id=self.node_id
+                )
+                if opened.sender != self.node_id:
+                    new = opened.sender not in self._peers
+                    self.announced(opened, envelope, "peer", direct=False)
+                    if new:
+                        await self._announce_to(opened.sender)
+            except Refused as refusal:
+                log.info("a record that %s passed on: %s", peer.record.node_id, refusal)
+
+    async def close(self) -> None:
+        for task in tuple(self._dialling.values()):
+            task.cancel()
+        for peer in self._peers.values():
+            if peer.link is not None:
+                await peer.link.close()

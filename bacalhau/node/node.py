@@ -1,0 +1,383 @@
+"""The composition root: one node, put together from its settings, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import uuid
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from bacalhau import __version__
+from bacalhau.config import Settings, job_limit, machine_capacity
+from bacalhau.ipfs.packstore import PackBlockStore
+from bacalhau.ipfs.pins import Pins
+from bacalhau.market.bidding import BiddingPolicy
+from bacalhau.market.pricing import FlatPrice, LinearPrice
+from bacalhau.model.job import Engine
+from bacalhau.model.market import Tariff
+from bacalhau.model.node import NodeRecord
+from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.node.asks import Asks
+from bacalhau.node.clock import Clock
+from bacalhau.node.contents import Contents
+from bacalhau.node.driver import CLOCK_META, Driver
+from bacalhau.node.engines import Engines
+from bacalhau.node.happenings import Happenings
+from bacalhau.node.inbound import Inbound
+from bacalhau.node.ipfs import Ipfs
+from bacalhau.node.joblogs import JobLogs
+from bacalhau.node.jobs import Jobs
+from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
+from bacalhau.node.outbox import Outbox
+from bacalhau.node.results import Results
+from bacalhau.node.trace import Trace
+from bacalhau.node.works import Works
+from bacalhau.rpc.ipfs_service import IpfsServicer
+from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.node_service import NodeServicer, NodeView
+from bacalhau.rpc.peer_client import PeerUnreachable
+from bacalhau.rpc.servers import CannotListen, Listener, start_client_api, start_peer_api
+from bacalhau.rpc.tls import load_or_make
+from bacalhau.runtime.workspace import Workspaces
+from bacalhau.scheduler import effects as fx
+from bacalhau.scheduler.compute import ComputeConfig, ComputeMachine
+from bacalhau.scheduler.events import ShutdownBegun
+from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
+from bacalhau.store.store import Store
+from bacalhau.wire.identity import NodeKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bacalhau.market.pricing import PricingStrategy
+    from bacalhau.model.resources import Resources
+    from bacalhau.node.membership import Peer
+
+log = logging.getLogger(__name__)
+
+
+class CannotStart(Exception):
+    """The node cannot start as it is set up; the message says what to do."""
+
+
+def draw_id(prefix: str) -> str:
+    """A new id such as "j-5f0c…": the prefix says of what."""
+    return f"{prefix}-{uuid.uuid4()}"
+
+
+class Node:
+    """A running node. Made by `Node.start`; `failed` is set when it cannot go on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Node:
+        """Starts a node. Raises CannotStart, CannotListen, StoreError, InvalidKey."""
+        node = cls(settings)
+        try:
+            await node._start()
+        except BaseException:
+            await node.stop()
+            raise
+        return node
+
+    async def _start(self) -> None:
+        settings = self.settings
+        _lock_folder(settings.data_dir, self._stack)
+        key = NodeKey.load_or_create(settings.data_dir / "node.key")
+        certificate = load_or_make(settings.data_dir)
+        self.node_id = key.node_id
+        self._certificate_digest = certificate.digest
+        self._open_stores()
+        await self._put_together(key)
+        await self._engines.start()
+        self._stack.push_async_callback(self._engines.close)
+        self.driver.tell_compute(self._engines.changed())
+        self._peer_listener = await start_peer_api(
+            settings.peer_host, settings.peer_port, peers=self._inbound, certificate=certificate
+        )
+        self._stack.push_async_callback(_stop_listener, self._peer_listener)
+        self.membership.refresh()
+        self._restore()
+        self._client_listener = await start_client_api(
+            settings.api_host,
+            settings.api_port,
+            jobs=JobServicer(self.jobs),
+            node=NodeServicer(self),
+            ipfs=IpfsServicer(Ipfs(self.contents)),
+            token=_read_token(settings.api_token_file),
+            tls=_read_tls(settings),
+        )
+        self._stack.push_async_callback(_stop_listener, self._client_listener)
+        for work in (self.membership.run(), self._engines.watch(self._engines_changed), self._upkeep()):
+            self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    def _open_stores(self) -> None:
+        folder = self.settings.data_dir
+        self.store = Store(folder / "journal.sqlite")
+        self._stack.callback(self.store.close)
+        self.blocks = PackBlockStore(folder / "blocks")
+        self._stack.callback(self.blocks.close)
+        self.pins = Pins(folder / "pins.sqlite")
+        self._stack.callback(self.pins.close)
+        self.clock = Clock(int(self.store.get_meta(CLOCK_META) or 0))
+
+    async def _put_together(self, key: NodeKey) -> None:
+        settings = self.settings
+        trace = Trace(settings.trace, key.node_id) if settings.trace is not None else None
+        ids = draw_id
+        machine_ids = draw_id
+        if trace is not None:
+            self._stack.callback(trace.close)
+            machine_ids = trace.recording(draw_id)
+        self.capacity = machine_capacity(settings)
+        requester = RequesterMachine(
+            RequesterConfig(
+                bid_window_us=settings.bid_window_us,
+                lease_us=settings.lease_us,
+                live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
+            ),
+            machine_ids,
+        )
+        policy = _policy(settings, self.capacity)
+        self._tariff, pricing = _pricing(settings)
+        compute = ComputeMachine(ComputeConfig(policy=policy), pricing, machine_ids)
+        self._engines = Engines(settings, key.node_id, self.capacity)
+        self.driver = Driver(requester, compute, self.store, self.clock, trace)
+        self._stack.callback(self.driver.stop)
+        self.membership = Membership(
+            key,
+            self.driver,
+            record=self._record,
+            ids=ids,
+            configured=settings.peers,
+            heartbeat_us=settings.heartbeat_us,
+        )
+        self._stack.push_async_callback(self.membership.close)
+        self.contents = Contents(self.blocks, self.pins, self.membership)
+        happenings = Happenings()
+        workspaces = Workspaces(settings.data_dir / "workspaces")
+        self._workspaces = workspaces
+        self.works = Works(self.driver, self._engines.executors, workspaces, self.contents)
+        self._stack.push_async_callback(self.works.close)
+        logs = JobLogs(
+            key, self.driver, self.store, self.blocks, self.membership, self.works, happenings, ids
+        )
+        self.jobs = Jobs(key.node_id, self.driver, self.store, self.contents, happenings, logs, ids)
+        self._inbound = Inbound(
+            key,
+            self.driver,
+            self.store,
+            self.membership,
+            self.works,
+            self.contents,
+            happenings,
+            ids,
+            settings.lease_us,
+        )
+        outbox = Outbox(key, self.driver, self.membership, ids, settings.lease_us)
+        self._stack.push_async_callback(outbox.close)
+        self._results = Results(self.driver, self.contents, key.node_id)
+        self._stack.push_async_callback(self._results.close)
+        self._asks = Asks(
+            self.driver, self.contents, key.node_id, settings.probe_command, settings.probe_timeout_us
+        )
+        self.driver.deliver_here = outbox.deliver_here
+        self.driver.settle_here = self._settle_here
+        self.driver.on_send = outbox.send
+        self.driver.on_start = self._begin
+        self.driver.on_happening = happenings.committed
+        self.driver.on_failure = self._fail
+
+    def _settle_here(self, start: fx.Start) -> bool:
+        match start:
+            case fx.FetchResult():
+                return self._results.settle_here(start)
+            case fx.AskOutside(offer, ask):
+                return self._asks.settle_here(offer, ask)
+            case _:
+                return False
+
+    def _begin(self, start: fx.Start) -> None:
+        match start:
+            case fx.StartExecution(execution_id, attempt):
+                self.works.start(execution_id, attempt)
+            case fx.FetchResult():
+                self._results.fetch(start)
+            case fx.AskOutside(offer, ask):
+                self._asks.answer(offer, ask)
+            case fx.StopExecution(execution_id):
+                self.works.stop(execution_id)
+            case fx.ResumeExecution(execution_id, attempt):
+                self.works.start(execution_id, attempt, resume=True)
+
+    def _fail(self, failure: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_result(failure)
+
+    def _restore(self) -> None:
+        """Takes up what an earlier life of this node had accepted."""
+        now = self.clock.now()
+        work = self.store.unsettled_work()
+        jobs, executions = self.store.open_jobs(), self.store.open_executions()
+        if work or jobs:
+            log.info("taking up %d open jobs and %d executions after a restart", len(jobs), len(work))
+        keep = [record.id for record in work]
+        self._tasks.append(asyncio.get_running_loop().create_task(self._reap(keep)))
+        self.driver.take(self.driver.compute.restore(work, now=now))
+        self.driver.take(self.driver.requester.restore(jobs, executions, now=now))
+
+    async def _reap(self, keep: list[str]) -> None:
+        await asyncio.to_thread(self._workspaces.sweep, keep)
+        for executor in self._engines.executors.values():
+            removed = await executor.reap(keep)
+            if removed:
+                log.info("removed what an earlier life of this node left: %s", ", ".join(removed))
+
+    # --- the record, and views for clients ---
+
+    def _record(self, sequence: int) -> NodeRecord:
+        settings = self.settings
+        addresses = settings.advertise
+        if not addresses and hasattr(self, "_peer_listener"):
+            addresses = (self._peer_listener.address,)
+        return NodeRecord(
+            node_id=self.node_id,
+            addresses=addresses,
+            certificate_digest=self._certificate_digest,
+            sequence=sequence,
+            compute=settings.compute,
+            requester=settings.requester,
+            engines=self._engines.available,
+            capacity=self.capacity,
+            labels=settings.labels,
+            version=__version__,
+            tariff=self._tariff,
+        )
+
+    def _engines_changed(self) -> None:
+        self.driver.tell_compute(self._engines.changed())
+        self.membership.refresh()
+
+    def self_view(self) -> NodeView:
+        return NodeView(
+            record=self.membership.record,
+            heard_us=self.clock.now(),
+            live=True,
+            is_self=True,
+            found_by="self",
+            free=self.driver.compute.capacity.free,
+            running_executions=self.driver.compute.running_executions,
+            notices=self._engines.notices,
+        )
+
+    def peer_views(self) -> list[NodeView]:
+        return [self._peer_view(peer) for peer in self.membership.peers()]
+
+    def _peer_view(self, peer: Peer) -> NodeView:
+        return NodeView(peer.record, peer.heard_us, self.membership.live(peer), False, peer.found_by)
+
+    async def connect(self, address: str) -> NodeView:
+        try:
+            return self._peer_view(await self.membership.connect(address))
+        except PeerUnreachable as failure:
+            raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(failure)) from failure
+
+    @property
+    def api_address(self) -> str:
+        return self._client_listener.address
+
+    @property
+    def peer_address(self) -> str:
+        return self._peer_listener.address
+
+    # --- upkeep and end ---
+
+    async def _upkeep(self) -> None:
+        settings = self.settings
+        while True:
+            await asyncio.sleep(settings.upkeep_us / 1e6)
+            pruned = await asyncio.to_thread(
+                self.store.prune, self.clock.now(), settings.keep_jobs_us, settings.keep_results_us
+            )
+            log.info("upkeep: %s", pruned)
+
+    async def stop(self) -> None:
+        """Stops what runs, closes both listeners and all files. Work goes on at the next start."""
+        if hasattr(self, "driver"):
+            self.driver.tell_compute(ShutdownBegun())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+
+async def _stop_listener(listener: Listener) -> None:
+    await listener.server.stop(grace=0.5)
+
+
+def _lock_folder(folder: Path, stack: AsyncExitStack) -> None:
+    """One node a data folder: two would sign with one key and write one journal."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(f"the data folder {folder} cannot be used: {error.strerror}") from error
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise CannotStart(
+            f"another node runs on {folder}: stop it, or give this one its own with --data-dir"
+        ) from error
+
+
+def _policy(settings: Settings, capacity: Resources) -> BiddingPolicy:
+    return BiddingPolicy(
+        capacity=capacity,
+        job_limit=job_limit(settings, capacity),
+        labels=settings.labels,
+        accept_networked=settings.accept_networked,
+        reject_stateless=settings.reject_stateless,
+        only_local_inputs=settings.only_local_inputs,
+        images=settings.images,
+        probe=settings.probe_command is not None,
+        execution_timeout_max_us=settings.execution_timeout_max_us,
+    )
+
+
+def _pricing(settings: Settings) -> tuple[Tariff, PricingStrategy]:
+    """The price list that the record shows, and what bids are computed by."""
+    if settings.flat_price_microcredits is not None:
+        return Tariff(start_microcredits=settings.flat_price_microcredits), FlatPrice(
+            settings.flat_price_microcredits
+        )
+    return settings.tariff, LinearPrice(settings.tariff)
+
+
+def _read_token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise CannotStart(f"the token file {path} cannot be read: {error.strerror}") from error
+    if len(token) < 16 or not token.isascii() or not token.isprintable():
+        raise CannotStart(f"the token in {path} must be at least 16 printable ASCII characters")
+    return token
+
+
+def _read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    try:
+        return settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
+    except OSError as error:
+        raise CannotStart(f"{error.filename} cannot be read: {error.strerror}") from error

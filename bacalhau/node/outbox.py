@@ -1,0 +1,243 @@
+"""Delivers what the machines send: signed, to other nodes by gRPC, to this one directly; answers become events.
+
+What is for this node skips signature and network, but for bids, whose envelopes are evidence. Nothing is retried
+here: the machines send again what must arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from bacalhau.model.refusals import Refusal, RefusalReason, Refused
+from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
+from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
+from bacalhau.scheduler import effects as fx
+from bacalhau.scheduler import events as ev
+from bacalhau.wire.envelope import Body, open_message, seal, seal_message
+from bacalhau.wire.job import spec_digest
+from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed
+
+if TYPE_CHECKING:
+    from bacalhau.model.market import Award, Bid, LeaseRenewal
+    from bacalhau.node.driver import Driver
+    from bacalhau.node.membership import Membership
+    from bacalhau.v1.envelope_pb2 import SignedEnvelope
+    from bacalhau.wire.identity import NodeKey
+
+log = logging.getLogger(__name__)
+
+VALID_FOR_US = 60 * 1_000_000
+"""How long a statement may travel; offers, which are repeated, are signed anew each time."""
+
+_FINAL = (RefusalReason.LEASE_ENDED, RefusalReason.NOT_FOUND, RefusalReason.ID_REUSED, RefusalReason.MALFORMED)
+"""Refusals of a report or renewal after which repeating it makes no sense."""
+
+
+class Outbox:
+    """See the module. `lease_us` is the term that this node grants to itself."""
+
+    def __init__(
+        self, key: NodeKey, driver: Driver, membership: Membership, ids: Callable[[str], str], lease_us: int
+    ) -> None:
+        self._key = key
+        self._self_id = key.node_id
+        self._driver = driver
+        self._membership = membership
+        self._ids = ids
+        self._lease_us = lease_us
+        self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
+        """By node: offers that wait for the call that carries them together."""
+        self._offering: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def deliver_here(self, send: fx.Send) -> fx.Send | None:
+        """Hands over what is for this node; what is left for others."""
+        if isinstance(send, fx.SendOffer):
+            if self._self_id not in send.to:
+                return send
+            self._driver.tell_compute(ev.OfferReceived(self._self_id, send.offer))
+            others = tuple(node_id for node_id in send.to if node_id != self._self_id)
+            return fx.SendOffer(send.offer, others) if others else None
+        if send.to != self._self_id:
+            return send
+        self._deliver_here(send)
+        return None
+
+    def send(self, send: fx.Send) -> None:
+        """Sends to other nodes."""
+        if isinstance(send, fx.SendOffer):
+            self._send_offer(send)
+        else:
+            self._spawn(self._deliver(send))
+
+    async def close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- to this node ---
+
+    def _deliver_here(self, send: fx.Send) -> None:
+        driver = self._driver
+        match send:
+            case fx.SendBid(bid=bid):
+                raw = seal(
+                    self._key,
+                    bid,
+                    id=self._ids("s"),
+                    issued_at_us=driver.clock.now(),
+                    valid_for_us=VALID_FOR_US,
+                    recipient=self._self_id,
+                )
+                digest = hashlib.sha256(raw).digest()
+                refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw))
+                if refusal is not None:
+                    driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
+            case fx.SendDecline(decline=decline):
+                driver.tell_requester(ev.DeclineReceived(self._self_id, decline))
+            case fx.SendAward(award=award):
+                refusal = driver.tell_compute(ev.AwardReceived(self._self_id, award, spec_digest(award.spec)))
+                driver.tell_requester(
+                    ev.AwardConfirmed(award.execution_id)
+                    if refusal is None
+                    else ev.AwardRefused(award.execution_id, refusal)
+                )
+            case fx.SendReport(report=report):
+                refusal = driver.tell_requester(ev.ReportReceived(self._self_id, report))
+                driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendRenewal(renewal=renewal):
+                sent_us = driver.clock.now()
+                refusal = driver.tell_requester(ev.RenewalReceived(self._self_id, renewal))
+                driver.tell_compute(
+                    ev.LeaseRenewed(renewal.execution_id, sent_us, self._lease_us)
+                    if refusal is None
+                    else ev.RenewalRefused(renewal.execution_id, refusal)
+                )
+            case fx.SendOfferClosed(offer_id=offer_id):
+                driver.tell_compute(ev.OfferClosedReceived(self._self_id, offer_id))
+            case fx.SendCancellation(execution_id=execution_id):
+                driver.tell_compute(ev.CancellationReceived(self._self_id, execution_id))
+
+    # --- to other nodes ---
+
+    def _send_offer(self, send: fx.SendOffer) -> None:
+        sealed = self._seal(send.offer, "")
+        for node_id in send.to:
+            self._offers[node_id].append(sealed)
+            if node_id not in self._offering:
+                self._offering.add(node_id)
+                self._spawn(self._offer_to(node_id))
+
+    async def _offer_to(self, node_id: str) -> None:
+        """One message carries as many offers as wait."""
+        try:
+            while waiting := self._offers[node_id]:
+                batch = waiting[:OFFERS_PER_CALL_MAX]
+                del waiting[: len(batch)]
+                link = await self._membership.link(node_id)
+                await link.consider_offers(batch)
+        except (PeerUnreachable, Refused) as failure:
+            log.info("offers to %s: %s", node_id, failure)
+        finally:
+            self._offering.discard(node_id)
+            self._offers.pop(node_id, None)
+
+    async def _deliver(self, send: fx.Send) -> None:
+        driver = self._driver
+        match send:
+            case fx.SendBid(to=to, bid=bid):
+                await self._send_bid(to, bid)
+            case fx.SendDecline(to=to, decline=decline):
+                await self._call(to, decline, PeerLink.submit_decline)
+            case fx.SendAward(to=to, award=award):
+                await self._send_award(to, award)
+            case fx.SendReport(to=to, report=report):
+                refusal = await self._call(to, report, PeerLink.report_execution)
+                if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
+                    driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendRenewal(to=to, renewal=renewal):
+                await self._send_renewal(to, renewal)
+            case fx.SendOfferClosed(to=to, offer_id=offer_id):
+                await self._call(to, OfferClosed(offer_id), PeerLink.close_offer)
+            case fx.SendCancellation(to=to, execution_id=execution_id, message=message):
+                await self._call(to, Cancellation(execution_id, message), PeerLink.cancel_execution)
+
+    async def _send_bid(self, to: str, bid: Bid) -> None:
+        """The acknowledgement, signed, says whether the bid counts."""
+        acknowledgements: list[Acknowledgement] = []
+
+        async def submit(link: PeerLink, envelope: SignedEnvelope) -> None:
+            answer = await link.submit_bid(envelope)
+            now_us = self._driver.clock.now()
+            acknowledgements.append(
+                open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id).body
+            )
+
+        refusal = await self._call(to, bid, submit)
+        if acknowledgements:
+            refusal = acknowledgements[0].refusal
+        if isinstance(refusal, Refusal):
+            self._driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
+
+    async def _send_award(self, to: str, award: Award) -> None:
+        refusal = await self._call(to, award, PeerLink.award)
+        if refusal is None:
+            event: ev.RequesterEvent = ev.AwardConfirmed(award.execution_id)
+        elif isinstance(refusal, Refusal):
+            event = ev.AwardRefused(award.execution_id, refusal)
+        else:
+            event = ev.AwardUnanswered(award.execution_id)
+        self._driver.tell_requester(event)
+
+    async def _send_renewal(self, to: str, renewal: LeaseRenewal) -> None:
+        sent_us = self._driver.clock.now()
+        terms: list[int] = []
+
+        async def renew(link: PeerLink, envelope: SignedEnvelope) -> None:
+            terms.append(await link.renew_lease(envelope))
+
+        refusal = await self._call(to, renewal, renew)
+        if terms:
+            self._driver.tell_compute(ev.LeaseRenewed(renewal.execution_id, sent_us, terms[0]))
+        elif isinstance(refusal, Refusal) and refusal.reason in _FINAL:
+            self._driver.tell_compute(ev.RenewalRefused(renewal.execution_id, refusal))
+
+    async def _call(
+        self, to: str, body: Body, call: Callable[[PeerLink, SignedEnvelope], Awaitable[object]]
+    ) -> Refusal | PeerUnreachable | None:
+        """None where the node took it; else its refusal, or why it could not be reached."""
+        try:
+            link = await self._membership.link(to)
+            await call(link, self._seal(body, to))
+        except Refused as error:
+            log.info("%s to %s was refused: %s", type(body).__name__, to, error)
+            return error.refusal
+        except PeerUnreachable as failure:
+            log.info("%s to %s: %s", type(body).__name__, to, failure)
+            return failure
+        return None
+
+    def _seal(self, body: Body, recipient: str) -> SignedEnvelope:
+        return seal_message(
+            self._key,
+            body,
+            id=self._ids("s"),
+            issued_at_us=self._driver.clock.now(),
+            valid_for_us=VALID_FOR_US,
+            recipient=recipient,
+        )
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("a delivery failed", exc_info=failure)

@@ -1,0 +1,68 @@
+"""Fetches reported results to the requester before anything is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from bacalhau.ipfs.errors import IpfsError
+from bacalhau.ipfs.fetch import FetchLimits
+from bacalhau.scheduler.events import ResultFetched, ResultUnavailable
+
+if TYPE_CHECKING:
+    from bacalhau.node.contents import Contents
+    from bacalhau.node.driver import Driver
+    from bacalhau.scheduler.effects import FetchResult
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 4
+FIRST_PAUSE_S = 0.5
+RESULT_BYTES_MAX = 64 << 30
+
+
+class Results:
+    """One task a result."""
+
+    def __init__(self, driver: Driver, contents: Contents, node_id: str) -> None:
+        self._driver = driver
+        self._contents = contents
+        self._node_id = node_id
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def settle_here(self, start: FetchResult) -> bool:
+        """A result of this node's own is here already."""
+        here = start.node_id == self._node_id and self._contents.store.has(start.result)
+        if here:
+            self._driver.tell_requester(ResultFetched(start.execution_id))
+        return here
+
+    def fetch(self, start: FetchResult) -> None:
+        task = asyncio.get_running_loop().create_task(self._fetch(start))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _fetch(self, start: FetchResult) -> None:
+        pause_s = FIRST_PAUSE_S
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._contents.fetch(
+                    start.result, first=(start.node_id,), limits=FetchLimits(max_bytes=RESULT_BYTES_MAX)
+                )
+            except IpfsError as failure:
+                log.info("result %s of %s: %s", start.result, start.execution_id, failure)
+                if attempt == ATTEMPTS:
+                    message = f"the result {start.result} could not be fetched: {failure}"
+                    self._driver.tell_requester(ResultUnavailable(start.execution_id, message))
+                    return
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
+            else:
+                self._driver.tell_requester(ResultFetched(start.execution_id))
+                return
+
+    async def close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

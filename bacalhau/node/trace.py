@@ -1,0 +1,76 @@
+"""`serve --trace FILE`: every event of the machines as a line of JSON, so that a live run can be replayed.
+
+A line is `{"now": us, "event": {"@": type, ...}, "ids": [...]}`, or `"expire": machine` in place of the event; `ids`
+are those that the machine drew in that step. Values are written by their type's shape: dataclasses as objects with
+"@", enums as {"enum": [type, name]}, bytes as {"hex": …}, CIDs as {"cid": …}, tuples as lists.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from bacalhau.model.cid import Cid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
+
+FORMAT = 1
+
+
+class Trace:
+    """Appends to one file, line-buffered: a killed node leaves whole lines but for the last."""
+
+    def __init__(self, path: Path, node_id: str) -> None:
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._ids: list[str] = []
+        self._write({"format": FORMAT, "node": node_id})
+
+    def recording(self, ids: Callable[[str], str]) -> Callable[[str], str]:
+        """The id source, with what it gives out noted for the step in which it does."""
+
+        def draw(prefix: str) -> str:
+            id = ids(prefix)
+            self._ids.append(id)
+            return id
+
+        return draw
+
+    def event(self, event: RequesterEvent | ComputeEvent, now: int) -> None:
+        self._write({"now": now, "event": to_plain(event), "ids": self._ids})
+        self._ids.clear()
+
+    def expiry(self, machine: object, now: int) -> None:
+        self._write({"now": now, "expire": type(machine).__name__, "ids": self._ids})
+        self._ids.clear()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, line: dict[str, object]) -> None:
+        self._file.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n")
+
+
+def to_plain(value: object) -> object:
+    """A model value as JSON data, by the shape that the module describes."""
+    if value is None or isinstance(value, (str, int, bool)):
+        return value
+    if isinstance(value, Cid):
+        return {"cid": str(value)}
+    if isinstance(value, Enum):
+        return {"enum": [type(value).__name__, value.name]}
+    if isinstance(value, bytes):
+        return {"hex": value.hex()}
+    if isinstance(value, (tuple, list)):
+        return [to_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        plain: dict[str, object] = {"@": type(value).__name__}
+        for field in fields(value):
+            plain[field.name] = to_plain(getattr(value, field.name))
+        return plain
+    raise TypeError(f"a trace holds no {type(value).__name__}")

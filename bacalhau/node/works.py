@@ -1,0 +1,286 @@
+"""Runs executions on this node: inputs in, program run, result out; and what the program writes, as it writes it.
+
+One task an execution. It tells the compute machine each phase and how it ended; stopping an execution cancels its
+task, and the engine stops the program before the task ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from bacalhau.ipfs.errors import IpfsError, NoPeerHas, StoreFull
+from bacalhau.ipfs.fetch import FetchLimit, FetchLimits
+from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
+from bacalhau.runtime.executor import EngineFault, Outcome, Run
+from bacalhau.scheduler import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bacalhau.model.cid import Cid
+    from bacalhau.model.job import Engine, JobSpec
+    from bacalhau.node.contents import Contents
+    from bacalhau.node.driver import Driver
+    from bacalhau.runtime.executor import Executor, Workspace
+    from bacalhau.runtime.workspace import Workspaces
+    from bacalhau.scheduler.records import WorkRecord
+
+log = logging.getLogger(__name__)
+
+STDOUT, STDERR = 1, 2
+_TAIL_PAUSE_S = 0.05
+_TAIL_CHUNK_BYTES = 64 * 1024
+_PROGRESS_PAUSE_S = 0.5
+
+
+@dataclass(slots=True)
+class _Live:
+    """An execution that has a task. `workspace` is there once it is laid out; `ended` is set before it goes."""
+
+    task: asyncio.Task[None]
+    workspace: Workspace | None = None
+    laid_out: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    readers: int = 0
+    unread: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Works:
+    """See the module."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        executors: Mapping[Engine, Executor],
+        workspaces: Workspaces,
+        contents: Contents,
+    ) -> None:
+        self._driver = driver
+        self._executors = executors
+        self._workspaces = workspaces
+        self._contents = contents
+        self._live: dict[str, _Live] = {}
+        self._closing = False
+
+    # --- started by the machine ---
+
+    def start(self, execution_id: str, attempt: int, *, resume: bool = False) -> None:
+        record = self._driver.compute.work(execution_id)
+        if record is None or execution_id in self._live:
+            return
+        task = asyncio.get_running_loop().create_task(self._execute(record, attempt, resume))
+        self._live[execution_id] = _Live(task)
+
+    def stop(self, execution_id: str) -> None:
+        live = self._live.get(execution_id)
+        if live is not None:
+            live.task.cancel()
+        else:
+            self._report_stopped(execution_id)
+
+    async def close(self) -> None:
+        """Stops what runs. Nothing is reported: after a restart each of them is a new attempt."""
+        self._closing = True
+        tasks = [live.task for live in self._live.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _report_stopped(self, execution_id: str) -> None:
+        record = self._driver.compute.work(execution_id)
+        if record is not None:
+            report = ExecutionReport(execution_id, record.attempt, None, 0, Usage(), cancelled=True)
+            self._driver.tell_compute(ev.ExecutionEnded(report))
+
+    # --- one execution ---
+
+    async def _execute(self, record: WorkRecord, attempt: int, resume: bool) -> None:
+        live = self._live[record.id]
+        try:
+            report = await self._attempt(record, attempt, resume, live)
+        except asyncio.CancelledError:
+            self._leave(record.id, live)
+            if self._closing:
+                raise
+            self._report_stopped(record.id)
+            await self._clean_up(live)
+            return
+        except Exception as bug:
+            # A bug in the node must not leave the job without an end: it is reported, and tried elsewhere.
+            log.exception("execution %s failed in an unforeseen way", record.id)
+            fault = Fault(FaultKind.ENGINE_FAILED, f"the node failed: {type(bug).__name__}: {bug}")
+            report = ExecutionReport(record.id, attempt, None, 0, Usage(), fault)
+        self._leave(record.id, live)
+        event: ev.ComputeEvent = ev.ExecutionGone(record.id) if report is None else ev.ExecutionEnded(report)
+        await self._driver.ask_compute(event)
+        await self._clean_up(live)
+
+    def _leave(self, execution_id: str, live: _Live) -> None:
+        """From here on nothing is written; another attempt may start under the same id."""
+        del self._live[execution_id]
+        live.ended.set()
+        live.laid_out.set()
+
+    async def _clean_up(self, live: _Live) -> None:
+        while live.readers:
+            live.unread.clear()
+            await live.unread.wait()
+        if live.workspace is not None:
+            await asyncio.to_thread(self._workspaces.remove, live.workspace)
+
+    async def _attempt(
+        self, record: WorkRecord, attempt: int, resume: bool, live: _Live
+    ) -> ExecutionReport | None:
+        """The report; None where there was nothing to resume."""
+        spec = record.award.spec
+        executor = self._executors[spec.engine]
+        fetched_bytes = 0
+        try:
+            if resume:
+                run = self._laid_out(live, record, attempt, self._workspaces.locate(record.id, attempt, spec))
+                resumed = await executor.resume(run)
+                if resumed is None:
+                    return None
+                outcome = resumed
+            else:
+                fetched_bytes = await self._fetch_contents(record)
+                workspace = await asyncio.to_thread(
+                    self._workspaces.materialise, self._contents.store, record.id, attempt, spec
+                )
+                run = self._laid_out(live, record, attempt, workspace)
+                self._enter(record.id, ExecutionPhase.PREPARING)
+                await executor.prepare(run, self._progress(record.id))
+                self._enter(record.id, ExecutionPhase.RUNNING)
+                outcome = await executor.run(run)
+        except EngineFault as error:
+            return ExecutionReport(
+                record.id, attempt, None, 0, Usage(fetched_bytes=fetched_bytes), error.fault
+            )
+        live.ended.set()
+        self._enter(record.id, ExecutionPhase.PUBLISHING)
+        return await self._publish(run, outcome, fetched_bytes)
+
+    def _laid_out(self, live: _Live, record: WorkRecord, attempt: int, workspace: Workspace) -> Run:
+        live.workspace = workspace
+        live.laid_out.set()
+        return Run(record.id, attempt, record.award.spec, workspace)
+
+    def _enter(self, execution_id: str, phase: ExecutionPhase) -> None:
+        self._driver.tell_compute(ev.PhaseEntered(execution_id, phase))
+
+    async def _publish(self, run: Run, outcome: Outcome, fetched_bytes: int) -> ExecutionReport:
+        """What was written is published also where the program was stopped at a limit."""
+        fault = outcome.fault
+        result: Cid | None = None
+        result_bytes = 0
+        try:
+            imported = await asyncio.to_thread(
+                self._workspaces.publish, self._contents.store, run, outcome.exit_code
+            )
+            result, result_bytes = imported.cid, imported.size_bytes
+        except EngineFault as error:
+            fault = fault or error.fault
+        usage = replace(outcome.usage, fetched_bytes=fetched_bytes, result_bytes=result_bytes)
+        return ExecutionReport(run.execution_id, run.attempt, result, outcome.exit_code, usage, fault)
+
+    async def _fetch_contents(self, record: WorkRecord) -> int:
+        """Inputs and modules, from the requester first; at most what the job's disk allows. Returns bytes."""
+        spec = record.award.spec
+        fetched_bytes = 0
+        progress = self._progress(record.id)
+        total_bytes = 0
+        for cid in spec.contents():
+            try:
+                fetched = await self._contents.fetch(
+                    cid,
+                    first=(record.requester_id,),
+                    limits=FetchLimits(max_bytes=_fetch_limit_bytes(spec)),
+                    progress=lambda _blocks, done_bytes: progress(done_bytes, total_bytes),
+                )
+            except NoPeerHas as error:
+                raise EngineFault(Fault(FaultKind.INPUT_UNAVAILABLE, str(error))) from error
+            except FetchLimit as error:
+                message = f"{error}: the job's disk allowance is too small for it, raise it with --disk"
+                raise EngineFault(Fault(FaultKind.INPUT_TOO_LARGE, message)) from error
+            except StoreFull as error:
+                raise EngineFault(Fault(FaultKind.STORAGE_FULL, str(error))) from error
+            except IpfsError as error:
+                raise EngineFault(Fault(FaultKind.INPUT_UNAVAILABLE, f"{cid}: {error}")) from error
+            if fetched is not None:
+                fetched_bytes += fetched.block_bytes
+        return fetched_bytes
+
+    def _progress(self, execution_id: str) -> _Throttle:
+        return _Throttle(self._driver, execution_id)
+
+    # --- output, live ---
+
+    async def output(self, execution_id: str, *, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+        """What a running execution writes, from its start, as (STDOUT or STDERR, bytes); with `follow` until it
+        ends. Nothing where it does not run here."""
+        live = self._live.get(execution_id)
+        if live is None:
+            return
+        live.readers += 1
+        try:
+            if follow:
+                await live.laid_out.wait()
+            if live.workspace is not None:
+                async for piece in _tail(live, live.workspace, follow):
+                    yield piece
+        finally:
+            live.readers -= 1
+            live.unread.set()
+
+
+class _Throttle:
+    """Progress of a long phase, from any thread, told a few times a second."""
+
+    def __init__(self, driver: Driver, execution_id: str) -> None:
+        self._driver = driver
+        self._execution_id = execution_id
+        self._loop = asyncio.get_running_loop()
+        self._next = self._loop.time() + _PROGRESS_PAUSE_S
+
+    def __call__(self, done_bytes: int, total_bytes: int) -> None:
+        now = self._loop.time()
+        if now >= self._next:
+            self._next = now + _PROGRESS_PAUSE_S
+            event = ev.ProgressMade(self._execution_id, done_bytes, total_bytes)
+            self._loop.call_soon_threadsafe(self._driver.tell_compute, event)
+
+
+async def _tail(live: _Live, workspace: Workspace, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+    files: dict[int, int] = {}
+    paths = {STDOUT: workspace.stdout, STDERR: workspace.stderr}
+    try:
+        while True:
+            ended = live.ended.is_set()
+            for stream, path in paths.items():
+                if stream not in files:
+                    try:
+                        files[stream] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    except FileNotFoundError:
+                        continue
+                while data := os.read(files[stream], _TAIL_CHUNK_BYTES):
+                    yield stream, data
+            if ended or not follow:
+                return
+            try:
+                async with asyncio.timeout(_TAIL_PAUSE_S):
+                    await live.ended.wait()
+            except TimeoutError:
+                continue
+    finally:
+        for descriptor in files.values():
+            os.close(descriptor)
+
+
+def _fetch_limit_bytes(spec: JobSpec) -> int:
+    """Blocks weigh a little more than the content that has to fit the job's disk."""
+    return spec.resources.disk_bytes + spec.resources.disk_bytes // 16 + 1024 * 1024

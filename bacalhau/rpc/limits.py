@@ -1,0 +1,34 @@
+"""Limits of both listeners and of calls to other nodes: each is there so that no caller can exhaust the node."""
+
+from __future__ import annotations
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+"""One message, in and out; content moves in chunks far below it."""
+
+CHUNK_BYTES = 256 * 1024
+"""Content of one message of a stream."""
+
+PEER_MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+"""One message that a stranger may send: 100 offers of at most 32 KiB each fit."""
+
+ADD_CHUNK_BYTES_MAX = 1024 * 1024
+"""Content of one message that a client sends, and the largest chunk that a file is cut into."""
+
+IPFS_PAGE_SIZE_DEFAULT = 1000
+IPFS_PAGE_SIZE_MAX = 10_000
+
+OFFERS_PER_CALL_MAX = 100
+PAGE_SIZE_MAX = 1000
+PEER_PAGE_SIZE_MAX = 100
+BLOCK_CIDS_PER_CALL_MAX = 1000
+PEER_STREAMS_MAX = 1000
+"""Calls that one connection may have open at once."""
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.use_local_subchannel_pool", 1),
+)

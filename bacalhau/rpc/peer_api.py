@@ -1,0 +1,295 @@
+"""The peer API: what strangers may call. Each call is bounded, and each envelope is opened before anyone hears of it.
+
+The services know the wire and the limits; what a statement means is the port's (`PeerPort`), which the node provides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from bacalhau.model.cid import Cid, InvalidCid
+from bacalhau.model.execution import ExecutionReport
+from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
+from bacalhau.model.node import NodeRecord
+from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.rpc import limits
+from bacalhau.rpc.status import abort
+from bacalhau.v1 import (
+    block_service_pb2,
+    block_service_pb2_grpc,
+    compute_service_pb2,
+    compute_service_pb2_grpc,
+    envelope_pb2,
+    peer_service_pb2,
+    peer_service_pb2_grpc,
+    requester_service_pb2,
+    requester_service_pb2_grpc,
+)
+from bacalhau.wire import fields
+from bacalhau.wire.envelope import Opened, open_message
+from bacalhau.wire.seen import SeenStatements, Sighting
+from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed
+
+if TYPE_CHECKING:
+    from grpc.aio import ServicerContext
+
+    from bacalhau.model.refusals import Refusal
+
+    SignedEnvelope = envelope_pb2.SignedEnvelope
+    Context = ServicerContext[Any, Any]
+
+A = TypeVar("A")
+
+
+class PeerPort(Protocol):
+    """What the node does with authenticated statements. Methods raise Refused."""
+
+    node_id: str
+
+    def now_us(self) -> int: ...
+    def own_record(self) -> SignedEnvelope: ...
+    def live_records(self) -> Sequence[SignedEnvelope]: ...
+    async def record_announced(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None: ...
+    async def offers_received(self, offers: Sequence[Opened[JobOffer]]) -> None: ...
+    async def bid_received(self, opened: Opened[Bid]) -> Refusal | None: ...
+    async def decline_received(self, opened: Opened[Decline]) -> Refusal | None: ...
+    def acknowledge(self, opened: Opened[Any], refusal: Refusal | None) -> SignedEnvelope: ...
+    async def report_received(self, opened: Opened[ExecutionReport]) -> None: ...
+    async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int: ...
+    async def award_received(self, opened: Opened[Award]) -> None: ...
+    async def offer_closed(self, opened: Opened[OfferClosed]) -> None: ...
+    async def cancellation_received(self, opened: Opened[Cancellation]) -> None: ...
+    def execution_logs(self, opened: Opened[LogRequest]) -> AsyncIterator[tuple[int, bytes]]: ...
+    def blocks(self, cids: Sequence[Cid], *, recursive: bool) -> AsyncIterator[list[tuple[Cid, bytes]]]: ...
+    def clearing(self, offer_id: str, page_size: int, page_token: str) -> tuple[list[bytes], str, bytes]: ...
+
+
+class Gate:
+    """Opens envelopes and remembers them: a repeat gets the answer that the first got, and has no second effect."""
+
+    def __init__(self, port: PeerPort) -> None:
+        self._port = port
+        self._seen: SeenStatements[Any] = SeenStatements()
+
+    def open(self, message: SignedEnvelope, expect: type[A]) -> Opened[A]:  # type: ignore[type-var]
+        return open_message(message, expect, now_us=self._port.now_us(), self_id=self._port.node_id)  # type: ignore[type-var]
+
+    async def answer(
+        self, message: SignedEnvelope, expect: Any, context: Context, handle: Callable[[Any], Awaitable[A]]
+    ) -> A:
+        """The answer to a statement; ends the call where it is refused."""
+        try:
+            opened = self.open(message, expect)
+            sighting, stored = self._seen.see(opened, now_us=self._port.now_us())
+            if sighting is Sighting.ANSWERED:
+                return stored  # type: ignore[return-value]
+            try:
+                answer = await handle(opened)
+            except BaseException:
+                # Refused, failed or cut off: a repeat is to be handled anew.
+                self._seen.forget(opened)
+                raise
+            self._seen.answer(opened, answer)
+            return answer
+        except Refused as error:
+            await abort(context, error.refusal)
+
+
+class PeerServicer(peer_service_pb2_grpc.PeerServiceServicer):
+    """Who is there."""
+
+    def __init__(self, port: PeerPort, gate: Gate) -> None:
+        self._port = port
+        self._gate = gate
+
+    async def Announce(
+        self, request: peer_service_pb2.AnnounceRequest, context: Context
+    ) -> peer_service_pb2.AnnounceResponse:
+        # A record is a heartbeat: the same envelope comes again and again, so it is not remembered as a statement.
+        try:
+            opened = self._gate.open(request.record, NodeRecord)
+            await self._port.record_announced(opened, request.record)
+        except Refused as error:
+            await abort(context, error.refusal)
+        return peer_service_pb2.AnnounceResponse(record=self._port.own_record())
+
+    async def GetPeers(
+        self, request: peer_service_pb2.GetPeersRequest, context: Context
+    ) -> peer_service_pb2.GetPeersResponse:
+        records = self._port.live_records()
+        try:
+            start, size = read_page(request.page_token, request.page_size, limits.PEER_PAGE_SIZE_MAX)
+        except Refused as error:
+            await abort(context, error.refusal)
+        end = start + size
+        return peer_service_pb2.GetPeersResponse(
+            records=records[start:end], next_page_token=str(end) if end < len(records) else ""
+        )
+
+
+class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
+    """What compute nodes say to this requester."""
+
+    def __init__(self, port: PeerPort, gate: Gate) -> None:
+        self._port = port
+        self._gate = gate
+
+    async def SubmitBid(
+        self, request: requester_service_pb2.SubmitBidRequest, context: Context
+    ) -> requester_service_pb2.SubmitBidResponse:
+        async def handle(opened: Opened[Bid]) -> requester_service_pb2.SubmitBidResponse:
+            refusal = await self._port.bid_received(opened)
+            return requester_service_pb2.SubmitBidResponse(acknowledgement=self._port.acknowledge(opened, refusal))
+
+        return await self._gate.answer(request.bid, Bid, context, handle)
+
+    async def SubmitDecline(
+        self, request: requester_service_pb2.SubmitDeclineRequest, context: Context
+    ) -> requester_service_pb2.SubmitDeclineResponse:
+        async def handle(opened: Opened[Decline]) -> requester_service_pb2.SubmitDeclineResponse:
+            refusal = await self._port.decline_received(opened)
+            return requester_service_pb2.SubmitDeclineResponse(
+                acknowledgement=self._port.acknowledge(opened, refusal)
+            )
+
+        return await self._gate.answer(request.decline, Decline, context, handle)
+
+    async def ReportExecution(
+        self, request: requester_service_pb2.ReportExecutionRequest, context: Context
+    ) -> requester_service_pb2.ReportExecutionResponse:
+        async def handle(opened: Opened[ExecutionReport]) -> requester_service_pb2.ReportExecutionResponse:
+            await self._port.report_received(opened)
+            return requester_service_pb2.ReportExecutionResponse()
+
+        return await self._gate.answer(request.report, ExecutionReport, context, handle)
+
+    async def RenewLease(
+        self, request: requester_service_pb2.RenewLeaseRequest, context: Context
+    ) -> requester_service_pb2.RenewLeaseResponse:
+        async def handle(opened: Opened[LeaseRenewal]) -> requester_service_pb2.RenewLeaseResponse:
+            lease_us = await self._port.renewal_received(opened)
+            return requester_service_pb2.RenewLeaseResponse(lease=fields.duration(lease_us))
+
+        return await self._gate.answer(request.renewal, LeaseRenewal, context, handle)
+
+    async def GetClearing(
+        self, request: requester_service_pb2.GetClearingRequest, context: Context
+    ) -> requester_service_pb2.GetClearingResponse:
+        try:
+            _, size = read_page("", request.page_size, limits.PEER_PAGE_SIZE_MAX)
+            bids, token, digest = self._port.clearing(request.offer_id, size, request.page_token)
+        except Refused as error:
+            await abort(context, error.refusal)
+        return requester_service_pb2.GetClearingResponse(
+            bids=[envelope_pb2.SignedEnvelope.FromString(bid) for bid in bids],
+            next_page_token=token,
+            bid_set_digest=digest,
+        )
+
+
+class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
+    """What requesters say to this compute node."""
+
+    def __init__(self, port: PeerPort, gate: Gate) -> None:
+        self._port = port
+        self._gate = gate
+
+    async def ConsiderOffers(
+        self, request: compute_service_pb2.ConsiderOffersRequest, context: Context
+    ) -> compute_service_pb2.ConsiderOffersResponse:
+        try:
+            if len(request.offers) > limits.OFFERS_PER_CALL_MAX:
+                raise refused(
+                    RefusalReason.TOO_LARGE,
+                    f"at most {limits.OFFERS_PER_CALL_MAX} offers a call",
+                    offers=len(request.offers),
+                )
+            await self._port.offers_received(self._readable(request.offers))
+        except Refused as error:
+            await abort(context, error.refusal)
+        return compute_service_pb2.ConsiderOffersResponse()
+
+    def _readable(self, envelopes: Sequence[SignedEnvelope]) -> list[Opened[JobOffer]]:
+        """Offers are repeated on purpose, so they are not remembered as statements; the machine knows them. One
+        that is refused does not spoil the others of its call."""
+        opened: list[Opened[JobOffer]] = []
+        first_refused: Refused | None = None
+        for envelope in envelopes:
+            try:
+                opened.append(self._gate.open(envelope, JobOffer))
+            except Refused as error:
+                first_refused = first_refused or error
+        if first_refused is not None and not opened:
+            raise first_refused
+        return opened
+
+    async def Award(
+        self, request: compute_service_pb2.AwardRequest, context: Context
+    ) -> compute_service_pb2.AwardResponse:
+        async def handle(opened: Opened[Award]) -> compute_service_pb2.AwardResponse:
+            await self._port.award_received(opened)
+            return compute_service_pb2.AwardResponse()
+
+        return await self._gate.answer(request.award, Award, context, handle)
+
+    async def CloseOffer(
+        self, request: compute_service_pb2.CloseOfferRequest, context: Context
+    ) -> compute_service_pb2.CloseOfferResponse:
+        async def handle(opened: Opened[OfferClosed]) -> compute_service_pb2.CloseOfferResponse:
+            await self._port.offer_closed(opened)
+            return compute_service_pb2.CloseOfferResponse()
+
+        return await self._gate.answer(request.offer_closed, OfferClosed, context, handle)
+
+    async def CancelExecution(
+        self, request: compute_service_pb2.CancelExecutionRequest, context: Context
+    ) -> compute_service_pb2.CancelExecutionResponse:
+        async def handle(opened: Opened[Cancellation]) -> compute_service_pb2.CancelExecutionResponse:
+            await self._port.cancellation_received(opened)
+            return compute_service_pb2.CancelExecutionResponse()
+
+        return await self._gate.answer(request.cancellation, Cancellation, context, handle)
+
+    async def StreamExecutionLogs(
+        self, request: compute_service_pb2.StreamExecutionLogsRequest, context: Context
+    ) -> AsyncIterator[compute_service_pb2.StreamExecutionLogsResponse]:
+        try:
+            opened = self._gate.open(request.log_request, LogRequest)
+            async for stream, data in self._port.execution_logs(opened):
+                yield compute_service_pb2.StreamExecutionLogsResponse(stream=stream, data=data)  # type: ignore[arg-type]
+        except Refused as error:
+            await abort(context, error.refusal)
+
+
+class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
+    """Blocks, for other nodes."""
+
+    def __init__(self, port: PeerPort) -> None:
+        self._port = port
+
+    async def GetBlocks(
+        self, request: block_service_pb2.GetBlocksRequest, context: Context
+    ) -> AsyncIterator[block_service_pb2.GetBlocksResponse]:
+        try:
+            if len(request.cids) > limits.BLOCK_CIDS_PER_CALL_MAX:
+                raise refused(RefusalReason.TOO_LARGE, f"at most {limits.BLOCK_CIDS_PER_CALL_MAX} CIDs a call")
+            try:
+                cids = [Cid.from_raw(raw) for raw in request.cids]
+            except InvalidCid as error:
+                raise refused(RefusalReason.MALFORMED, str(error)) from error
+            async for batch in self._port.blocks(cids, recursive=request.recursive):
+                yield block_service_pb2.GetBlocksResponse(
+                    blocks=[block_service_pb2.Block(cid=cid.raw, data=data) for cid, data in batch]
+                )
+        except Refused as error:
+            await abort(context, error.refusal)
+
+
+def read_page(token: str, size: int, size_max: int, default: int | None = None) -> tuple[int, int]:
+    """(offset, size) of a page whose token is an offset. Raises Refused(MALFORMED)."""
+    if token and not (token.isascii() and token.isdigit() and len(token) < 12):
+        raise refused(RefusalReason.MALFORMED, "page_token is not one that this node gave")
+    if size < 0:
+        raise refused(RefusalReason.MALFORMED, f"page_size must not be negative, got {size}")
+    return int(token or 0), min(size or default or size_max, size_max)

@@ -1,0 +1,166 @@
+"""Calls to another node's peer API, over TLS with the certificate that its signed record pins."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import grpc
+import grpc.aio
+
+from bacalhau.model.cid import Cid, InvalidCid
+from bacalhau.model.refusals import Refused
+from bacalhau.rpc.limits import CHANNEL_OPTIONS
+from bacalhau.rpc.status import refusal_of
+from bacalhau.rpc.tls import SERVER_NAME, certificate_digest
+from bacalhau.v1 import (
+    block_service_pb2,
+    block_service_pb2_grpc,
+    compute_service_pb2,
+    compute_service_pb2_grpc,
+    envelope_pb2,
+    peer_service_pb2,
+    peer_service_pb2_grpc,
+    requester_service_pb2,
+    requester_service_pb2_grpc,
+)
+from bacalhau.wire import fields
+
+if TYPE_CHECKING:
+    SignedEnvelope = envelope_pb2.SignedEnvelope
+    T_co = TypeVar("T_co", covariant=True)
+
+    class _Call(Protocol[T_co]):
+        def __call__(self, request: Any, *, timeout: float) -> Any: ...
+
+
+R = TypeVar("R")
+
+CALL_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 3.0
+
+
+class PeerUnreachable(Exception):
+    """Nobody answered, or not in time; the message names the address and says what happened."""
+
+
+class PeerLink:
+    """A connection to one node. Every call raises Refused for a refusal and PeerUnreachable for a fault."""
+
+    def __init__(self, address: str, certificate_pem: bytes) -> None:
+        self.address = address
+        self.certificate_digest = certificate_digest(certificate_pem)
+        self._channel = grpc.aio.secure_channel(
+            address,
+            grpc.ssl_channel_credentials(root_certificates=certificate_pem),
+            options=[("grpc.ssl_target_name_override", SERVER_NAME), *CHANNEL_OPTIONS],
+        )
+        self._peers = peer_service_pb2_grpc.PeerServiceStub(self._channel)
+        self._requester = requester_service_pb2_grpc.RequesterServiceStub(self._channel)
+        self._compute = compute_service_pb2_grpc.ComputeServiceStub(self._channel)
+        self._blocks = block_service_pb2_grpc.BlockServiceStub(self._channel)
+
+    @classmethod
+    async def open(cls, address: str) -> PeerLink:
+        """Connects to HOST:PORT. Python's gRPC cannot skip the check of a certificate, so the one that is served
+        is taken as its own root; the caller then compares its digest with the node's signed record."""
+        host, _, port = address.rpartition(":")
+        try:
+            pem = await asyncio.to_thread(
+                ssl.get_server_certificate, (host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S
+            )
+        except (OSError, ValueError) as error:
+            raise PeerUnreachable(f"no node answers at {address}: {error}") from error
+        return cls(address, pem.encode("ascii"))
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    # --- PeerService ---
+
+    async def announce(self, record: SignedEnvelope) -> SignedEnvelope:
+        request = peer_service_pb2.AnnounceRequest(record=record)
+        response = await self._call(self._peers.Announce, request)
+        return response.record  # type: ignore[no-any-return]
+
+    async def get_peers(self) -> list[SignedEnvelope]:
+        response = await self._call(self._peers.GetPeers, peer_service_pb2.GetPeersRequest())
+        return list(response.records)
+
+    # --- RequesterService ---
+
+    async def submit_bid(self, bid: SignedEnvelope) -> SignedEnvelope:
+        request = requester_service_pb2.SubmitBidRequest(bid=bid)
+        return (await self._call(self._requester.SubmitBid, request)).acknowledgement  # type: ignore[no-any-return]
+
+    async def submit_decline(self, decline: SignedEnvelope) -> SignedEnvelope:
+        request = requester_service_pb2.SubmitDeclineRequest(decline=decline)
+        return (await self._call(self._requester.SubmitDecline, request)).acknowledgement  # type: ignore[no-any-return]
+
+    async def report_execution(self, report: SignedEnvelope) -> None:
+        request = requester_service_pb2.ReportExecutionRequest(report=report)
+        await self._call(self._requester.ReportExecution, request)
+
+    async def renew_lease(self, renewal: SignedEnvelope) -> int:
+        """The new term in microseconds."""
+        request = requester_service_pb2.RenewLeaseRequest(renewal=renewal)
+        response = await self._call(self._requester.RenewLease, request)
+        return fields.duration_us(response.lease, "lease", low=1, high=24 * 3600 * 1_000_000)
+
+    # --- ComputeService ---
+
+    async def consider_offers(self, offers: Sequence[SignedEnvelope]) -> None:
+        request = compute_service_pb2.ConsiderOffersRequest(offers=offers)
+        await self._call(self._compute.ConsiderOffers, request)
+
+    async def award(self, award: SignedEnvelope) -> None:
+        await self._call(self._compute.Award, compute_service_pb2.AwardRequest(award=award))
+
+    async def close_offer(self, offer_closed: SignedEnvelope) -> None:
+        request = compute_service_pb2.CloseOfferRequest(offer_closed=offer_closed)
+        await self._call(self._compute.CloseOffer, request)
+
+    async def cancel_execution(self, cancellation: SignedEnvelope) -> None:
+        request = compute_service_pb2.CancelExecutionRequest(cancellation=cancellation)
+        await self._call(self._compute.CancelExecution, request)
+
+    async def stream_execution_logs(self, log_request: SignedEnvelope) -> AsyncIterator[tuple[int, bytes]]:
+        """Pieces of output as (LogStream number, bytes)."""
+        request = compute_service_pb2.StreamExecutionLogsRequest(log_request=log_request)
+        try:
+            async for piece in self._compute.StreamExecutionLogs(request):
+                yield piece.stream, piece.data
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from error
+
+    # --- BlockService ---
+
+    @property
+    def name(self) -> str:
+        return self.address
+
+    async def get_blocks(self, cids: Sequence[Cid], *, recursive: bool) -> AsyncIterator[tuple[Cid, bytes]]:
+        """Blocks as the node sends them; the caller verifies each."""
+        request = block_service_pb2.GetBlocksRequest(cids=[cid.raw for cid in cids], recursive=recursive)
+        try:
+            async for response in self._blocks.GetBlocks(request):
+                for block in response.blocks:
+                    yield Cid.from_raw(block.cid), block.data
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from error
+        except InvalidCid as error:
+            raise PeerUnreachable(f"{self.address} sent what is no CID: {error}") from error
+
+    async def _call(self, method: _Call[Any], request: Any) -> Any:
+        try:
+            return await method(request, timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: grpc.aio.AioRpcError) -> Refused | PeerUnreachable:
+        refusal = refusal_of(error)
+        if refusal is not None:
+            return Refused(refusal)
+        return PeerUnreachable(f"{self.address} did not answer: {error.code().name}: {error.details()}")

@@ -1,0 +1,197 @@
+"""The two listeners: the client API, and the peer API over TLS. Reflection and health are always on."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.rpc import limits
+from bacalhau.rpc.peer_api import BlockServicer, ComputeServicer, Gate, PeerServicer, RequesterServicer
+from bacalhau.rpc.status import abort
+from bacalhau.v1 import (
+    block_service_pb2,
+    block_service_pb2_grpc,
+    compute_service_pb2,
+    compute_service_pb2_grpc,
+    ipfs_service_pb2,
+    ipfs_service_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    node_service_pb2,
+    node_service_pb2_grpc,
+    peer_service_pb2,
+    peer_service_pb2_grpc,
+    requester_service_pb2,
+    requester_service_pb2_grpc,
+)
+
+if TYPE_CHECKING:
+    from bacalhau.rpc.ipfs_service import IpfsServicer
+    from bacalhau.rpc.job_service import JobServicer
+    from bacalhau.rpc.node_service import NodeServicer
+    from bacalhau.rpc.peer_api import PeerPort
+    from bacalhau.rpc.tls import Certificate
+
+
+class CannotListen(Exception):
+    """The address is taken or not this machine's, or the settings do not allow to listen there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A started server and the HOST:PORT that it listens on."""
+
+    server: grpc.aio.Server
+    address: str
+
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", limits.MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
+    ("grpc.so_reuseport", 0),
+)
+_PEER_OPTIONS = (
+    ("grpc.max_receive_message_length", limits.PEER_MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
+    ("grpc.max_concurrent_streams", limits.PEER_STREAMS_MAX),
+    ("grpc.so_reuseport", 0),
+)
+
+
+async def start_client_api(
+    host: str,
+    port: int,
+    *,
+    jobs: JobServicer,
+    node: NodeServicer,
+    ipfs: IpfsServicer,
+    token: str | None,
+    tls: tuple[bytes, bytes] | None,
+) -> Listener:
+    """Starts the client API; `tls` is (certificate chain, key), both PEM. Raises CannotListen.
+
+    It can do everything that its user can, so elsewhere than on the loopback interface it demands TLS and a token.
+    """
+    if not _is_loopback(host) and (token is None or tls is None):
+        raise CannotListen(
+            f"the client API may listen on {host} only with TLS and a token: "
+            "give --tls-cert, --tls-key and --api-token-file, or listen on 127.0.0.1"
+        )
+    interceptors = [TokenInterceptor(token)] if token is not None else []
+    server = grpc.aio.server(options=_OPTIONS, interceptors=interceptors)
+    job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
+    node_service_pb2_grpc.add_NodeServiceServicer_to_server(node, server)
+    ipfs_service_pb2_grpc.add_IpfsServiceServicer_to_server(ipfs, server)
+    await _add_reflection_and_health(server, (job_service_pb2, node_service_pb2, ipfs_service_pb2))
+    credentials = None
+    if tls is not None:
+        certificate, key = tls
+        credentials = grpc.ssl_server_credentials([(key, certificate)])
+    return await _start(server, host, port, credentials, "--api-port")
+
+
+async def start_peer_api(host: str, port: int, *, peers: PeerPort, certificate: Certificate) -> Listener:
+    """Starts the peer API. Raises CannotListen."""
+    server = grpc.aio.server(options=_PEER_OPTIONS)
+    gate = Gate(peers)
+    peer_service_pb2_grpc.add_PeerServiceServicer_to_server(PeerServicer(peers, gate), server)
+    requester_service_pb2_grpc.add_RequesterServiceServicer_to_server(RequesterServicer(peers, gate), server)
+    compute_service_pb2_grpc.add_ComputeServiceServicer_to_server(ComputeServicer(peers, gate), server)
+    block_service_pb2_grpc.add_BlockServiceServicer_to_server(BlockServicer(peers), server)
+    await _add_reflection_and_health(
+        server, (peer_service_pb2, requester_service_pb2, compute_service_pb2, block_service_pb2)
+    )
+    credentials = grpc.ssl_server_credentials([(certificate.key_pem, certificate.certificate_pem)])
+    return await _start(server, host, port, credentials, "--peer-port")
+
+
+async def _start(
+    server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None, flag: str
+) -> Listener:
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        if credentials is None:
+            bound = server.add_insecure_port(f"{shown}:{port}")
+        else:
+            bound = server.add_secure_port(f"{shown}:{port}", credentials)
+    except RuntimeError as error:
+        raise CannotListen(
+            f"cannot listen on {shown}:{port}: the port is in use or the address is not this machine's; "
+            f"choose another with {flag} (0 takes a free one)"
+        ) from error
+    await server.start()
+    return Listener(server, f"{shown}:{bound}")
+
+
+async def _add_reflection_and_health(server: grpc.aio.Server, modules: Sequence[Any]) -> None:
+    names = [
+        service.full_name for module in modules for service in module.DESCRIPTOR.services_by_name.values()
+    ]
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    for name in ("", *names):
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Lets only calls in that carry `authorization: Bearer TOKEN`. Reflection and health need it too."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = f"Bearer {token}".encode()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        for key, value in details.invocation_metadata or ():
+            if key == "authorization" and hmac.compare_digest(value.encode(), self._expected):
+                return await continuation(details)
+        handler = await continuation(details)
+        return _refusing(handler)
+
+
+_UNAUTHENTICATED = Refusal(
+    RefusalReason.UNAUTHENTICATED,
+    "this API demands a token: give --api-token-file, or send the metadata authorization: Bearer TOKEN",
+)
+
+
+def _refusing(handler: grpc.RpcMethodHandler | None) -> grpc.RpcMethodHandler | None:
+    """A handler of the same shape that refuses: gRPC calls it as it would have called the real one."""
+    if handler is None:
+        return None
+
+    async def refuse(_request: object, context: Any) -> None:
+        await abort(context, _UNAUTHENTICATED)
+
+    async def refuse_stream(_request: object, context: Any) -> Any:
+        await abort(context, _UNAUTHENTICATED)
+        yield
+
+    if handler.request_streaming and handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler(refuse_stream)
+    if handler.request_streaming:
+        return grpc.stream_unary_rpc_method_handler(refuse)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(refuse_stream)
+    return grpc.unary_unary_rpc_method_handler(refuse)

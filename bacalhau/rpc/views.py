@@ -1,0 +1,119 @@
+"""Records of the journal as the messages that clients read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bacalhau.model.job import JobState
+from bacalhau.v1 import execution_pb2, job_pb2, job_service_pb2
+from bacalhau.wire import fields
+from bacalhau.wire.execution import fault_to_proto, report_to_proto
+from bacalhau.wire.job import spec_to_proto
+from bacalhau.wire.refusal import refusal_to_proto
+
+if TYPE_CHECKING:
+    from bacalhau.model.execution import ExecutionPhase
+    from bacalhau.scheduler.history import StoredAnswer, StoredJob
+    from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobHappening
+
+
+def accepted_to_proto(accepted: JobAccepted, requester_id: str) -> job_pb2.Job:
+    """A job that was accepted just now."""
+    time = fields.timestamp(accepted.created_us)
+    return job_pb2.Job(
+        id=accepted.id,
+        spec=spec_to_proto(accepted.spec),
+        state=fields.number(JobState.PENDING),
+        create_time=time,
+        update_time=time,
+        requester_id=requester_id,
+    )
+
+
+def job_to_proto(job: StoredJob, requester_id: str) -> job_pb2.Job:
+    message = accepted_to_proto(job.accepted, requester_id)
+    message.state = fields.number(job.state)
+    message.update_time.CopyFrom(fields.timestamp(job.changed.updated_us))
+    message.charged_microcredits = job.charged_microcredits
+    if job.changed.failure is not None:
+        message.failure.CopyFrom(fault_to_proto(job.changed.failure))
+    message.executions.extend(execution_to_proto(execution) for execution in job.executions)
+    return message
+
+
+def execution_to_proto(execution: ExecutionRecord) -> execution_pb2.Execution:
+    message = execution_pb2.Execution(
+        id=execution.id,
+        job_id=execution.job_id,
+        node_id=execution.node_id,
+        state=fields.number(execution.state),
+        price_microcredits=execution.price_microcredits,
+        charged_microcredits=execution.charged_microcredits,
+        create_time=fields.timestamp(execution.created_us),
+        update_time=fields.timestamp(execution.updated_us),
+        offer_id=execution.offer_id,
+    )
+    if execution.phase is not None:
+        message.phase = fields.number(execution.phase)
+    if execution.report is not None:
+        message.report.CopyFrom(report_to_proto(execution.report))
+    if execution.failure is not None:
+        message.failure.CopyFrom(fault_to_proto(execution.failure))
+    return message
+
+
+def happening_to_proto(happening: JobHappening) -> job_pb2.JobEvent:
+    message = job_pb2.JobEvent(
+        sequence=happening.sequence,
+        type=fields.number(happening.type),
+        time=fields.timestamp(happening.time_us),
+        node_id=happening.node_id,
+        execution_id=happening.execution_id,
+        message=happening.message,
+        state=fields.number(happening.state),
+    )
+    if happening.price_microcredits is not None:
+        message.price_microcredits = happening.price_microcredits
+    if happening.refusal is not None:
+        message.refusal.CopyFrom(refusal_to_proto(happening.refusal))
+    if happening.phase is not None:
+        message.phase = fields.number(happening.phase)
+    if happening.fault is not None:
+        message.fault.CopyFrom(fault_to_proto(happening.fault))
+    return message
+
+
+def progress_to_proto(
+    time_us: int,
+    node_id: str,
+    execution_id: str,
+    phase: ExecutionPhase,
+    done_bytes: int,
+    total_bytes: int,
+) -> job_pb2.JobEvent:
+    """An event that is not part of the history."""
+    return job_pb2.JobEvent(
+        type=job_pb2.JOB_EVENT_TYPE_PROGRESS,
+        time=fields.timestamp(time_us),
+        node_id=node_id,
+        execution_id=execution_id,
+        phase=fields.number(phase),
+        done_bytes=done_bytes,
+        total_bytes=total_bytes,
+        state=fields.number(JobState.RUNNING),
+    )
+
+
+def answer_to_proto(answer: StoredAnswer) -> job_service_pb2.OfferAnswer:
+    message = job_service_pb2.OfferAnswer(
+        offer_id=answer.offer_id,
+        node_id=answer.node_id,
+        receive_time=fields.timestamp(answer.received_us),
+        won=answer.won,
+    )
+    if answer.bid is not None:
+        message.price_microcredits = answer.bid.price_microcredits
+        message.bid_id = answer.bid.id
+    if answer.refusal is not None:
+        message.refusal.CopyFrom(refusal_to_proto(answer.refusal))
+    return message

@@ -1,0 +1,1 @@
+"""Engines that run programs: Docker and WASM, their workspaces, limits and captured output."""

@@ -1,0 +1,356 @@
+"""The auctions of a requester: who is live, what is offered to whom, and which bids and declines came.
+
+Owns the open offers. Takes answers, ranks bids and says when an auction may go on waiting; what follows from
+that (awards, the end of a job) is the machine's to do. Methods that answer an event return a Step: the job
+that is to be advanced, None where nothing changed, and the effects so far.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bacalhau.market.clearing import SealedBid, rank
+from bacalhau.model.execution import ExecutionState, Fault, FaultKind
+from bacalhau.model.job import SECOND_US, JobEventType, JobState
+from bacalhau.model.market import ClearingRule, JobOffer
+from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.scheduler.effects import Effects, SendOffer, SendOfferClosed, refuse
+from bacalhau.scheduler.jobs import PASSING, Auction, Job
+from bacalhau.scheduler.records import AnswerReceived, OfferMade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bacalhau.market.clearing import Ranked
+    from bacalhau.scheduler import events as ev
+    from bacalhau.scheduler.config import RequesterConfig
+    from bacalhau.scheduler.deadlines import Deadlines
+
+Step = tuple[Job | None, Effects]
+
+
+class Auctions:
+    """See the module. Shares the machine's deadlines: "auction", "reoffer" and "queue", each with the job's
+    id."""
+
+    def __init__(
+        self, config: RequesterConfig, ids: Callable[[str], str], deadlines: Deadlines[tuple[str, str]]
+    ) -> None:
+        self._config = config
+        self._ids = ids
+        self._deadlines = deadlines
+        self._jobs: dict[str, Job] = {}
+        """By offer id: the job whose open auction it is."""
+        self._heard: dict[str, int] = {}
+        """By node: when it was last heard, longest ago first."""
+        self._listening_until_us = 0
+
+    # --- who is live ---
+
+    def listen(self, now: int) -> None:
+        """After a restart: until every live node had the time to be heard, none is missed."""
+        self._listening_until_us = now + self._config.live_for_us
+
+    def live(self, now: int) -> tuple[str, ...]:
+        silent: list[str] = []
+        for node_id, heard_us in self._heard.items():
+            if now - heard_us <= self._config.live_for_us:
+                break
+            silent.append(node_id)
+        for node_id in silent:
+            del self._heard[node_id]
+        return tuple(self._heard)
+
+    def lost(self, node_id: str) -> None:
+        """The node did not answer when it had to: it counts as live again when it is heard."""
+        self._heard.pop(node_id, None)
+
+    def peer_heard(self, node_id: str, now: int) -> Effects:
+        """A node that was not live hears of every open offer that it could take."""
+        self.live(now)
+        known = self._heard.pop(node_id, None)
+        self._heard[node_id] = now
+        effects = Effects()
+        if known is not None:
+            return effects
+        for job in self._jobs.values():
+            auction = job.auction
+            if auction is None or not job.missing() or job.excludes(node_id):
+                continue
+            if auction.unheard:
+                auction.unheard = False
+                if not auction.standing:
+                    auction.closes_us = now + self._config.bid_window_us
+                    self._deadlines.set(("auction", job.id), auction.closes_us)
+            if node_id not in auction.bids:
+                auction.awaiting[node_id] = 1
+            effects.sends.append(SendOffer(auction.offer, (node_id,)))
+        return effects
+
+    def _candidates(self, job: Job, now: int) -> tuple[str, ...]:
+        return tuple(node_id for node_id in self.live(now) if not job.excludes(node_id))
+
+    # --- offers ---
+
+    def open(self, job: Job, now: int) -> Effects:
+        candidates = self._candidates(job, now)
+        window_us, spec = self._config.bid_window_us, job.spec
+        queue_us = max(self.queue_us(job), window_us)
+        offer = JobOffer(
+            id=self._ids("o"),
+            job_id=job.id,
+            engine=spec.engine,
+            image_or_module=spec.image_or_module,
+            inputs=job.inputs,
+            resources=spec.resources,
+            network=spec.network,
+            execution_timeout_us=spec.timeouts.execution_us,
+            constraints=spec.constraints,
+            winners=job.missing(),
+            max_price_microcredits=spec.max_price_microcredits,
+            clearing_rule=ClearingRule.FIRST_PRICE,
+            bid_window_us=window_us,
+            open_for_us=queue_us,
+            spec_digest=job.spec_digest,
+        )
+        job.auction = Auction(
+            offer,
+            opened_us=now,
+            closes_us=now + window_us,
+            queue_until_us=now + queue_us,
+            awaiting={node_id: 1 for node_id in candidates},
+            unheard=not self.live(now),
+        )
+        self._jobs[offer.id] = job
+        self._deadlines.set(("auction", job.id), job.auction.closes_us)
+        message = f"offered to {len(candidates)} nodes" if len(candidates) != 1 else "offered to 1 node"
+        effects = Effects(writes=[OfferMade(offer, now), job.happened(JobEventType.OFFERED, now, message)])
+        if candidates:
+            effects.sends.append(SendOffer(offer, candidates))
+        return effects
+
+    def queue_us(self, job: Job) -> int:
+        queue_us = job.spec.timeouts.queue_us
+        return self._config.queue_default_us if queue_us is None else queue_us
+
+    def reoffer(self, job: Job, now: int) -> Effects:
+        """The offer again to whoever has no bid standing, for a node may have lost it, or may be free by
+        now."""
+        auction = job.auction
+        if auction is None or not job.missing():
+            return Effects()
+        auction.reoffers += 1
+        auction.drop_expired_bids(now)
+        to = tuple(node_id for node_id in self._candidates(job, now) if node_id not in auction.bids)
+        for node_id in to:
+            if node_id in auction.awaiting:
+                auction.awaiting[node_id] += 1
+        return Effects(sends=[SendOffer(auction.offer, to)] if to else [])
+
+    def stop_waiting(self, job: Job) -> None:
+        """Nothing is missing: no deadline of the auction runs."""
+        for kind in ("queue", "auction", "reoffer"):
+            self._deadlines.clear((kind, job.id))
+
+    def close(self, job: Job) -> list[SendOfferClosed]:
+        """Ends the auction, and tells whoever may hold capacity or remember the offer for it."""
+        self.stop_waiting(job)
+        auction = job.auction
+        if auction is None:
+            return []
+        job.auction = None
+        del self._jobs[auction.offer.id]
+        busy = [node_id for node_id, no in auction.declines.items() if no.reason is RefusalReason.BUSY]
+        working = [execution.node_id for execution in job.held()]
+        nodes = dict.fromkeys([*auction.acknowledged, *busy, *auction.awaiting])
+        return [SendOfferClosed(node_id, auction.offer.id) for node_id in nodes if node_id not in working]
+
+    # --- answers ---
+
+    def bid_received(self, event: ev.BidReceived, now: int) -> Step:
+        bid, node_id = event.bid, event.node_id
+        job = self._jobs.get(bid.offer_id)
+        auction = job.auction if job else None
+        if job is None or auction is None:
+            return None, _no_bid_taken(bid.offer_id)
+        known = auction.acknowledged.get(node_id)
+        if known is not None and known.bid == bid:
+            auction.awaiting.pop(node_id, None)
+            if known.expires_us > now and all(e.bid_id != bid.id for e in job.executions.values()):
+                auction.bids[node_id] = known
+                auction.declines.pop(node_id, None)
+            return job, Effects()
+        if job.excludes(node_id):
+            return None, _no_bid_taken(bid.offer_id)
+        price, ceiling = bid.price_microcredits, auction.offer.max_price_microcredits
+        if price < 0:
+            return None, refuse(Refusal(RefusalReason.MALFORMED, f"the bid of {price} is negative"))
+        if ceiling is not None and price > ceiling:
+            message = f"the bid of {price} microcredits is above the offer's ceiling of {ceiling}"
+            figures = (("price_microcredits", price), ("max_price_microcredits", ceiling))
+            return None, refuse(Refusal(RefusalReason.PRICE_CEILING, message, figures))
+        excess = self._count_answer(auction, node_id)
+        if excess is not None:
+            return None, refuse(excess)
+        sealed = SealedBid(node_id, bid, now + bid.valid_for_us, event.digest)
+        auction.bids[node_id] = auction.acknowledged[node_id] = sealed
+        auction.declines.pop(node_id, None)
+        auction.awaiting.pop(node_id, None)
+        answer = AnswerReceived(auction.offer.id, job.id, node_id, now, bid, None, event.evidence)
+        happened = job.happened(JobEventType.BID_RECEIVED, now, node_id=node_id, price_microcredits=price)
+        return job, Effects(writes=[answer, happened])
+
+    def decline_received(self, event: ev.DeclineReceived, now: int) -> Step:
+        node_id, refusal = event.node_id, event.decline.refusal
+        job = self._jobs.get(event.decline.offer_id)
+        auction = job.auction if job else None
+        if job is None or auction is None or auction.declines.get(node_id) == refusal:
+            return None, Effects()
+        repeated = node_id in auction.declines
+        if not repeated:
+            excess = self._count_answer(auction, node_id)
+            if excess is not None:
+                return None, refuse(excess)
+        auction.bids.pop(node_id, None)
+        auction.awaiting.pop(node_id, None)
+        auction.declines[node_id] = refusal
+        effects = Effects()
+        if not repeated:
+            effects.writes = [
+                AnswerReceived(auction.offer.id, job.id, node_id, now, None, refusal, event.evidence),
+                job.happened(JobEventType.DECLINED, now, refusal.message, node_id=node_id, refusal=refusal),
+            ]
+        return job, effects
+
+    def award_refused(self, job: Job, node_id: str, refusal: Refusal) -> Effects:
+        """The winner took its bid back. One that only let it expire is asked again."""
+        auction = job.auction
+        if auction is None:
+            return Effects()
+        if refusal.reason is RefusalReason.BID_UNKNOWN:
+            auction.awaiting.setdefault(node_id, 1)
+            return Effects(sends=[SendOffer(auction.offer, (node_id,))])
+        auction.declines[node_id] = refusal
+        return Effects()
+
+    def _count_answer(self, auction: Auction, node_id: str) -> Refusal | None:
+        """Counts one more answer of the node, or refuses it: strangers may send as many as they like."""
+        count, config = auction.answers.get(node_id, 0), self._config
+        if count >= config.answers_per_node_max:
+            name, limit = "answers_per_node_max", config.answers_per_node_max
+        elif not count and len(auction.answers) >= config.answers_per_offer_max:
+            name, limit = "answers_per_offer_max", config.answers_per_offer_max
+        else:
+            auction.answers[node_id] = count + 1
+            return None
+        message = f"offer {auction.offer.id} has had all the answers that it takes ({name} is {limit})"
+        return Refusal(RefusalReason.LIMIT_REACHED, message, ((name, limit),))
+
+    # --- clearing ---
+
+    def ranked(self, auction: Auction, now: int) -> list[Ranked]:
+        """The bids that stand, best first."""
+        auction.drop_expired_bids(now)
+        offer = auction.offer
+        return rank(
+            offer.clearing_rule, auction.bids.values(), max_price_microcredits=offer.max_price_microcredits
+        )
+
+    def may_wait(self, job: Job, auction: Auction, now: int) -> bool:
+        """Whether a node may still take what is missing."""
+        if now < self._listening_until_us:
+            return True
+        candidates = self._candidates(job, now)
+        if job.faulted and not candidates:
+            return False
+        if job.spec.timeouts.queue_us is not None:
+            return True
+        return self._hopeful(auction, candidates) or (
+            not self.live(now) and now < auction.opened_us + self._config.no_node_grace_us
+        )
+
+    def _hopeful(self, auction: Auction, candidates: tuple[str, ...]) -> bool:
+        """A live node may still bid: it has not answered, or was only busy."""
+        for node_id in candidates:
+            asked, no = auction.awaiting.get(node_id), auction.declines.get(node_id)
+            if asked is not None and asked < self._config.unanswered_offers_max:
+                return True
+            if no is not None and no.reason in PASSING:
+                return True
+        return False
+
+    def queue(self, job: Job, auction: Auction, now: int) -> Effects:
+        """The offer stands; it is repeated with growing pauses, and given up at the end of the queue
+        timeout."""
+        config = self._config
+        if self._deadlines.get(("reoffer", job.id)) is None:
+            pause_us = min(config.reoffer_us << min(auction.reoffers, 20), config.reoffer_max_us)
+            self._deadlines.set(("reoffer", job.id), now + pause_us)
+        grace_ends_us = 0 if self.live(now) else auction.opened_us + config.no_node_grace_us
+        hope_ends_us = max(self._listening_until_us, grace_ends_us)
+        if hope_ends_us > now:
+            self._deadlines.set(("auction", job.id), hope_ends_us)
+        effects = Effects()
+        if job.state is JobState.PENDING:
+            job.state = JobState.QUEUED
+            effects.writes.append(job.changed(now))
+        elif auction.queued:
+            return effects
+        auction.queued = True
+        message = "no node can take it now" if self.live(now) else "no compute node is live"
+        effects.writes.append(job.happened(JobEventType.QUEUED, now, message))
+        return effects
+
+    # --- why nobody took it ---
+
+    def timed_out(self, job: Job) -> Fault:
+        waited_s = self.queue_us(job) // SECOND_US
+        message = f"no node took the job within its queue timeout of {waited_s} seconds"
+        if job.auction is not None and job.auction.declines:
+            message += ": " + _summary(job.auction.declines)
+        last = job.last_fault()
+        if last is not None:
+            message += f" (before that: {last.message})"
+        return Fault(FaultKind.QUEUE_TIMEOUT, message)
+
+    def nobody_left(self, job: Job, now: int) -> Fault:
+        """The fault of the last node that tried, else why none did."""
+        last = job.last_fault()
+        if last is not None:
+            tries = sum(1 for e in job.executions.values() if e.state is not ExecutionState.COMPLETED)
+            tried = "1 try" if tries == 1 else f"{tries} tries"
+            return Fault(last.kind, f"{last.message} (no other node is left after {tried})")
+        live = self.live(now)
+        if not live:
+            message = (
+                "no compute node is live: start one with `bacalhau serve`, or connect to one with --peer"
+            )
+        elif job.spec.count > len(live):
+            message = f"the job wants {job.spec.count} nodes and {len(live)} are live"
+        else:
+            message = f"no node can take the job ({len(live)} live)"
+        auction = job.auction
+        if auction is not None and auction.declines:
+            message += ": " + _summary(auction.declines)
+        if auction is not None and auction.awaiting and live:
+            message += f"; {len(auction.awaiting)} did not answer"
+        return Fault(FaultKind.NO_NODE, message)
+
+    def check(self) -> None:
+        for offer_id, job in self._jobs.items():
+            assert job.auction is not None, job
+            assert job.auction.offer.id == offer_id, job
+            assert not job.state.ended, job
+
+
+def _no_bid_taken(offer_id: str) -> Effects:
+    return refuse(Refusal(RefusalReason.OFFER_CLOSED, f"offer {offer_id} takes no bid from you"))
+
+
+def _summary(declines: dict[str, Refusal]) -> str:
+    """The distinct reasons of the declines, each once, most common first."""
+    counts: dict[str, int] = {}
+    for refusal in declines.values():
+        counts[refusal.message] = counts.get(refusal.message, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return "; ".join(f"{message} ({count} nodes)" if count > 1 else message for message, count in ordered[:5])

@@ -1,0 +1,408 @@
+"""ComputeMachine: a node's bids, the capacity behind them, and the work that it was awarded.
+
+    bid (soft reservation) --award--> accepted (hard) --ended--> reported --answered, or given up--> settled
+
+Rules: capacity is reserved before a price is sent; the award is on disk before it is confirmed; a report is
+sent until it is answered, or for as long as the node keeps it. The lease is counted from when its renewal was
+sent; when it ends without a new term the work is stopped, for it may have been given to another node.
+
+What comes before the award is in offers.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
+from bacalhau.model.job import SECOND_US
+from bacalhau.model.market import LeaseRenewal
+from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.capacity import CapacityLedger
+from bacalhau.scheduler.config import ComputeConfig
+from bacalhau.scheduler.deadlines import Deadlines
+from bacalhau.scheduler.effects import (
+    Effects,
+    ResumeExecution,
+    SendRenewal,
+    SendReport,
+    StartExecution,
+    StopExecution,
+    refuse,
+)
+from bacalhau.scheduler.offers import Offers
+from bacalhau.scheduler.records import WorkRecord, WorkState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bacalhau.market.pricing import PricingStrategy
+    from bacalhau.model.job import Engine
+    from bacalhau.model.market import Award, Bid, JobOffer
+    from bacalhau.scheduler.events import ComputeEvent
+
+__all__ = ["ComputeConfig", "ComputeMachine"]
+
+
+@dataclass(slots=True)
+class _Work:
+    """Work that is not settled. `phase` and the progress figures are only for renewals, and not written."""
+
+    record: WorkRecord
+    lease_end_us: int
+    phase: ExecutionPhase = ExecutionPhase.FETCHING_INPUTS
+    told: ExecutionPhase | None = None
+    """The phase that the last renewal named."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    stopping: bool = False
+    abandoned: Refusal | None = None
+    """Why the requester wants it no more: how it ends interests nobody."""
+    report_retries: int = 0
+
+
+class ComputeMachine:
+    """See the module. `ids` gives a new id with the prefix it is called with."""
+
+    def __init__(
+        self,
+        config: ComputeConfig,
+        pricing: PricingStrategy,
+        ids: Callable[[str], str],
+        engines: tuple[Engine, ...] = (),
+    ) -> None:
+        self._config = config
+        self.capacity = CapacityLedger(config.policy.capacity)
+        self._works: dict[str, _Work] = {}
+        self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
+        self._offers = Offers(config, pricing, ids, engines, self.capacity, self._deadlines)
+
+    # --- contract ---
+
+    def handle(self, event: ComputeEvent, *, now: int) -> Effects:
+        match event:
+            case ev.OfferReceived():
+                return self._offers.received(event, now)
+            case ev.AskAnswered():
+                return self._offers.answered(event, now)
+            case ev.AwardReceived():
+                return self._award_received(event, now)
+            case ev.ExecutionEnded(report):
+                return self._execution_ended(report, now)
+            case ev.ReportAnswered():
+                return self._report_answered(event, now)
+            case ev.OfferClosedReceived(requester_id, offer_id):
+                return self._offers.closed(requester_id, offer_id, now)
+            case ev.BidRefused(offer_id):
+                return self._offers.forget(offer_id, now)
+            case ev.PhaseEntered(execution_id, phase):
+                return self._phase_entered(execution_id, phase, now)
+            case ev.ProgressMade():
+                return self._progress_made(event, now)
+            case ev.LeaseRenewed():
+                return self._lease_renewed(event, now)
+            case ev.RenewalRefused(execution_id, refusal):
+                return self._abandon(execution_id, refusal)
+            case ev.CancellationReceived():
+                return self._cancellation_received(event)
+            case ev.ExecutionGone(execution_id):
+                return self._execution_gone(execution_id, now)
+            case ev.EnginesChanged(engines):
+                return self._offers.engines_changed(engines, now)
+            case ev.ShutdownBegun():
+                return self._offers.shut(now)
+
+    def deadline(self) -> int | None:
+        return self._deadlines.next()
+
+    def expire(self, *, now: int) -> Effects:
+        effects = Effects()
+        for kind, key in self._deadlines.pop_due(now):
+            match kind:
+                case "offer":
+                    effects.add(self._offers.forget(key, now))
+                case "bid":
+                    effects.add(self._offers.bid_expired(key, now))
+                case "renew":
+                    effects.add(self._renew(self._works[key], now))
+                case "lease":
+                    effects.add(self._lease_ended(self._works[key]))
+                case "report":
+                    effects.add(self._send_report(self._works[key], now))
+        return effects
+
+    def check(self) -> None:
+        """Every reservation has a bid or running work behind it, and the other way round; no report is
+        forgotten."""
+        self.capacity.check()
+        self._offers.check()
+        running = [id for id, work in self._works.items() if work.record.state is WorkState.ACCEPTED]
+        assert sorted(self.capacity.keys(hard=True)) == sorted(running), (
+            self.capacity.keys(hard=True),
+            running,
+        )
+        for id, work in self._works.items():
+            assert work.record.state is not WorkState.SETTLED, work
+            reported = work.record.state is WorkState.REPORTED
+            assert (self._deadlines.get(("report", id)) is not None) is reported, work
+            leased = not reported and not work.stopping
+            assert (self._deadlines.get(("lease", id)) is not None) is leased, work
+            assert (self._deadlines.get(("renew", id)) is not None) is leased, work
+        for kind, key in self._deadlines.keys:
+            assert kind in ("offer", "bid") or key in self._works, (kind, key)
+
+    # --- views for the driver ---
+
+    @property
+    def running_executions(self) -> int:
+        return sum(1 for work in self._works.values() if work.record.state is WorkState.ACCEPTED)
+
+    def work(self, execution_id: str) -> WorkRecord | None:
+        """Unsettled work, None where there is none under this id."""
+        work = self._works.get(execution_id)
+        return work.record if work else None
+
+    # --- restart ---
+
+    def restore(self, records: Iterable[WorkRecord], *, now: int) -> Effects:
+        """Takes up unsettled work after a restart. Bids and remembered offers are gone: they were promises
+        with a short validity, and requesters repeat their offers."""
+        effects = Effects()
+        for record in records:
+            work = _Work(record, lease_end_us=now + record.award.lease_us)
+            self._works[record.id] = work
+            if record.state is WorkState.REPORTED:
+                effects.add(self._send_report(work, now))
+            elif self.capacity.reserve(record.id, record.award.spec.resources, hard=True):
+                effects.starts.append(ResumeExecution(record.id, record.attempt))
+                self._deadlines.set(("lease", record.id), work.lease_end_us)
+                effects.add(self._renew(work, now))
+            else:
+                fault = Fault(
+                    FaultKind.NODE_RESTARTED, "the node restarted with less capacity than the job holds"
+                )
+                effects.add(self._fail(work, fault, now))
+        return effects
+
+    # --- awards and leases ---
+
+    def _award_received(self, event: ev.AwardReceived, now: int) -> Effects:
+        award = event.award
+        known = self._works.get(award.execution_id)
+        if known is not None:
+            return _answer_repeated_award(known, event)
+        if self._offers.shutting:
+            return refuse(Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down"))
+        found = self._offers.find_bid(event.requester_id, award.offer_id, award.bid_id)
+        if found is None:
+            return refuse(
+                Refusal(RefusalReason.BID_UNKNOWN, f"this node holds no bid {award.bid_id} (any more)")
+            )
+        mismatch = _award_mismatch(*found, event, self._config.lease_min_us)
+        if mismatch is not None:
+            return refuse(mismatch)
+        self._offers.take(award.offer_id, award.execution_id)
+        record = WorkRecord(award, event.requester_id, WorkState.ACCEPTED, 1, now, now)
+        self._works[record.id] = _Work(record, lease_end_us=now + award.lease_us)
+        self._deadlines.set(("lease", record.id), now + award.lease_us)
+        self._deadlines.set(("renew", record.id), now + award.lease_us // _RENEWALS_PER_LEASE)
+        return Effects(writes=[record], starts=[StartExecution(record.id, 1)])
+
+    def _running(self, execution_id: str) -> _Work | None:
+        """Work that has not ended and is not being stopped."""
+        work = self._works.get(execution_id)
+        if work is None or work.record.state is not WorkState.ACCEPTED or work.stopping:
+            return None
+        return work
+
+    def _phase_entered(self, execution_id: str, phase: ExecutionPhase, now: int) -> Effects:
+        work = self._running(execution_id)
+        if work is None:
+            return Effects()
+        work.phase, work.done_bytes, work.total_bytes = phase, 0, 0
+        due = self._deadlines.get(("renew", execution_id))
+        soon = now + self._config.first_renewal_us
+        if due is None or soon < due:
+            self._deadlines.set(("renew", execution_id), soon)
+        return Effects()
+
+    def _progress_made(self, event: ev.ProgressMade, now: int) -> Effects:
+        work = self._running(event.execution_id)
+        if work is None:
+            return Effects()
+        work.done_bytes, work.total_bytes = event.done_bytes, event.total_bytes
+        return self._renew(work, now)
+
+    def _renew(self, work: _Work, now: int) -> Effects:
+        """Asks for another term; asks again soon, unless LeaseRenewed says that the requester has
+        answered."""
+        record = work.record
+        work.told = work.phase
+        self._deadlines.set(("renew", record.id), now + record.award.lease_us // _RENEWAL_TRIES_PER_LEASE)
+        renewal = LeaseRenewal(record.id, work.phase, record.attempt, work.done_bytes, work.total_bytes)
+        return Effects(sends=[SendRenewal(record.requester_id, renewal)])
+
+    def _lease_renewed(self, event: ev.LeaseRenewed, now: int) -> Effects:
+        work = self._running(event.execution_id)
+        if work is None:
+            return Effects()
+        end = event.sent_us + event.lease_us
+        if end > work.lease_end_us:
+            work.lease_end_us = end
+            self._deadlines.set(("lease", event.execution_id), end)
+        if work.told is work.phase:
+            pause_us = work.record.award.lease_us // _RENEWALS_PER_LEASE
+            self._deadlines.set(("renew", event.execution_id), max(now, event.sent_us + pause_us))
+        return Effects()
+
+    def _lease_ended(self, work: _Work) -> Effects:
+        """No new term in time: stop, and report it, for the requester may come back before it awards
+        again."""
+        work.stopping = True
+        self._deadlines.clear(("renew", work.record.id))
+        return Effects(starts=[StopExecution(work.record.id)])
+
+    def _cancellation_received(self, event: ev.CancellationReceived) -> Effects:
+        work = self._works.get(event.execution_id)
+        if work is None:
+            return Effects()
+        if work.record.requester_id != event.requester_id:
+            return refuse(
+                Refusal(RefusalReason.NOT_FOUND, f"{event.execution_id} was not awarded by this requester")
+            )
+        called_off = Refusal(RefusalReason.LEASE_ENDED, "the requester called the work off")
+        return self._abandon(event.execution_id, called_off)
+
+    def _abandon(self, execution_id: str, refusal: Refusal) -> Effects:
+        """The requester gave the work to another node, or wants it no more."""
+        work = self._works.get(execution_id)
+        if work is None or work.record.state is not WorkState.ACCEPTED or work.abandoned is not None:
+            return Effects()
+        effects = Effects() if work.stopping else Effects(starts=[StopExecution(execution_id)])
+        work.abandoned, work.stopping = refusal, True
+        self._deadlines.clear(("renew", execution_id))
+        self._deadlines.clear(("lease", execution_id))
+        return effects
+
+    # --- ends and reports ---
+
+    def _execution_ended(self, report: ExecutionReport, now: int) -> Effects:
+        work = self._works.get(report.execution_id)
+        if work is None or work.record.state is not WorkState.ACCEPTED:
+            return Effects()
+        if report.cancelled and work.abandoned is None:
+            if work.stopping:
+                fault = Fault(FaultKind.NODE_LOST, "the node could not renew its lease and stopped the work")
+            else:
+                fault = Fault(FaultKind.NODE_RESTARTED, "the node stopped the work because it shut down")
+            report = replace(report, cancelled=False, fault=fault)
+        return self._finish(work, report, now)
+
+    def _execution_gone(self, execution_id: str, now: int) -> Effects:
+        """Nothing was left to go on with after a restart: run it again, as a new attempt."""
+        work = self._works.get(execution_id)
+        if work is None or work.record.state is not WorkState.ACCEPTED:
+            return Effects()
+        attempt = work.record.attempt + 1
+        if work.stopping or attempt > self._config.attempts_max:
+            message = f"the node restarted while it ran the job (attempt {work.record.attempt})"
+            return self._fail(work, Fault(FaultKind.NODE_RESTARTED, message), now)
+        work.record = replace(work.record, attempt=attempt, updated_us=now)
+        work.phase = ExecutionPhase.FETCHING_INPUTS
+        effects = Effects(writes=[work.record], starts=[StartExecution(execution_id, attempt)])
+        effects.add(self._renew(work, now))
+        return effects
+
+    def _fail(self, work: _Work, fault: Fault, now: int) -> Effects:
+        report = ExecutionReport(work.record.id, work.record.attempt, None, 0, Usage(), fault)
+        return self._finish(work, report, now)
+
+    def _finish(self, work: _Work, report: ExecutionReport, now: int) -> Effects:
+        self.capacity.release(work.record.id, hard=True)
+        self._deadlines.clear(("renew", work.record.id))
+        self._deadlines.clear(("lease", work.record.id))
+        work.record = replace(work.record, state=WorkState.REPORTED, updated_us=now, report=report)
+        if work.abandoned is not None:
+            effects = self._settle(work, work.abandoned, now)
+        else:
+            effects = Effects(writes=[work.record])
+            effects.add(self._send_report(work, now))
+        effects.add(self._offers.bid_for_waiting(now))
+        return effects
+
+    def _send_report(self, work: _Work, now: int) -> Effects:
+        record, config = work.record, self._config
+        if record.report is None:
+            raise AssertionError(f"{record.id} has no report to send")
+        give_up_us = record.updated_us + config.report_keep_us
+        if now >= give_up_us:
+            kept_s = config.report_keep_us // SECOND_US
+            message = f"the requester did not take the report within {kept_s} seconds"
+            figures = (("report_keep_us", config.report_keep_us),)
+            return self._settle(work, Refusal(RefusalReason.STALE, message, figures), now)
+        pause_us = min(config.report_retry_us << min(work.report_retries, 20), config.report_retry_max_us)
+        work.report_retries += 1
+        self._deadlines.set(("report", record.id), min(now + pause_us, give_up_us))
+        return Effects(sends=[SendReport(record.requester_id, record.report)])
+
+    def _report_answered(self, event: ev.ReportAnswered, now: int) -> Effects:
+        work = self._works.get(event.execution_id)
+        if work is None or work.record.state is not WorkState.REPORTED:
+            return Effects()
+        return self._settle(work, event.refusal, now)
+
+    def _settle(self, work: _Work, refusal: Refusal | None, now: int) -> Effects:
+        del self._works[work.record.id]
+        self._deadlines.clear(("report", work.record.id))
+        settled = replace(work.record, state=WorkState.SETTLED, updated_us=now, refusal=refusal)
+        return Effects(writes=[settled])
+
+
+_RENEWALS_PER_LEASE = 3
+_RENEWAL_TRIES_PER_LEASE = 10
+"""A renewal that is not answered is repeated so often, so that some lost messages cost no lease."""
+
+
+def _answer_repeated_award(known: _Work, event: ev.AwardReceived) -> Effects:
+    execution_id = event.award.execution_id
+    if known.record.award != event.award or known.record.requester_id != event.requester_id:
+        return refuse(Refusal(RefusalReason.ID_REUSED, f"{execution_id} was awarded otherwise before"))
+    if known.abandoned is not None:
+        return refuse(
+            Refusal(RefusalReason.LEASE_ENDED, f"{execution_id} was called off, and is being stopped")
+        )
+    return Effects()
+
+
+def _award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min_us: int) -> Refusal | None:
+    """An award binds only to what was offered and bid."""
+    award: Award = event.award
+    if award.price_microcredits != bid.price_microcredits:
+        return Refusal(
+            RefusalReason.MALFORMED,
+            "the award's price is not what the clearing rule makes of the bid",
+            (("bid_microcredits", bid.price_microcredits), ("award_microcredits", award.price_microcredits)),
+        )
+    if award.lease_us < lease_min_us:
+        return Refusal(
+            RefusalReason.MALFORMED,
+            f"the award's lease of {award.lease_us} microseconds is too short to be renewed",
+            (("lease_us", award.lease_us), ("lease_min_us", lease_min_us)),
+        )
+    if event.spec_digest != offer.spec_digest:
+        return Refusal(RefusalReason.MALFORMED, "the award's job is not the one whose digest the offer named")
+    spec = award.spec
+    matches = (
+        spec.engine is offer.engine
+        and spec.image_or_module == offer.image_or_module
+        and spec.resources == offer.resources
+        and spec.network is offer.network
+        and spec.timeouts.execution_us == offer.execution_timeout_us
+        and spec.constraints == offer.constraints
+        and dict.fromkeys(spec.contents()).keys()
+        == dict.fromkeys(claimed.cid for claimed in offer.inputs).keys()
+    )
+    if not matches:
+        return Refusal(RefusalReason.MALFORMED, "the award's job asks for more or other than its offer said")
+    return None

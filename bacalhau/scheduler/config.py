@@ -1,0 +1,53 @@
+"""Limits and durations of the two machines; every duration in microseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bacalhau.model.job import SECOND_US
+
+if TYPE_CHECKING:
+    from bacalhau.market.bidding import BiddingPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class RequesterConfig:
+    """Limits and durations of the requester side."""
+
+    bid_window_us: int = SECOND_US
+    lease_us: int = 30 * SECOND_US
+    award_timeout_us: int = 5 * SECOND_US
+    live_for_us: int = 15 * SECOND_US
+    """A compute node is live so long after its last heartbeat: three heartbeats."""
+    queue_default_us: int = 3600 * SECOND_US
+    no_node_grace_us: int = 5 * SECOND_US
+    """How long an auction waits for a first live node before the job fails."""
+    reoffer_us: int = 5 * SECOND_US
+    reoffer_max_us: int = 60 * SECOND_US
+    unanswered_offers_max: int = 4
+    """A node that left an offer unanswered so often gives no hope of a bid any more."""
+    open_jobs_max: int = 10_000
+    attempts_per_execution_max: int = 4
+    answers_per_offer_max: int = 1_000
+    """Nodes whose bid or decline to one offer is kept."""
+    answers_per_node_max: int = 100
+    """Bids and declines of one node to one offer that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeConfig:
+    """Limits and durations of the compute side."""
+
+    policy: BiddingPolicy
+    bid_valid_for_us: int = 10 * SECOND_US
+    remembered_offers_max: int = 10_000
+    attempts_max: int = 3
+    report_retry_us: int = SECOND_US
+    report_retry_max_us: int = 60 * SECOND_US
+    report_keep_us: int = 7 * 24 * 3600 * SECOND_US
+    """How long a report is sent to a requester that never answers."""
+    first_renewal_us: int = SECOND_US // 5
+    """A phase that lasts this long is told to the requester; shorter ones it learns from the report."""
+    lease_min_us: int = SECOND_US // 10
+    """Awards with a shorter lease are refused: it could not be renewed in time."""

@@ -1,0 +1,153 @@
+"""What the machines ask of their driver, in the order in which it is done: writes, then sends, then starts.
+
+`writes` of one Effects are one transaction. `sends` go to a node (the driver signs them) and may be lost:
+whatever must arrive is sent again by the machine, or is made superfluous by a deadline. What a start returns
+is an event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bacalhau.market.bidding import Ask
+    from bacalhau.model.cid import Cid
+    from bacalhau.model.execution import ExecutionReport
+    from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
+    from bacalhau.model.refusals import Refusal
+    from bacalhau.scheduler.records import Write
+
+
+@dataclass(frozen=True, slots=True)
+class SendOffer:
+    """The offer to each of these compute nodes, and to whoever listens where there is gossip."""
+
+    offer: JobOffer
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendAward:
+    """The answer is AwardConfirmed, AwardRefused, or AwardUnanswered."""
+
+    to: str
+    award: Award
+
+
+@dataclass(frozen=True, slots=True)
+class SendOfferClosed:
+    to: str
+    offer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendCancellation:
+    to: str
+    execution_id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendBid:
+    """The answer is BidRefused where the requester refuses it."""
+
+    to: str
+    bid: Bid
+
+
+@dataclass(frozen=True, slots=True)
+class SendDecline:
+    to: str
+    decline: Decline
+
+
+@dataclass(frozen=True, slots=True)
+class SendRenewal:
+    """The answer is LeaseRenewed or RenewalRefused; none changes nothing."""
+
+    to: str
+    renewal: LeaseRenewal
+
+
+@dataclass(frozen=True, slots=True)
+class SendReport:
+    """The answer is ReportAnswered; none changes nothing, the machine sends again."""
+
+    to: str
+    report: ExecutionReport
+
+
+Send = (
+    SendOffer
+    | SendAward
+    | SendOfferClosed
+    | SendCancellation
+    | SendBid
+    | SendDecline
+    | SendRenewal
+    | SendReport
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """Fetch a reported result from its node and pin it: ResultFetched or ResultUnavailable."""
+
+    execution_id: str
+    node_id: str
+    result: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class AskOutside:
+    """Find out what a bidding decision needs: AskAnswered."""
+
+    offer: JobOffer
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class StartExecution:
+    """Fetch inputs, run, publish: PhaseEntered on the way, ExecutionEnded at last."""
+
+    execution_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeExecution:
+    """After a restart: go on with a program that outlived the node. ExecutionEnded, or ExecutionGone."""
+
+    execution_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopExecution:
+    """Stop the program; the execution then ends as cancelled."""
+
+    execution_id: str
+
+
+Start = FetchResult | AskOutside | StartExecution | ResumeExecution | StopExecution
+
+
+@dataclass(slots=True)
+class Effects:
+    """Instructions of one step. `refusal` is set where the event was refused; then nothing else is."""
+
+    writes: list[Write] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+    refusal: Refusal | None = None
+
+    def add(self, other: Effects) -> None:
+        self.writes += other.writes
+        self.sends += other.sends
+        self.starts += other.starts
+
+
+def refuse(refusal: Refusal) -> Effects:
+    """The event is refused and changes nothing."""
+    return Effects(refusal=refusal)

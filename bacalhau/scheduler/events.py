@@ -1,0 +1,237 @@
+"""What happens to the machines: facts in the past tense, already authenticated by the driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bacalhau.market.bidding import Answers
+    from bacalhau.model.execution import ExecutionPhase, ExecutionReport
+    from bacalhau.model.job import Engine, JobSpec
+    from bacalhau.model.market import Award, Bid, ClaimedInput, Decline, JobOffer, LeaseRenewal
+    from bacalhau.model.refusals import Refusal
+
+# --- to the requester machine ---
+
+
+@dataclass(frozen=True, slots=True)
+class JobSubmitted:
+    """A client submitted a job; `inputs` are its contents with the sizes known here, `spec_digest` what the
+    serialised spec hashes to."""
+
+    job_id: str
+    spec: JobSpec
+    inputs: tuple[ClaimedInput, ...]
+    spec_digest: bytes
+    request_id: str = ""
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled:
+    """A client wants the job stopped."""
+
+    job_id: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHeard:
+    """A compute node's heartbeat came."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BidReceived:
+    node_id: str
+    bid: Bid
+    digest: bytes
+    evidence: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclineReceived:
+    node_id: str
+    decline: Decline
+    evidence: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AwardConfirmed:
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwardRefused:
+    execution_id: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class AwardUnanswered:
+    """The winner could not be reached."""
+
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalReceived:
+    node_id: str
+    renewal: LeaseRenewal
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReceived:
+    node_id: str
+    report: ExecutionReport
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFetched:
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultUnavailable:
+    execution_id: str
+    message: str
+
+
+RequesterEvent = (
+    JobSubmitted
+    | JobCancelled
+    | PeerHeard
+    | BidReceived
+    | DeclineReceived
+    | AwardConfirmed
+    | AwardRefused
+    | AwardUnanswered
+    | RenewalReceived
+    | ReportReceived
+    | ResultFetched
+    | ResultUnavailable
+)
+
+# --- to the compute machine ---
+
+
+@dataclass(frozen=True, slots=True)
+class OfferReceived:
+    requester_id: str
+    offer: JobOffer
+
+
+@dataclass(frozen=True, slots=True)
+class AskAnswered:
+    offer_id: str
+    answers: Answers
+
+
+@dataclass(frozen=True, slots=True)
+class EnginesChanged:
+    """Which engines answer now."""
+
+    engines: tuple[Engine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BidRefused:
+    offer_id: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class OfferClosedReceived:
+    requester_id: str
+    offer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwardReceived:
+    """`spec_digest` is what the award's serialised spec hashes to."""
+
+    requester_id: str
+    award: Award
+    spec_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CancellationReceived:
+    requester_id: str
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEntered:
+    execution_id: str
+    phase: ExecutionPhase
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressMade:
+    """Figures of a long phase; the driver sends at most a few of these a second."""
+
+    execution_id: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionEnded:
+    report: ExecutionReport
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionGone:
+    """After a restart there was nothing to go on with."""
+
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """`sent_us` is when the renewal was sent: the holder counts its term from there."""
+
+    execution_id: str
+    sent_us: int
+    lease_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalRefused:
+    execution_id: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ReportAnswered:
+    """The requester has the report, or refuses it for good."""
+
+    execution_id: str
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownBegun:
+    """No new work is taken."""
+
+
+ComputeEvent = (
+    OfferReceived
+    | AskAnswered
+    | EnginesChanged
+    | BidRefused
+    | OfferClosedReceived
+    | AwardReceived
+    | CancellationReceived
+    | PhaseEntered
+    | ProgressMade
+    | ExecutionEnded
+    | ExecutionGone
+    | LeaseRenewed
+    | RenewalRefused
+    | ReportAnswered
+    | ShutdownBegun
+)

@@ -1,0 +1,246 @@
+"""The offers that a compute node has heard of, and its bids: what may still become work.
+
+    offer --screen--> declined for good
+                 \\--> asked outside --> quote --> bid (soft reservation) --> taken by an award
+                                     \\--> busy: declined for now, remembered, bid when capacity is free
+
+Owns the remembered offers and the soft reservations behind the bids. A bid that is not awarded within its
+validity gives its capacity back; the offer is remembered without it until it closes, for the requester may
+repeat it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bacalhau.market.bidding import Ask, quote, screen
+from bacalhau.model.market import Bid, Decline, JobOffer
+from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.scheduler.effects import AskOutside, Effects, SendBid, SendDecline, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bacalhau.market.bidding import Quote
+    from bacalhau.market.pricing import PricingStrategy
+    from bacalhau.model.job import Engine
+    from bacalhau.scheduler import events as ev
+    from bacalhau.scheduler.capacity import CapacityLedger
+    from bacalhau.scheduler.config import ComputeConfig
+    from bacalhau.scheduler.deadlines import Deadlines
+
+_WAITING_SCAN_MAX = 200
+"""Waiting offers looked at when capacity comes free: bounds the work of one step."""
+
+
+@dataclass(slots=True)
+class _Offer:
+    """An offer that is being decided, waits for capacity, or has a bid standing."""
+
+    requester_id: str
+    offer: JobOffer
+    missing_input_bytes: int = 0
+    asking: bool = False
+    bid: Bid | None = None
+
+
+class Offers:
+    """See the module. Shares the machine's capacity and its deadlines: "offer" and "bid", each with the
+    offer's id."""
+
+    def __init__(
+        self,
+        config: ComputeConfig,
+        pricing: PricingStrategy,
+        ids: Callable[[str], str],
+        engines: tuple[Engine, ...],
+        capacity: CapacityLedger,
+        deadlines: Deadlines[tuple[str, str]],
+    ) -> None:
+        self._config = config
+        self._pricing = pricing
+        self._ids = ids
+        self._engines = engines
+        self._capacity = capacity
+        self._deadlines = deadlines
+        self._closing = False
+        self._offers: dict[str, _Offer] = {}
+        self._waiting: dict[str, None] = {}
+        """Offers that were declined as BUSY, oldest first."""
+
+    # --- deciding ---
+
+    def received(self, event: ev.OfferReceived, now: int) -> Effects:
+        offer = event.offer
+        if self._closing:
+            return _decline(event.requester_id, offer.id, _SHUTTING_DOWN)
+        known = self._offers.get(offer.id)
+        if known is not None:
+            return self._repeated(known, event, now)
+        limit = self._config.remembered_offers_max
+        if len(self._offers) >= limit:
+            message = f"this node holds {limit} open offers, its limit"
+            refusal = Refusal(RefusalReason.LIMIT_REACHED, message, (("remembered_offers_max", limit),))
+            return _decline(event.requester_id, offer.id, refusal)
+        verdict = screen(offer, self._config.policy, self._engines, None)
+        if isinstance(verdict, Refusal):
+            return _decline(event.requester_id, offer.id, verdict)
+        entry = _Offer(event.requester_id, offer)
+        self._offers[offer.id] = entry
+        self._deadlines.set(("offer", offer.id), now + max(1, offer.open_for_us))
+        if isinstance(verdict, Ask):
+            entry.asking = True
+            return Effects(starts=[AskOutside(offer, verdict)])
+        return self._quote(entry, now)
+
+    def _repeated(self, known: _Offer, event: ev.OfferReceived, now: int) -> Effects:
+        """The requester may have lost the answer, or the bid may have expired."""
+        if known.requester_id != event.requester_id or known.offer != event.offer:
+            return refuse(
+                Refusal(RefusalReason.ID_REUSED, f"offer {event.offer.id} came before with other content")
+            )
+        if known.bid is not None:
+            return Effects(sends=[SendBid(known.requester_id, known.bid)])
+        return Effects() if known.asking else self._quote(known, now)
+
+    def answered(self, event: ev.AskAnswered, now: int) -> Effects:
+        entry = self._offers.get(event.offer_id)
+        if entry is None or not entry.asking:
+            return Effects()
+        entry.asking = False
+        entry.missing_input_bytes = event.answers.missing_input_bytes
+        verdict = screen(entry.offer, self._config.policy, self._engines, event.answers)
+        if isinstance(verdict, Refusal):
+            return self._decline_for_good(event.offer_id, verdict, now)
+        return self._quote(entry, now)
+
+    def _quote(self, entry: _Offer, now: int) -> Effects:
+        """Bids, or declines and remembers the offer where the node is only busy."""
+        answer = self._price(entry)
+        if not isinstance(answer, Refusal):
+            return Effects(sends=[self._bid(entry, answer, now)])
+        if answer.reason is not RefusalReason.BUSY:
+            return self._decline_for_good(entry.offer.id, answer, now)
+        self._waiting[entry.offer.id] = None
+        return _decline(entry.requester_id, entry.offer.id, answer)
+
+    def _price(self, entry: _Offer) -> Refusal | Quote:
+        free = self._capacity.free
+        return quote(entry.offer, self._config.policy, self._pricing, free, entry.missing_input_bytes)
+
+    def _bid(self, entry: _Offer, price: Quote, now: int) -> SendBid:
+        offer, valid_for_us = entry.offer, self._config.bid_valid_for_us
+        if not self._capacity.reserve(offer.id, offer.resources):
+            raise AssertionError(f"quoted {offer.id} without room for it")
+        self._waiting.pop(offer.id, None)
+        entry.bid = Bid(self._ids("b"), offer.id, price.price_microcredits, valid_for_us)
+        self._deadlines.set(("bid", offer.id), now + valid_for_us)
+        return SendBid(entry.requester_id, entry.bid)
+
+    def bid_for_waiting(self, now: int) -> Effects:
+        """Capacity came free: bids on what was declined as busy, oldest first."""
+        effects = Effects()
+        for offer_id in tuple(self._waiting)[:_WAITING_SCAN_MAX]:
+            entry = self._offers[offer_id]
+            answer = self._price(entry)
+            if not isinstance(answer, Refusal):
+                effects.sends.append(self._bid(entry, answer, now))
+            elif answer.reason is not RefusalReason.BUSY:
+                effects.add(self._decline_for_good(offer_id, answer, now))
+            if self._capacity.free.cpu_millicores == 0:
+                break
+        return effects
+
+    # --- awards ---
+
+    def find_bid(self, requester_id: str, offer_id: str, bid_id: str) -> tuple[JobOffer, Bid] | None:
+        """The standing bid that an award names, and the offer that it answers."""
+        entry = self._offers.get(offer_id)
+        if entry is None or entry.bid is None or entry.requester_id != requester_id or entry.bid.id != bid_id:
+            return None
+        return entry.offer, entry.bid
+
+    def take(self, offer_id: str, execution_id: str) -> None:
+        """The bid was awarded: its reservation is the execution's from now on."""
+        self._capacity.harden(offer_id, execution_id)
+        del self._offers[offer_id]
+        self._deadlines.clear(("offer", offer_id))
+        self._deadlines.clear(("bid", offer_id))
+
+    # --- what ends offers and bids ---
+
+    def bid_expired(self, offer_id: str, now: int) -> Effects:
+        self._offers[offer_id].bid = None
+        self._capacity.release(offer_id)
+        return self.bid_for_waiting(now)
+
+    def closed(self, requester_id: str, offer_id: str, now: int) -> Effects:
+        entry = self._offers.get(offer_id)
+        if entry is None or entry.requester_id != requester_id:
+            return Effects()
+        return self.forget(offer_id, now)
+
+    def forget(self, offer_id: str, now: int) -> Effects:
+        entry = self._offers.pop(offer_id, None)
+        if entry is None:
+            return Effects()
+        self._waiting.pop(offer_id, None)
+        self._deadlines.clear(("offer", offer_id))
+        self._deadlines.clear(("bid", offer_id))
+        if entry.bid is not None and self._capacity.release(offer_id):
+            return self.bid_for_waiting(now)
+        return Effects()
+
+    def engines_changed(self, engines: tuple[Engine, ...], now: int) -> Effects:
+        """Bids for an engine that answers no more are taken back; a decline withdraws a bid."""
+        self._engines = engines
+        effects = Effects()
+        for offer_id, entry in tuple(self._offers.items()):
+            if entry.offer.engine not in engines and not entry.asking and offer_id in self._offers:
+                verdict = screen(entry.offer, self._config.policy, engines, None)
+                if isinstance(verdict, Refusal):
+                    effects.add(self._decline_for_good(offer_id, verdict, now))
+        return effects
+
+    def shut(self, now: int) -> Effects:
+        """No new work is taken: every requester that waits for this node is told."""
+        self._closing = True
+        self._waiting.clear()
+        effects = Effects()
+        for offer_id in tuple(self._offers):
+            effects.add(self._decline_for_good(offer_id, _SHUTTING_DOWN, now))
+        return effects
+
+    def _decline_for_good(self, offer_id: str, refusal: Refusal, now: int) -> Effects:
+        effects = _decline(self._offers[offer_id].requester_id, offer_id, refusal)
+        effects.add(self.forget(offer_id, now))
+        return effects
+
+    @property
+    def shutting(self) -> bool:
+        return self._closing
+
+    def check(self) -> None:
+        """Every soft reservation has a bid behind it, and the other way round."""
+        bids = [id for id, entry in self._offers.items() if entry.bid is not None]
+        assert sorted(self._capacity.keys(hard=False)) == sorted(bids), (
+            self._capacity.keys(hard=False),
+            bids,
+        )
+        assert len(self._offers) <= self._config.remembered_offers_max
+        for id in self._waiting:
+            assert self._offers[id].bid is None, id
+            assert not self._offers[id].asking, id
+        for id, entry in self._offers.items():
+            assert self._deadlines.get(("offer", id)) is not None, id
+            assert (self._deadlines.get(("bid", id)) is not None) is (entry.bid is not None), id
+        for kind, key in self._deadlines.keys:
+            assert kind not in ("offer", "bid") or key in self._offers, (kind, key)
+
+
+_SHUTTING_DOWN = Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down")
+
+
+def _decline(requester_id: str, offer_id: str, refusal: Refusal) -> Effects:
+    return Effects(sends=[SendDecline(requester_id, Decline(offer_id, refusal))])

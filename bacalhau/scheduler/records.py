@@ -1,0 +1,139 @@
+"""What the machines write: rows as frozen records. The store turns them into SQL, the simulator keeps them as
+is.
+
+A record replaces the earlier one with the same key; the machines only hold what is open and never read back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bacalhau.model.execution import (
+        ExecutionPhase,
+        ExecutionReport,
+        ExecutionState,
+        Fault,
+    )
+    from bacalhau.model.job import JobEventType, JobSpec, JobState
+    from bacalhau.model.market import Award, Bid, ClaimedInput, JobOffer
+    from bacalhau.model.refusals import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class JobAccepted:
+    """A new job. Written once."""
+
+    id: str
+    spec: JobSpec
+    inputs: tuple[ClaimedInput, ...]
+    spec_digest: bytes
+    created_us: int
+    request_id: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """The job's state, and everything about it that changes."""
+
+    id: str
+    state: JobState
+    updated_us: int
+    failure: Fault | None
+    charged_microcredits: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobHappening:
+    """One entry of a job's history; `sequence` counts from 1 without gaps."""
+
+    job_id: str
+    sequence: int
+    type: JobEventType
+    time_us: int
+    state: JobState
+    message: str = ""
+    node_id: str = ""
+    execution_id: str = ""
+    price_microcredits: int | None = None
+    refusal: Refusal | None = None
+    phase: ExecutionPhase | None = None
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OfferMade:
+    """A new offer. Written once."""
+
+    offer: JobOffer
+    made_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReceived:
+    """A node's latest answer to an offer: a bid, or a refusal. `evidence` is the envelope as received."""
+
+    offer_id: str
+    job_id: str
+    node_id: str
+    received_us: int
+    bid: Bid | None
+    refusal: Refusal | None
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRecord:
+    """An execution as its requester knows it."""
+
+    id: str
+    job_id: str
+    offer_id: str
+    bid_id: str
+    node_id: str
+    state: ExecutionState
+    price_microcredits: int
+    charged_microcredits: int
+    created_us: int
+    updated_us: int
+    bid_set_digest: bytes
+    phase: ExecutionPhase | None = None
+    attempt: int = 1
+    report: ExecutionReport | None = None
+    failure: Fault | None = None
+
+
+class WorkState(Enum):
+    """State of an execution on the node that runs it."""
+
+    ACCEPTED = 1
+    """The award is on disk; the program is being prepared, or runs."""
+    REPORTED = 2
+    """It ended; the report is sent until the requester answers."""
+    SETTLED = 3
+    """The requester has answered, or nobody waits for the report any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRecord:
+    """An execution as the node that runs it knows it."""
+
+    award: Award
+    requester_id: str
+    state: WorkState
+    attempt: int
+    accepted_us: int
+    updated_us: int
+    report: ExecutionReport | None = None
+    refusal: Refusal | None = None
+    """Why the requester refused the report, where it did."""
+
+    @property
+    def id(self) -> str:
+        return self.award.execution_id
+
+
+Write = JobAccepted | JobChanged | JobHappening | OfferMade | AnswerReceived | ExecutionRecord | WorkRecord

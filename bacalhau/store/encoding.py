@@ -1,0 +1,111 @@
+"""Messages as the bytes that columns hold, and back, by the conversions of `wire`.
+
+Owns nothing but the pairing of a conversion with its message class. Text that goes into a column by itself is
+made valid UTF-8 here, for file names in an engine's message may not be.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bacalhau.model.cid import Cid
+from bacalhau.model.market import ClaimedInput
+from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, refusal_pb2
+from bacalhau.wire import fields
+from bacalhau.wire.execution import fault_from_proto, fault_to_proto, report_from_proto, report_to_proto
+from bacalhau.wire.job import spec_from_proto, spec_to_proto
+from bacalhau.wire.market import (
+    award_from_proto,
+    award_to_proto,
+    bid_from_proto,
+    bid_to_proto,
+    offer_from_proto,
+    offer_to_proto,
+)
+from bacalhau.wire.refusal import refusal_from_proto, refusal_to_proto
+
+if TYPE_CHECKING:
+    from bacalhau.model.execution import ExecutionReport, Fault
+    from bacalhau.model.job import JobSpec
+    from bacalhau.model.market import Award, Bid, JobOffer
+    from bacalhau.model.refusals import Refusal
+
+
+def spec_bytes(spec: JobSpec) -> bytes:
+    return spec_to_proto(spec).SerializeToString()
+
+
+def spec_of(data: bytes) -> JobSpec:
+    return spec_from_proto(job_pb2.JobSpec.FromString(data))
+
+
+def inputs_bytes(inputs: tuple[ClaimedInput, ...]) -> bytes:
+    """A JobOffer with nothing but its inputs: the protocol has no smaller message for them."""
+    if not inputs:
+        return b""
+    return market_pb2.JobOffer(
+        inputs=[market_pb2.ClaimedInput(cid=str(one.cid), size_bytes=one.size_bytes) for one in inputs]
+    ).SerializeToString()
+
+
+def inputs_of(data: bytes) -> tuple[ClaimedInput, ...]:
+    message = market_pb2.JobOffer.FromString(data)
+    return tuple(ClaimedInput(Cid.parse(one.cid), one.size_bytes) for one in message.inputs)
+
+
+def offer_bytes(offer: JobOffer) -> bytes:
+    return offer_to_proto(offer).SerializeToString()
+
+
+def offer_of(data: bytes) -> JobOffer:
+    return offer_from_proto(market_pb2.JobOffer.FromString(data))
+
+
+def bid_bytes(bid: Bid | None) -> bytes | None:
+    return None if bid is None else bid_to_proto(bid).SerializeToString()
+
+
+def bid_of(data: bytes | None) -> Bid | None:
+    return None if data is None else bid_from_proto(market_pb2.Bid.FromString(data))
+
+
+def award_bytes(award: Award) -> bytes:
+    return award_to_proto(award).SerializeToString()
+
+
+def award_of(data: bytes) -> Award:
+    return award_from_proto(market_pb2.Award.FromString(data))
+
+
+def report_bytes(report: ExecutionReport | None) -> bytes | None:
+    return None if report is None else report_to_proto(report).SerializeToString()
+
+
+def report_of(data: bytes | None) -> ExecutionReport | None:
+    return None if data is None else report_from_proto(execution_pb2.ExecutionReport.FromString(data))
+
+
+def result_bytes(report: ExecutionReport | None) -> bytes | None:
+    """The binary CID of the report's result, None where there is none."""
+    return None if report is None or report.result is None else report.result.raw
+
+
+def fault_bytes(fault: Fault | None) -> bytes | None:
+    return None if fault is None else fault_to_proto(fault).SerializeToString()
+
+
+def fault_of(data: bytes | None) -> Fault | None:
+    return None if data is None else fault_from_proto(execution_pb2.Fault.FromString(data))
+
+
+def refusal_bytes(refusal: Refusal | None) -> bytes | None:
+    return None if refusal is None else refusal_to_proto(refusal).SerializeToString()
+
+
+def refusal_of(data: bytes | None) -> Refusal | None:
+    return None if data is None else refusal_from_proto(refusal_pb2.Refusal.FromString(data))
+
+
+def text(message: str) -> str:
+    """A message for a person, as it is stored and sent."""
+    return message if message == "" else fields.sent_message(message)

@@ -1,0 +1,356 @@
+"""Readings of the journal: each takes an open connection inside a read transaction and gives records.
+
+Owns the SQL of every read and the few types that join records. Lists are paged by sort key, the next page's
+token is empty at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from bacalhau.scheduler.jobs import Job
+from bacalhau.store import encoding, rows
+from bacalhau.store.paging import page_key, page_size, page_token
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from bacalhau.model.job import JobState
+    from bacalhau.model.market import Bid, JobOffer
+    from bacalhau.model.refusals import Refusal
+    from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobChanged, JobHappening, WorkRecord
+    from bacalhau.store.paging import Key
+
+JOBS_PAGE_DEFAULT: Final = 10
+PAGE_DEFAULT: Final = 100
+LAST_CHARACTER: Final = "\U0010ffff"
+_VARIABLES_MAX: Final = 500
+"""Of one statement; older SQLite takes 999."""
+
+
+class JobOrder(Enum):
+    """What a list of jobs is sorted by; numbers are those of job_service.proto."""
+
+    CREATE_TIME = 1
+    ID = 2
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which jobs, in which order. `id_filter` is the beginning of an id, with or without its `j-`.
+
+    `include_labels`: jobs that have one of these label keys; `exclude_labels`: jobs that have none of these;
+    `states`: jobs in one of these. Empty means all. `page_size` 0 is the default, and at most PAGE_SIZE_MAX
+    counts.
+    """
+
+    id_filter: str = ""
+    include_labels: tuple[str, ...] = ()
+    exclude_labels: tuple[str, ...] = ()
+    states: tuple[JobState, ...] = ()
+    order: JobOrder = JobOrder.CREATE_TIME
+    ascending: bool = False
+    page_size: int = 0
+    page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as it stands: what was accepted, the latest change, and every execution, oldest first."""
+
+    accepted: JobAccepted
+    changed: JobChanged
+    executions: tuple[ExecutionRecord, ...]
+
+    @property
+    def id(self) -> str:
+        return self.accepted.id
+
+    @property
+    def state(self) -> JobState:
+        return self.changed.state
+
+    @property
+    def charged_microcredits(self) -> int:
+        """What its executions were charged: a JobChanged that says so is written only at the job's end."""
+        return sum(execution.charged_microcredits for execution in self.executions)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """A node's bid or decline. `won`: an execution was awarded to this bid."""
+
+    offer_id: str
+    node_id: str
+    received_us: int
+    bid: Bid | None
+    refusal: Refusal | None
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClearedBid:
+    """A bid that an auction was cleared from; `evidence` is its signed envelope as it was received."""
+
+    bid_id: str
+    node_id: str
+    received_us: int
+    evidence: bytes
+
+
+def prefixed(prefix: str, letter: str) -> str:
+    """The beginning of an id as it is stored: `j-` (or `e-`) may be left out."""
+    start = f"{letter}-"
+    if start.startswith(prefix):
+        return start
+    return prefix if prefix.startswith(start) else start + prefix
+
+
+def _matching_ids(database: sqlite3.Connection, table: str, start: str, limit: int) -> list[str]:
+    found = database.execute(
+        f"SELECT id FROM {table} WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+        (start, start + LAST_CHARACTER, limit),
+    )
+    return [id for (id,) in found.fetchall()]
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _page(listing: str, found: list[rows.Row], size: int, key: tuple[int, ...]) -> tuple[list[rows.Row], str]:
+    """At most `size` of the rows, of which one more was read; `key` are the columns of their order."""
+    if len(found) <= size:
+        return found, ""
+    last = found[size - 1]
+    return found[:size], page_token(listing, tuple(last[column] for column in key))
+
+
+# --- jobs ---
+
+
+def match_job_ids(database: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
+    return _matching_ids(database, "jobs", prefixed(prefix, "j"), limit)
+
+
+def job(database: sqlite3.Connection, id: str) -> StoredJob | None:
+    return _one_job(database, "id = ?", (id,))
+
+
+def job_by_request_id(database: sqlite3.Connection, request_id: str, client: str) -> StoredJob | None:
+    if not request_id:
+        return None
+    # The condition is repeated as the partial index states it, or the index is not used.
+    return _one_job(
+        database,
+        "request_id <> '' AND request_id = ? AND client = ? ORDER BY created_us, id LIMIT 1",
+        (request_id, client),
+    )
+
+
+def _one_job(database: sqlite3.Connection, condition: str, values: tuple[str, ...]) -> StoredJob | None:
+    found = database.execute(f"SELECT {rows.JOB_COLUMNS} FROM jobs WHERE {condition}", values).fetchall()
+    jobs = _with_executions(database, found)
+    return jobs[0] if jobs else None
+
+
+def _with_executions(database: sqlite3.Connection, found: Sequence[rows.Row]) -> list[StoredJob]:
+    executions: dict[str, list[ExecutionRecord]] = {row[0]: [] for row in found}
+    for record in _executions_of(database, tuple(executions)):
+        executions[record.job_id].append(record)
+    return [
+        StoredJob(rows.accepted_of(row), rows.changed_of(row), tuple(executions[row[0]])) for row in found
+    ]
+
+
+def _executions_of(database: sqlite3.Connection, job_ids: tuple[str, ...]) -> Iterable[ExecutionRecord]:
+    for start in range(0, len(job_ids), _VARIABLES_MAX):
+        some = job_ids[start : start + _VARIABLES_MAX]
+        found = database.execute(
+            f"SELECT {rows.EXECUTION_COLUMNS} FROM executions WHERE job_id IN ({_marks(some)}) "
+            "ORDER BY job_id, created_us, id",
+            some,
+        )
+        for row in found.fetchall():
+            yield rows.execution_of(row)
+
+
+class JobListing:
+    """A JobQuery as SQL. Built before the database is touched, for it refuses a bad page token."""
+
+    def __init__(self, query: JobQuery) -> None:
+        self._by_time = query.order is JobOrder.CREATE_TIME
+        direction = "ASC" if query.ascending else "DESC"
+        self._listing = f"jobs-{query.order.value}-{direction}"
+        self._size = page_size(query.page_size, JOBS_PAGE_DEFAULT)
+        self._conditions: list[str] = []
+        self._values: list[int | str] = []
+        if query.id_filter:
+            start = prefixed(query.id_filter, "j")
+            self._add("id >= ? AND id < ?", start, start + LAST_CHARACTER)
+        if query.states:
+            self._add(f"state IN ({_marks(query.states)})", *(state.value for state in query.states))
+        for labels, word in ((query.include_labels, "EXISTS"), (query.exclude_labels, "NOT EXISTS")):
+            if labels:
+                self._add(
+                    f"{word} (SELECT 1 FROM job_labels WHERE job_id = jobs.id AND key IN ({_marks(labels)}))",
+                    *labels,
+                )
+        types: tuple[type, ...] = (int, str) if self._by_time else (str,)
+        after = page_key(self._listing, query.page_token, types)
+        columns = "created_us, id" if self._by_time else "id"
+        if after is not None:
+            self._add(f"({columns}) {'>' if query.ascending else '<'} ({_marks(after)})", *after)
+        order = ", ".join(f"{column} {direction}" for column in columns.split(", "))
+        where = f"WHERE {' AND '.join(self._conditions)} " if self._conditions else ""
+        self._sql = f"SELECT {rows.JOB_COLUMNS} FROM jobs {where}ORDER BY {order} LIMIT ?"
+
+    def _add(self, condition: str, *values: int | str) -> None:
+        self._conditions.append(condition)
+        self._values += values
+
+    def read(self, database: sqlite3.Connection) -> tuple[list[StoredJob], str]:
+        found = database.execute(self._sql, (*self._values, self._size + 1)).fetchall()
+        # Columns of JOB_COLUMNS: 0 is id, 4 created_us.
+        found, token = _page(self._listing, found, self._size, (4, 0) if self._by_time else (0,))
+        return _with_executions(database, found), token
+
+
+def open_jobs(database: sqlite3.Connection) -> list[Job]:
+    """As the requester machine takes them up: what was charged is counted from the executions, for a
+    JobChanged that says it is written only at the end."""
+    found = database.execute(
+        f"SELECT {rows.JOB_COLUMNS}, "
+        "(SELECT max(sequence) FROM happenings WHERE job_id = jobs.id), "
+        "(SELECT sum(charged_microcredits) FROM executions WHERE job_id = jobs.id) "
+        "FROM jobs WHERE state < 4 ORDER BY created_us, id"
+    )
+    jobs = []
+    for row in found.fetchall():
+        accepted, changed = rows.accepted_of(row), rows.changed_of(row)
+        jobs.append(
+            Job(
+                accepted.id,
+                accepted.spec,
+                accepted.inputs,
+                accepted.spec_digest,
+                accepted.created_us,
+                changed.state,
+                row[-2] or 0,
+                row[-1] or 0,
+            )
+        )
+    return jobs
+
+
+def happenings(
+    database: sqlite3.Connection, job_id: str, after_sequence: int, limit: int
+) -> list[JobHappening]:
+    found = database.execute(
+        f"SELECT {rows.HAPPENING_COLUMNS} FROM happenings "
+        "WHERE job_id = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+        (job_id, after_sequence, limit),
+    )
+    return [rows.happening_of(row) for row in found.fetchall()]
+
+
+# --- executions ---
+
+
+def match_execution_ids(database: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
+    return _matching_ids(database, "executions", prefixed(prefix, "e"), limit)
+
+
+def execution(database: sqlite3.Connection, id: str) -> ExecutionRecord | None:
+    row = database.execute(f"SELECT {rows.EXECUTION_COLUMNS} FROM executions WHERE id = ?", (id,)).fetchone()
+    return None if row is None else rows.execution_of(row)
+
+
+def executions(
+    database: sqlite3.Connection, job_id: str, size: int, after: Key | None
+) -> tuple[list[ExecutionRecord], str]:
+    found = database.execute(
+        f"SELECT {rows.EXECUTION_COLUMNS} FROM executions "
+        "WHERE job_id = ? AND (created_us, id) > (?, ?) ORDER BY created_us, id LIMIT ?",
+        (job_id, *(after or (-1, "")), size + 1),
+    ).fetchall()
+    # Columns of EXECUTION_COLUMNS: 0 is id, 8 created_us.
+    found, token = _page("executions", found, size, (8, 0))
+    return [rows.execution_of(row) for row in found], token
+
+
+def open_executions(database: sqlite3.Connection) -> list[ExecutionRecord]:
+    found = database.execute(
+        f"SELECT {rows.EXECUTION_COLUMNS} FROM executions "
+        "WHERE job_id IN (SELECT id FROM jobs WHERE state < 4) ORDER BY created_us, id"
+    )
+    return [rows.execution_of(row) for row in found.fetchall()]
+
+
+# --- offers and answers ---
+
+
+def offer(database: sqlite3.Connection, id: str) -> JobOffer | None:
+    row = database.execute("SELECT offer FROM offers WHERE id = ?", (id,)).fetchone()
+    return None if row is None else encoding.offer_of(row[0])
+
+
+def answers(
+    database: sqlite3.Connection, job_id: str, size: int, after: Key | None
+) -> tuple[list[StoredAnswer], str]:
+    found = database.execute(
+        "SELECT received_us, offer_id, bid_id, node_id, bid, refusal, bid_id <> '' AND EXISTS ("
+        "  SELECT 1 FROM executions WHERE executions.job_id = answers.job_id"
+        "  AND executions.offer_id = answers.offer_id AND executions.bid_id = answers.bid_id"
+        "  AND executions.node_id = answers.node_id) "
+        "FROM answers WHERE job_id = ? AND (received_us, offer_id, bid_id, node_id) > (?, ?, ?, ?) "
+        "ORDER BY received_us, offer_id, bid_id, node_id LIMIT ?",
+        (job_id, *(after or (-1, "", "", "")), size + 1),
+    ).fetchall()
+    found, token = _page("answers", found, size, (0, 1, 2, 3))
+    page = [
+        StoredAnswer(
+            offer_id, node_id, received_us, encoding.bid_of(bid), encoding.refusal_of(refusal), bool(won)
+        )
+        for received_us, offer_id, _, node_id, bid, refusal, won in found
+    ]
+    return page, token
+
+
+def clearing(
+    database: sqlite3.Connection, offer_id: str, until_us: int, size: int, after: Key | None
+) -> tuple[list[ClearedBid], str]:
+    found = database.execute(
+        "SELECT bid_id, node_id, received_us, evidence FROM ("
+        "  SELECT bid_id, node_id, received_us, evidence, row_number() OVER"
+        "    (PARTITION BY node_id ORDER BY received_us DESC, bid_id DESC) AS age FROM answers"
+        "  WHERE job_id = (SELECT job_id FROM offers WHERE id = ?1) AND offer_id = ?1"
+        "  AND bid_id <> '' AND received_us <= ?4) "
+        "WHERE age = 1 AND (bid_id, node_id) > (?2, ?3) ORDER BY bid_id, node_id LIMIT ?5",
+        (offer_id, *(after or ("", "")), until_us, size + 1),
+    ).fetchall()
+    found, token = _page("clearing", found, size, (0, 1))
+    return [ClearedBid(*row) for row in found], token
+
+
+# --- work ---
+
+
+def work(database: sqlite3.Connection, execution_id: str) -> WorkRecord | None:
+    row = database.execute(f"SELECT {rows.WORK_COLUMNS} FROM work WHERE id = ?", (execution_id,)).fetchone()
+    return None if row is None else rows.work_of(row)
+
+
+def unsettled_work(database: sqlite3.Connection) -> list[WorkRecord]:
+    found = database.execute(f"SELECT {rows.WORK_COLUMNS} FROM work WHERE state < 3 ORDER BY accepted_us, id")
+    return [rows.work_of(row) for row in found.fetchall()]
+
+
+def recent_work(database: sqlite3.Connection, limit: int) -> list[WorkRecord]:
+    found = database.execute(
+        f"SELECT {rows.WORK_COLUMNS} FROM work ORDER BY accepted_us DESC, id DESC LIMIT ?", (limit,)
+    )
+    return [rows.work_of(row) for row in found.fetchall()]

@@ -1,0 +1,178 @@
+"""The tables, as numbered migrations: number n leads from version n - 1 of the file to version n.
+
+A migration that was released is never edited; the next one is added to the end. A file of a later version is
+refused, for this version would not know what it must not break. Messages (specs, offers, bids, awards,
+reports, refusals, faults) are protobuf bytes, which grow without a migration; what is queried has a column.
+Times are integer microseconds since 1970, prices microcredits, states and other closed sets the numbers of
+the protocol.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bacalhau.store.errors import StoreCorrupt, StoreTooNew
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+    from pathlib import Path
+
+APPLICATION_ID: Final = 0x62616331
+"""In the file's header: "bac1". It tells a file of ours from any other SQLite database."""
+
+_VERSION_1: Final = (
+    """
+    CREATE TABLE meta (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        spec BLOB NOT NULL,               -- JobSpec
+        inputs BLOB NOT NULL,             -- a JobOffer with nothing but its inputs
+        spec_digest BLOB NOT NULL,
+        created_us INTEGER NOT NULL,
+        request_id TEXT NOT NULL,
+        client TEXT NOT NULL,
+        state INTEGER NOT NULL,           -- 4 to 6 are ended
+        updated_us INTEGER NOT NULL,
+        failure BLOB,                     -- Fault
+        charged_microcredits INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX jobs_by_time ON jobs (created_us, id)",
+    "CREATE INDEX jobs_by_request ON jobs (request_id, client) WHERE request_id <> ''",
+    "CREATE INDEX jobs_open ON jobs (created_us, id) WHERE state < 4",
+    """
+    CREATE TABLE job_labels (
+        job_id TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (job_id, key)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE happenings (
+        job_id TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        type INTEGER NOT NULL,
+        time_us INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        message TEXT NOT NULL,
+        node_id TEXT NOT NULL,
+        execution_id TEXT NOT NULL,
+        price_microcredits INTEGER,
+        refusal BLOB,                     -- Refusal
+        phase INTEGER,
+        fault BLOB,                       -- Fault
+        PRIMARY KEY (job_id, sequence)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE offers (
+        id TEXT PRIMARY KEY,
+        job_id TEXT NOT NULL,
+        made_us INTEGER NOT NULL,
+        offer BLOB NOT NULL               -- JobOffer
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX offers_by_job ON offers (job_id)",
+    # Every bid is kept, for an award commits to the set of bids at its time; of declines only a node's last.
+    """
+    CREATE TABLE answers (
+        job_id TEXT NOT NULL,
+        offer_id TEXT NOT NULL,
+        bid_id TEXT NOT NULL,             -- '' in a decline
+        node_id TEXT NOT NULL,
+        received_us INTEGER NOT NULL,
+        bid BLOB,                         -- Bid
+        refusal BLOB,                     -- Refusal
+        evidence BLOB NOT NULL,           -- the signed envelope as it was received
+        PRIMARY KEY (job_id, offer_id, bid_id, node_id)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE executions (
+        id TEXT PRIMARY KEY,
+        job_id TEXT NOT NULL,
+        offer_id TEXT NOT NULL,
+        bid_id TEXT NOT NULL,
+        node_id TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        price_microcredits INTEGER NOT NULL,
+        charged_microcredits INTEGER NOT NULL,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL,
+        bid_set_digest BLOB NOT NULL,
+        phase INTEGER,
+        attempt INTEGER NOT NULL,
+        report BLOB,                      -- ExecutionReport
+        result BLOB,                      -- the report's result CID, binary
+        failure BLOB                      -- Fault
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX executions_by_job ON executions (job_id, created_us, id)",
+    "CREATE INDEX executions_by_result ON executions (result) WHERE result IS NOT NULL",
+    """
+    CREATE TABLE work (
+        id TEXT PRIMARY KEY,              -- of the execution
+        requester_id TEXT NOT NULL,
+        state INTEGER NOT NULL,           -- 3 is settled
+        attempt INTEGER NOT NULL,
+        accepted_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL,
+        award BLOB NOT NULL,              -- Award
+        report BLOB,                      -- ExecutionReport
+        result BLOB,                      -- the report's result CID, binary
+        refusal BLOB                      -- Refusal
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX work_by_time ON work (accepted_us, id)",
+    "CREATE INDEX work_unsettled ON work (accepted_us, id) WHERE state < 3",
+    "CREATE INDEX work_by_result ON work (result) WHERE result IS NOT NULL",
+    # Results of pruned jobs and work, until their pins are gone.
+    "CREATE TABLE released_results (result BLOB PRIMARY KEY) WITHOUT ROWID",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1,)
+
+
+def migrate(
+    database: sqlite3.Connection, path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS
+) -> None:
+    """Brings the file to the version of `migrations`, whole or not at all; a new file gets all of them.
+
+    Raises StoreTooNew, and StoreCorrupt for another program's database.
+    """
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        version = _known_version(database, path, len(migrations))
+        for statements in migrations[version:]:
+            for statement in statements:
+                database.execute(statement)
+        if version < len(migrations):
+            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            database.execute(f"PRAGMA user_version = {len(migrations)}")
+        database.execute("COMMIT")
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+
+
+def _known_version(database: sqlite3.Connection, path: Path, newest: int) -> int:
+    (application_id,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id != APPLICATION_ID and (application_id or version or tables):
+        raise StoreCorrupt(
+            f"{path} is another program's database: move it away, or choose another data directory"
+        )
+    if version > newest:
+        raise StoreTooNew(
+            f"{path} has version {version} and this program knows versions up to {newest}: "
+            "install the version of bacalhau that wrote it, or a later one"
+        )
+    return int(version)

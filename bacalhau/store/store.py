@@ -1,0 +1,291 @@
+"""Store: one SQLite file in WAL mode, one connection that writes and one that reads, for any number of
+threads.
+
+A commit is on disk when it returns, whole. Writers take turns and so do readers, but no reader waits for a
+writer. Which node may use the file is not decided here: the node locks its data directory.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.message import DecodeError
+
+from bacalhau.model.refusals import Refused
+from bacalhau.store import paging, queries, retention, rows
+from bacalhau.store.errors import StoreFailed, damaged, explained
+from bacalhau.store.schema import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from bacalhau.model.cid import Cid
+    from bacalhau.model.market import JobOffer
+    from bacalhau.scheduler.jobs import Job
+    from bacalhau.scheduler.records import ExecutionRecord, JobHappening, WorkRecord, Write
+    from bacalhau.store.queries import ClearedBid, JobQuery, StoredAnswer, StoredJob
+    from bacalhau.store.retention import Pruned
+
+_BUSY_TIMEOUT_S: Final = 5.0
+_SET_META: Final = (
+    "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+# Between two batches of a pruning, so that a commit that waits for the lock gets it.
+_BREATH_S: Final = 0.001
+# A checkpoint syncs twice and writes each page once, however often it was changed, so it gathers more than
+# SQLite's 1,000 pages; 4,000 are a WAL of 16 MB.
+_CHECKPOINT_PAGES: Final = 4000
+_CACHE_KIB: Final = 16_384
+_NEVER_US: Final = 2**63 - 1
+
+
+class Store:
+    """The journal in the file `path`, which is made, readable by its owner alone (specs hold environments).
+
+    `durable=False` trades the last commits before a power cut for speed; a kill of the process loses nothing
+    either way. Every method may be called from any thread and raises StoreError where the file or its disk
+    fails.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        self._path = path
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise StoreFailed(f"cannot open {path}: {error.strerror}") from error
+        opened: list[sqlite3.Connection] = []
+        try:
+            with self._explained():
+                opened.append(self._connect())
+                self._writer = opened[0]
+                # First, for it refuses a file that is not ours, and the journal mode is kept in the file.
+                migrate(self._writer, path)
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+                self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+                self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                opened.append(self._connect())
+                self._reader = opened[1]
+                self._reader.execute("PRAGMA query_only = ON")
+        except BaseException:  # whatever it was, the file is let go before it goes on
+            for connection in opened:
+                connection.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        with self._write_lock, self._read_lock:
+            self._reader.close()
+            self._writer.close()
+
+    # --- transactions ---
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            reason = explained(error, self._path)
+            if reason is error:
+                raise
+            raise reason from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: all that is done in it, or nothing."""
+        database = self._writer
+        with self._write_lock, self._explained():
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
+            finally:
+                # SQLite itself rolls back after some errors, a full disk among them.
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A read transaction: all reads in it see the same state."""
+        database = self._reader
+        with self._read_lock, self._explained():
+            database.execute("BEGIN")
+            try:
+                yield database
+            except (Refused, DecodeError, ValueError) as error:
+                # What was written here is valid; anything else was damaged since.
+                raise damaged(self._path, f"a record cannot be read: {error}") from error
+            finally:
+                database.execute("ROLLBACK")
+
+    # --- writes ---
+
+    def commit(self, writes: Sequence[Write], *, meta: Mapping[str, str] | None = None) -> None:
+        """Writes the records, and sets `meta`, in one transaction. A record replaces the earlier one of its
+        key.
+
+        Keys: an execution's and work's id, a job's id and sequence, an answer's offer, node and bid (all bids
+        are kept, of declines a node's last). Of an execution, only what its machine changes is replaced:
+        state, phase, attempt, report, failure, charge and time of change; likewise of work. Raises StoreFull
+        when there is no room: then nothing was written. sqlite3.IntegrityError and LookupError are bugs of
+        the caller: a job or offer accepted twice, a change of a job that is not there.
+        """
+        batches = rows.batches(writes)
+        if not batches and not meta:
+            return
+        with self._writing() as database:
+            for batch in batches:
+                done = database.executemany(batch.statement, batch.rows)
+                if batch.updates and done.rowcount != len(batch.rows):
+                    raise LookupError(
+                        f"a job is not there that was changed: one of {[row[-1] for row in batch.rows]}"
+                    )
+            if meta:
+                database.executemany(_SET_META, meta.items())
+
+    def set_meta(self, key: str, value: str) -> None:
+        """In a transaction of its own; beside records, use `commit(…, meta=…)`."""
+        self.commit((), meta={key: value})
+
+    def prune(self, now: int, keep_jobs_us: int, keep_work_us: int) -> Pruned:
+        """Removes jobs that ended, and work that was settled, longer ago than that, with all their rows.
+
+        Open jobs and unsettled work stay however old they are. Takes many small transactions, with commits
+        between them. Unpin `results`, then call `forget_released`; until then each pruning names them again.
+        A result that a running execution publishes meanwhile must be held by the runtime until its report is
+        committed.
+        """
+        jobs = self._batches(lambda database: retention.prune_jobs(database, now - keep_jobs_us))
+        work = self._batches(lambda database: retention.prune_work(database, now - keep_work_us))
+        with self._writing() as database:
+            return retention.Pruned(jobs, work, retention.released(database))
+
+    def _batches(self, batch: Callable[[sqlite3.Connection], int]) -> int:
+        total = 0
+        while True:
+            with self._writing() as database:
+                count = batch(database)
+            total += count
+            if count < retention.BATCH:
+                return total
+            time.sleep(_BREATH_S)
+
+    def forget_released(self, results: Iterable[Cid]) -> None:
+        """The pins of these pruned results are gone."""
+        with self._writing() as database:
+            database.executemany(
+                "DELETE FROM released_results WHERE result = ?", [(result.raw,) for result in results]
+            )
+
+    # --- reads ---
+
+    def get_meta(self, key: str) -> str | None:
+        with self._reading() as database:
+            row = database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def match_job_ids(self, prefix: str, limit: int = 2) -> list[str]:
+        """Ids of jobs that begin so, in order; `j-` may be left out."""
+        with self._reading() as database:
+            return queries.match_job_ids(database, prefix, limit)
+
+    def job(self, id: str) -> StoredJob | None:
+        with self._reading() as database:
+            return queries.job(database, id)
+
+    def job_by_request_id(self, request_id: str, client: str) -> StoredJob | None:
+        """The job that this client submitted under this id; the first, should there be more."""
+        with self._reading() as database:
+            return queries.job_by_request_id(database, request_id, client)
+
+    def list_jobs(self, query: JobQuery) -> tuple[list[StoredJob], str]:
+        """A page, and the next one's token, empty at the end. Raises Refused(MALFORMED) for a bad token."""
+        listing = queries.JobListing(query)
+        with self._reading() as database:
+            return listing.read(database)
+
+    def open_jobs(self) -> list[Job]:
+        """Jobs that have not ended, oldest first, for `RequesterMachine.restore`."""
+        with self._reading() as database:
+            return queries.open_jobs(database)
+
+    def happenings(self, job_id: str, after_sequence: int = 0, limit: int = 1000) -> list[JobHappening]:
+        """The job's history in order, from the entry after `after_sequence`."""
+        with self._reading() as database:
+            return queries.happenings(database, job_id, after_sequence, limit)
+
+    def match_execution_ids(self, prefix: str, limit: int = 2) -> list[str]:
+        """Ids of executions of this node's jobs that begin so, in order; `e-` may be left out."""
+        with self._reading() as database:
+            return queries.match_execution_ids(database, prefix, limit)
+
+    def execution(self, id: str) -> ExecutionRecord | None:
+        with self._reading() as database:
+            return queries.execution(database, id)
+
+    def executions(
+        self, job_id: str, *, page_size: int = 0, page_token: str = ""
+    ) -> tuple[list[ExecutionRecord], str]:
+        """A page of the job's executions, oldest first, and the next one's token.
+        Raises Refused(MALFORMED)."""
+        after = paging.page_key("executions", page_token, (int, str))
+        with self._reading() as database:
+            size = paging.page_size(page_size, queries.PAGE_DEFAULT)
+            return queries.executions(database, job_id, size, after)
+
+    def open_executions(self) -> list[ExecutionRecord]:
+        """Every execution of an open job, ended ones too, oldest first, for `RequesterMachine.restore`."""
+        with self._reading() as database:
+            return queries.open_executions(database)
+
+    def offer(self, id: str) -> JobOffer | None:
+        with self._reading() as database:
+            return queries.offer(database, id)
+
+    def answers(
+        self, job_id: str, *, page_size: int = 0, page_token: str = ""
+    ) -> tuple[list[StoredAnswer], str]:
+        """A page of the bids and declines that the job's offers got, oldest first, and the next one's token.
+        Raises Refused(MALFORMED)."""
+        after = paging.page_key("answers", page_token, (int, str, str, str))
+        with self._reading() as database:
+            return queries.answers(database, job_id, paging.page_size(page_size, queries.PAGE_DEFAULT), after)
+
+    def clearing(
+        self, offer_id: str, *, until_us: int = _NEVER_US, page_size: int = 0, page_token: str = ""
+    ) -> tuple[list[ClearedBid], str]:
+        """A page of each node's last bid on the offer that came by `until_us`, in order of bid id, and the
+        next one's token. With an execution's `created_us` these are the bids that its `bid_set_digest` is
+        over. Raises Refused(MALFORMED)."""
+        after = paging.page_key("clearing", page_token, (str, str))
+        with self._reading() as database:
+            size = paging.page_size(page_size, queries.PAGE_DEFAULT)
+            return queries.clearing(database, offer_id, until_us, size, after)
+
+    def work(self, execution_id: str) -> WorkRecord | None:
+        with self._reading() as database:
+            return queries.work(database, execution_id)
+
+    def unsettled_work(self) -> list[WorkRecord]:
+        """Work that is not settled, oldest first, for `ComputeMachine.restore`."""
+        with self._reading() as database:
+            return queries.unsettled_work(database)
+
+    def recent_work(self, limit: int = 100) -> list[WorkRecord]:
+        """The work that was accepted last, newest first."""
+        with self._reading() as database:
+            return queries.recent_work(database, limit)
