@@ -85,7 +85,10 @@ class Follower:
                 interrupted = True
                 self._cancel()
         self._finish(ended)
-        return INTERRUPTED if interrupted and not _completed(ended) else self._report(ended)
+        if interrupted and not _completed(ended):
+            self._progress.say(f"job {self._job.id} is cancelled")
+            return INTERRUPTED
+        return self._report(ended)
 
     def _watch(self) -> Job:
         """Read events until the job has ended; asks again where the node went away."""

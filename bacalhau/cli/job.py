@@ -10,6 +10,8 @@ from bacalhau.cli.parsing import Subparsers, add_group, add_verb, refuse, whole_
 if TYPE_CHECKING:
     import argparse
 
+    from bacalhau.v1.job_pb2 import JobEvent
+
 EXECUTION_HEADER = ("CREATED", "ID", "NODE", "STATE", "EXIT", "PRICE", "RESULT")
 EVENT_HEADER = ("TIME", "TYPE", "NODE", "EXECUTION", "MESSAGE")
 
@@ -47,6 +49,17 @@ def register(verbs: Subparsers) -> None:
         )
         refuse(parser, "--order-by", harmless=("created_at",), instead="the oldest comes first")
         add_list_flags(parser)
+
+
+def _event_text(event: JobEvent) -> str:
+    """What an event says: a refusal or failure, a price, a phase, or its sentence."""
+    from bacalhau.cli.progress import phase_text, refusal_text
+    from bacalhau.cli.quantities import format_price
+
+    text = refusal_text(event) or event.fault.message
+    if not text and event.HasField("price_microcredits"):
+        text = f"{format_price(event.price_microcredits)} credits"
+    return text or (phase_text(event.phase) if event.phase else "")
 
 
 def run_executions(args: argparse.Namespace) -> int:
@@ -89,8 +102,7 @@ def run_history(args: argparse.Namespace) -> int:
     from bacalhau.cli.describe import history
     from bacalhau.cli.names import enum_name, job_id, short_node
     from bacalhau.cli.output import print_list, time_text
-    from bacalhau.cli.progress import refusal_text
-    from bacalhau.v1.job_pb2 import JobEvent, JobEventType
+    from bacalhau.v1.job_pb2 import JobEventType
 
     node = Node.of(args)
     events = [
@@ -104,7 +116,7 @@ def run_history(args: argparse.Namespace) -> int:
             enum_name(JobEventType, event.type),
             event.node_id if args.wide else short_node(event.node_id),
             event.execution_id,
-            refusal_text(event) or event.fault.message,
+            _event_text(event),
         )
 
     print_list(args, events, EVENT_HEADER, map(row, events))

@@ -87,7 +87,11 @@ class Progress:
                 | job_pb2.JOB_EVENT_TYPE_CANCELLED
             ):
                 return None  # the end of the command says so, with the result
-            case job_pb2.JOB_EVENT_TYPE_REPORTED | job_pb2.JOB_EVENT_TYPE_EXECUTION_COMPLETED:
+            case (
+                job_pb2.JOB_EVENT_TYPE_REPORTED
+                | job_pb2.JOB_EVENT_TYPE_EXECUTION_COMPLETED
+                | job_pb2.JOB_EVENT_TYPE_EXECUTION_CANCELLED
+            ):
                 return None
             case _:
                 return event.message or enum_name(job_pb2.JobEventType, event.type)

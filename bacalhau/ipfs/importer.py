@@ -18,7 +18,15 @@ from bacalhau.ipfs import unixfs
 from bacalhau.ipfs.chunkfile import ChunkFile
 from bacalhau.ipfs.dagpb import Block
 from bacalhau.ipfs.errors import ImportRefused
-from bacalhau.ipfs.layout import FileLayout, Imported, ImportOptions, make_directory, make_leaf, make_symlink
+from bacalhau.ipfs.layout import (
+    FileLayout,
+    Imported,
+    ImportOptions,
+    leaf_of,
+    make_directory,
+    make_leaf,
+    make_symlink,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +40,9 @@ MAX_DEPTH: Final = 128
 
 _DEFAULT: Final = ImportOptions()
 _GROUP_BYTES: Final = 2 * 1024 * 1024
+# Of tiny chunks fewer bytes make a group, for their frames would outweigh them.
+_GROUP_CHUNKS: Final = 1024
+_FRAME_BYTES: Final = 16
 _GROUPS_IN_FLIGHT: Final = 4
 _BATCH_BYTES: Final = 4 * 1024 * 1024
 _BATCH_BLOCKS: Final = 1024
@@ -238,7 +249,11 @@ class _Import:
         self._waiting: list[tuple[Cid, Block]] = []
         self._waiting_bytes = 0
         chunk = options.chunk_size_bytes
-        self._group_bytes = max(1, _GROUP_BYTES // chunk) * chunk
+        # A buffer has a slot for each chunk, with room around it for what a dag-pb leaf adds: no copy.
+        self._chunks = max(1, min(_GROUP_BYTES // chunk, _GROUP_CHUNKS))
+        self._group_bytes = self._chunks * chunk
+        self._frame_bytes = 0 if options.leaves_are_raw else _FRAME_BYTES
+        self._slot_bytes = chunk + 2 * self._frame_bytes
         self._buffers: list[memoryview] = []
         self._threads: ThreadPoolExecutor | None = None
 
@@ -316,15 +331,14 @@ class _Import:
         count = self._fill(source, buffer)
         if count < self._group_bytes:
             # Small: its blocks wait together with those of other files, so they are copied out.
-            content = bytes(buffer[:count])
+            self._add_leaves(layout, [(leaf, bytes(block)) for leaf, block in self._hash(buffer, count)])
             self._buffers.append(buffer)
-            self._add_leaves(layout, self._hash(memoryview(content)))
             return layout.finish()
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_HASH_THREADS, thread_name_prefix="ipfs-hash")
         in_flight: deque[tuple[Future[list[_Leaf]], memoryview]] = deque()
         while count:
-            in_flight.append((self._threads.submit(self._hash, buffer[:count]), buffer))
+            in_flight.append((self._threads.submit(self._hash, buffer, count), buffer))
             if len(in_flight) == _GROUPS_IN_FLIGHT:
                 self._finish_group(layout, *in_flight.popleft())
             if count < self._group_bytes:
@@ -336,24 +350,43 @@ class _Import:
         return layout.finish()
 
     def _take_buffer(self) -> memoryview:
-        return self._buffers.pop() if self._buffers else memoryview(bytearray(self._group_bytes))
+        return (
+            self._buffers.pop() if self._buffers else memoryview(bytearray(self._chunks * self._slot_bytes))
+        )
 
     def _fill(self, source: ByteReader, buffer: memoryview) -> int:
+        """Read chunks into the slots of `buffer`; how many bytes, fewer than all at the end of the file."""
         filled = 0
-        while filled < len(buffer):
-            count = source.readinto(buffer[filled:])
-            if not count:
+        for slot in range(self._chunks):
+            start = slot * self._slot_bytes + self._frame_bytes
+            rest = buffer[start : start + self.options.chunk_size_bytes]
+            while rest and (count := source.readinto(rest)):
+                filled += count
+                rest = rest[count:]
+            if rest:
                 break
-            filled += count
         self._read_bytes += filled
         if self._progress is not None:
             self._progress(self._read_bytes)
         return filled
 
-    def _hash(self, content: memoryview) -> list[_Leaf]:
+    def _hash(self, buffer: memoryview, count: int) -> list[_Leaf]:
+        """The leaves of the `count` bytes in the slots of `buffer`; their blocks are views of it."""
         chunk = self.options.chunk_size_bytes
-        starts = range(0, len(content), chunk) or (0,)  # an empty file is one empty leaf
-        return [make_leaf(content[start : start + chunk], self.options) for start in starts]
+        leaves: list[_Leaf] = []
+        # An empty file is one empty leaf.
+        for slot in range(max(1, -(-count // chunk))):
+            size = min(chunk, count - slot * chunk)
+            start = slot * self._slot_bytes + self._frame_bytes
+            end = start + size
+            if self._frame_bytes:
+                head, tail = unixfs.file_leaf_frame(size)
+                buffer[start - len(head) : start] = head
+                buffer[end : end + len(tail)] = tail
+                start, end = start - len(head), end + len(tail)
+            block = buffer[start:end]
+            leaves.append((leaf_of(block, size, self.options), block))
+        return leaves
 
     def _add_leaves(self, layout: FileLayout, leaves: list[_Leaf]) -> None:
         for leaf, block in leaves:

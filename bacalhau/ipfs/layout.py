@@ -74,11 +74,19 @@ class Imported:
 
 
 def make_leaf(content: Block, options: ImportOptions) -> tuple[Imported, Block]:
-    """The leaf of one chunk, and its block. Any thread may call this: hashing frees the GIL."""
+    """The leaf of one chunk, and its block."""
     if options.leaves_are_raw:
-        return Imported(Cid.of(RAW, content), len(content), len(content)), content
-    block = unixfs.file_leaf(content)
-    return Imported(Cid.of(DAG_PB, block, version=options.cid_version), len(content), len(block)), block
+        return leaf_of(content, len(content), options), content
+    head, tail = unixfs.file_leaf_frame(len(content))
+    block = b"".join((head, content, tail))
+    return leaf_of(block, len(content), options), block
+
+
+def leaf_of(block: Block, size_bytes: int, options: ImportOptions) -> Imported:
+    """The leaf whose `block` is ready and holds `size_bytes`; for any thread: hashing frees the GIL."""
+    if options.leaves_are_raw:
+        return Imported(Cid.of(RAW, block), size_bytes, len(block))
+    return Imported(Cid.of(DAG_PB, block, version=options.cid_version), size_bytes, len(block))
 
 
 class FileLayout:

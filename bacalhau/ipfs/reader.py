@@ -96,7 +96,7 @@ def ls(store: BlockStore, cid: Cid) -> Iterator[Entry]:
 
     Raises BlockNotFound, InvalidBlock, WrongKind, UnsafePath for a name that is none.
     """
-    for link in _links(store, cid):
+    for link in links(store, cid):
         if link.cid.codec == RAW and store.has(link.cid):
             yield Entry(link.name, link.cid, link.dag_bytes, EntryKind.FILE, store.size(link.cid))
         elif link.cid.codec != RAW and store.has(link.cid):
@@ -190,7 +190,7 @@ def walk(store: BlockStore, root: Cid, limits: TreeLimits | None = _DEFAULT_LIMI
 
 def _paths_below(store: BlockStore, path: str, cid: Cid) -> Iterator[tuple[str, Cid]]:
     prefix = path + "/" if path else ""
-    for link in _links(store, cid):
+    for link in links(store, cid):
         yield prefix + link.name, link.cid
 
 
@@ -201,8 +201,8 @@ def _load(store: BlockStore, cid: Cid, *, verify: bool = False) -> UnixFsNode:
     return unixfs.decode(cid, block)
 
 
-def _links(store: BlockStore, cid: Cid) -> Iterator[dagpb.Link]:
-    """The entries of a folder as links with their plain names."""
+def links(store: BlockStore, cid: Cid) -> Iterator[dagpb.Link]:
+    """The entries of a folder as links with their plain names: as `ls`, and looks into none of them."""
     node = _load(store, cid)
     if node.kind is not EntryKind.DIRECTORY:
         raise WrongKind(f"{cid} is a {node.kind.value}, not a folder")

@@ -100,15 +100,12 @@ def check_name(name: str) -> None:
         raise UnsafePath(f"a name of {length} bytes is above the limit of {MAX_NAME_BYTES}: {name[:40]!r}...")
 
 
-def file_leaf(content: Block) -> bytes:
-    """The dag-pb block of a leaf that holds `content`."""
-    size = varint(len(content))
-    head = b"\x08\x02"
-    if content:
-        head += b"\x12" + size
+def file_leaf_frame(size_bytes: int) -> tuple[bytes, bytes]:
+    """What stands before and after the content in the dag-pb block of a leaf: at most 16 bytes each."""
+    size = varint(size_bytes)
+    head = b"\x08\x02\x12" + size if size_bytes else b"\x08\x02"
     tail = b"\x18" + size
-    length = varint(len(head) + len(content) + len(tail))
-    return b"".join((b"\x0a", length, head, content, tail))
+    return b"\x0a" + varint(len(head) + size_bytes + len(tail)) + head, tail
 
 
 def file_data(block_sizes: Sequence[int]) -> bytes:

@@ -226,7 +226,7 @@ def _policy(args: argparse.Namespace) -> list[str]:
         ("--disable-engine", args.disable_engine),
         ("--job-selection-probe-exec", [args.probe_exec] if args.probe_exec else []),
     ):
-        words += [word for value in values for word in (flag, value)]
+        words += [f"{flag}={value}" for value in values]
     words += ["--accept-networked"] if args.accept_networked else []
     words += ["--reject-stateless"] if args.reject_stateless else []
     return words

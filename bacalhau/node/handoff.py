@@ -13,7 +13,7 @@ from collections.abc import Sized
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from concurrent.futures import Executor
 
 T = TypeVar("T")
@@ -53,10 +53,13 @@ async def feed(executor: Executor, items: AsyncIterator[T], work: Callable[[Iter
         raise
 
 
-async def drain(executor: Executor, items: Iterator[T]) -> AsyncIterator[list[T]]:
+async def drain(
+    executor: Executor, items: Iterator[T], *, stop: Callable[[], None]
+) -> AsyncGenerator[list[T], None]:
     """The items in batches of some BATCH_BYTES, one batch ahead; an item's size is its length, if it has one.
 
-    Close it (`contextlib.aclosing`) where it is left early.
+    Close it (`contextlib.aclosing`) where it is left early. `stop` is called in the end, and must free `items` from
+    whatever they wait for.
     """
     loop = asyncio.get_running_loop()
     ahead = loop.run_in_executor(executor, _take_batch, items)
@@ -65,6 +68,7 @@ async def drain(executor: Executor, items: Iterator[T]) -> AsyncIterator[list[T]
             ahead = loop.run_in_executor(executor, _take_batch, items)
             yield batch
     finally:
+        stop()
         await asyncio.wait([ahead])
         ahead.exception()
 

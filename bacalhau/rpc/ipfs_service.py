@@ -6,13 +6,13 @@ Content streams as it comes: nothing here holds more than a message.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 from bacalhau.ipfs.layout import ImportOptions
 from bacalhau.ipfs.unixfs import EntryKind
-from bacalhau.model.cid import Cid
+from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.rpc.limits import ADD_CHUNK_BYTES_MAX, IPFS_PAGE_SIZE_DEFAULT, IPFS_PAGE_SIZE_MAX
 from bacalhau.rpc.peer_api import read_page
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bacalhau.ipfs.reader import Stat, WalkedEntry
 
     Context = ServicerContext[Any, Any]
+
+R = TypeVar("R")
 
 _KINDS: Final[dict[int, EntryKind]] = {
     pb.ENTRY_TYPE_FILE: EntryKind.FILE,
@@ -48,11 +50,13 @@ class ContentPath:
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """An entry to be stored; what follows of bytes is its content. `path` is the sender's, unchecked."""
+    """An entry to be stored; what follows of bytes is its content, at least `size_bytes`. `path` is the sender's,
+    unchecked."""
 
     path: str
     kind: EntryKind
     target: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class ContentStat:
 class IpfsPort(Protocol):
     """What the node does for IpfsService. Methods raise Refused, the streams as they are read.
 
-    Streams that are returned are async generators, to be closed where they are left early. A stream that is given
+    Streams that are returned are to be closed where they are left early. A stream that is given
     and raises leaves no pin.
     """
 
@@ -96,11 +100,13 @@ class IpfsPort(Protocol):
     ) -> Added: ...
     def get(
         self, path: ContentPath, offset_bytes: int, length_bytes: int | None
-    ) -> AsyncIterator[list[WalkedEntry | bytes]]: ...
-    async def list_folder(self, path: ContentPath, start: int, count: int) -> tuple[list[ListedEntry], bool]: ...
+    ) -> AsyncGenerator[list[WalkedEntry | bytes], None]: ...
+    async def list_folder(
+        self, path: ContentPath, start: int, count: int
+    ) -> tuple[list[ListedEntry], bool]: ...
     async def stat(self, path: ContentPath) -> ContentStat: ...
     async def import_car(self, chunks: AsyncIterator[bytes]) -> CarImported: ...
-    def export_car(self, cid: Cid) -> AsyncIterator[list[bytes]]: ...
+    def export_car(self, cid: Cid) -> AsyncGenerator[list[bytes], None]: ...
     async def pin(self, cid: Cid) -> None: ...
     async def unpin(self, cid: Cid) -> None: ...
     async def collect_garbage(self) -> Collected: ...
@@ -114,12 +120,13 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
 
     async def Add(self, request_iterator: AsyncIterator[pb.AddRequest], context: Context) -> pb.AddResponse:
         try:
-            first = await anext(request_iterator, None)
+            requests = _whole(request_iterator, context)
+            first = await anext(requests, None)
             options, pin = ImportOptions(), True
             if first is not None and first.HasField("options"):
                 options, pin = _options(first.options), not first.options.no_pin
                 first = None
-            added = await self._port.add(options, _parts(first, request_iterator), pin=pin)
+            added = await self._port.add(options, _parts(first, requests), pin=pin)
         except Refused as error:
             await abort(context, error.refusal)
         return pb.AddResponse(cid=str(added.cid), size_bytes=added.size_bytes, entries=added.entries)
@@ -131,7 +138,7 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
             found = self._port.get(
                 _content_path(request.path), request.offset_bytes, request.length_bytes or None
             )
-            async with contextlib.aclosing(found) as batches:  # type: ignore[type-var]
+            async with contextlib.aclosing(found) as batches:
                 async for batch in batches:
                     for part in batch:
                         if isinstance(part, bytes):
@@ -170,7 +177,9 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
             await abort(context, error.refusal)
         return pb.StatResponse(
             cid=str(found.stat.cid),
-            type=_type(found.stat.kind, is_block=found.stat.kind is None),  # type: ignore[arg-type]
+            type=_type(  # type: ignore[arg-type]
+                found.stat.kind, is_block=found.stat.kind is None or found.stat.cid.codec == RAW
+            ),
             size_bytes=found.stat.size_bytes,
             dag_bytes=found.stat.dag_bytes,
             link_count=found.stat.link_count,
@@ -182,7 +191,7 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
         self, request_iterator: AsyncIterator[pb.ImportCarRequest], context: Context
     ) -> pb.ImportCarResponse:
         try:
-            imported = await self._port.import_car(_chunks(request_iterator))
+            imported = await self._port.import_car(_chunks(_whole(request_iterator, context)))
         except Refused as error:
             await abort(context, error.refusal)
         return pb.ImportCarResponse(roots=[str(root) for root in imported.roots], blocks=imported.blocks)
@@ -192,7 +201,7 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
     ) -> AsyncIterator[pb.ExportCarResponse]:
         try:
             found = self._port.export_car(fields.cid(request.cid, "cid"))
-            async with contextlib.aclosing(found) as batches:  # type: ignore[type-var]
+            async with contextlib.aclosing(found) as batches:
                 async for batch in batches:
                     for chunk in batch:
                         yield pb.ExportCarResponse(chunk=chunk)
@@ -215,6 +224,17 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
         except Refused as error:
             await abort(context, error.refusal)
         return pb.CollectGarbageResponse(blocks=collected.deleted_blocks, freed_bytes=collected.deleted_bytes)
+
+
+async def _whole(requests: AsyncIterator[R], context: Context) -> AsyncIterator[R]:
+    """The messages of a stream, and its end only where the client ended it.
+
+    grpc.aio shows a call that broke off as an ended stream too, and cancels the handler at some moment after that.
+    But nothing can be sent on such a call any more, which is told at once.
+    """
+    async for request in requests:
+        yield request
+    await context.send_initial_metadata(())
 
 
 def _options(options: pb.AddOptions) -> ImportOptions:
@@ -256,7 +276,7 @@ def _part(request: pb.AddRequest, takes_bytes: bool) -> NewEntry | bytes:
         kind = _KINDS.get(request.entry.type)
         if kind is None:
             _malformed("entry.type must be ENTRY_TYPE_FILE, ENTRY_TYPE_DIRECTORY or ENTRY_TYPE_SYMLINK")
-        return NewEntry(request.entry.path, kind, request.entry.link_target)
+        return NewEntry(request.entry.path, kind, request.entry.link_target, request.entry.size_bytes)
     if which == "options":
         _malformed("options came later than as the first of the stream")
     _malformed("a message of the stream is empty: it must hold options, an entry or a chunk")

@@ -276,9 +276,8 @@ def _wasi_config(request: Request) -> wasmtime.WasiConfig:
     config.env = request.env
     config.stdout_file = request.stdout
     config.stderr_file = request.stderr
+    # Programs that count descriptors find inputs first, then outputs, each in the job's order.
     preopened = {target for _, target in request.outputs}
-    for path, target in request.outputs:
-        config.preopen_dir(path, target)
     for path, target in _input_folders(request):
         if target in preopened:
             raise NotStarted(
@@ -288,6 +287,8 @@ def _wasi_config(request: Request) -> wasmtime.WasiConfig:
             )
         preopened.add(target)
         config.preopen_dir(path, target, fs_mutable=False)
+    for path, target in request.outputs:
+        config.preopen_dir(path, target)
     return config
 
 

@@ -1,0 +1,132 @@
+"""What a node of the test world has on disk: the committed records, and the checks that every commit must pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bacalhau.model.execution import ExecutionState
+from bacalhau.model.job import JobState
+from bacalhau.scheduler.jobs import Job
+from bacalhau.scheduler.records import (
+    AnswerReceived,
+    ExecutionRecord,
+    JobAccepted,
+    JobChanged,
+    JobHappening,
+    OfferMade,
+    WorkRecord,
+    WorkState,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bacalhau.scheduler.records import Write
+
+
+@dataclass(slots=True)
+class Journal:
+    """By id: the latest record of each kind, and each job's history."""
+
+    jobs: dict[str, JobAccepted] = field(default_factory=dict)
+    changes: dict[str, JobChanged] = field(default_factory=dict)
+    history: dict[str, list[JobHappening]] = field(default_factory=dict)
+    executions: dict[str, ExecutionRecord] = field(default_factory=dict)
+    works: dict[str, WorkRecord] = field(default_factory=dict)
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        """All of the writes at once; raises AssertionError where they break what holds for every job."""
+        ended = [id for id in self.jobs if self.state(id).ended]
+        touched: dict[str, None] = {}
+        for write in writes:
+            match write:
+                case JobAccepted():
+                    assert write.id not in self.jobs, f"{write.id} is accepted twice"
+                    self.jobs[write.id] = write
+                case JobChanged():
+                    self.changes[write.id] = write
+                    touched[write.id] = None
+                case JobHappening():
+                    entries = self.history.setdefault(write.job_id, [])
+                    assert write.sequence == len(entries) + 1, f"a gap in the history of {write.job_id}: {write}"
+                    entries.append(write)
+                    touched[write.job_id] = None
+                case ExecutionRecord():
+                    self._take_execution(write)
+                    touched[write.job_id] = None
+                case WorkRecord():
+                    self._take_work(write)
+                case OfferMade() | AnswerReceived():
+                    pass
+        for id in touched:
+            assert id not in ended, f"{id} had ended, and was written to again"
+            self.check_job(id)
+
+    def _take_execution(self, new: ExecutionRecord) -> None:
+        old = self.executions.get(new.id)
+        if old is not None:
+            assert not old.state.ended, f"{old} had ended, and became {new}"
+            assert old.charged_microcredits == 0, f"{new.id} is charged twice"
+            assert (old.node_id, old.price_microcredits) == (new.node_id, new.price_microcredits), new
+        self.executions[new.id] = new
+
+    def _take_work(self, new: WorkRecord) -> None:
+        old = self.works.get(new.id)
+        if old is not None:
+            assert old.state is not WorkState.SETTLED, f"{old} was settled, and became {new}"
+            assert old.award == new.award, new
+        self.works[new.id] = new
+
+    def state(self, job_id: str) -> JobState:
+        change = self.changes.get(job_id)
+        return change.state if change is not None else JobState.PENDING
+
+    def executions_of(self, job_id: str) -> list[ExecutionRecord]:
+        return [execution for execution in self.executions.values() if execution.job_id == job_id]
+
+    def check_job(self, job_id: str) -> None:
+        """Never more slots than were asked for, each completed one charged once, at most the ceiling."""
+        spec = self.jobs[job_id].spec
+        executions = self.executions_of(job_id)
+        held = [e for e in executions if not e.state.ended or e.state is ExecutionState.COMPLETED]
+        assert len(held) <= spec.count, f"{job_id} has {len(held)} executions of {spec.count}: {held}"
+        for execution in executions:
+            completed = execution.state is ExecutionState.COMPLETED
+            owed = execution.price_microcredits if completed else 0
+            assert execution.charged_microcredits == owed, execution
+            ceiling = spec.max_price_microcredits
+            assert ceiling is None or execution.charged_microcredits <= ceiling, execution
+            assert not completed or execution.report is not None, execution
+        change = self.changes.get(job_id)
+        if change is not None:
+            assert change.charged_microcredits == sum(e.charged_microcredits for e in executions), change
+            if change.state is JobState.COMPLETED:
+                assert sum(e.state is ExecutionState.COMPLETED for e in executions) == spec.count, executions
+            if change.state.ended:
+                assert all(e.state.ended for e in executions), executions
+                assert (change.failure is not None) is (change.state is JobState.FAILED), change
+
+    # --- restart ---
+
+    def open_jobs(self) -> list[Job]:
+        return [
+            Job(
+                job.id,
+                job.spec,
+                job.inputs,
+                job.spec_digest,
+                job.created_us,
+                state=self.state(job.id),
+                sequence=len(self.history[job.id]),
+                charged_microcredits=self.changes[job.id].charged_microcredits if job.id in self.changes else 0,
+            )
+            for job in self.jobs.values()
+            if not self.state(job.id).ended
+        ]
+
+    def executions_of_open_jobs(self) -> list[ExecutionRecord]:
+        return [e for e in self.executions.values() if not self.state(e.job_id).ended]
+
+    def unsettled_works(self) -> list[WorkRecord]:
+        return [work for work in self.works.values() if work.state is not WorkState.SETTLED]

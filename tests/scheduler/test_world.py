@@ -1,0 +1,180 @@
+"""Many stories in the test world, and proof that its checkers see what they are for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bacalhau.model.execution import ExecutionState, FaultKind
+from bacalhau.model.job import JobState
+from bacalhau.scheduler import effects as fx
+from bacalhau.scheduler.capacity import CapacityLedger
+from bacalhau.scheduler.compute import ComputeMachine
+from bacalhau.scheduler.records import ExecutionRecord, JobHappening
+from bacalhau.scheduler.requester import RequesterMachine
+from tests.scheduler.stories import tell
+from tests.scheduler.world import Machines
+
+if TYPE_CHECKING:
+    from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
+
+SEEDS = 200
+BATCH = 20
+FOUND: tuple[int, ...] = ()
+"""Seeds that once broke a promise, beyond those that are run anyway."""
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_every_accepted_job_ends_and_all_capacity_returns_whatever_goes_wrong(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        tell(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_seeds_that_once_broke_a_promise_keep_it(seed: int) -> None:
+    tell(seed)
+
+
+def test_a_seed_tells_the_same_story_each_time() -> None:
+    first, second = tell(11), tell(11)
+    assert [node.journal for node in first.nodes.values()] == [node.journal for node in second.nodes.values()]
+
+
+def test_the_stories_reach_every_kind_of_end() -> None:
+    """Else the tests above would hold for want of anything happening."""
+    states: dict[object, int] = {}
+    for seed in range(100):
+        for node in tell(seed).nodes.values():
+            for job_id in node.journal.jobs:
+                change = node.journal.changes[job_id]
+                states[change.state] = states.get(change.state, 0) + 1
+                if change.failure is not None:
+                    states[change.failure.kind] = states.get(change.failure.kind, 0) + 1
+            for execution in node.journal.executions.values():
+                states[execution.state] = states.get(execution.state, 0) + 1
+                if execution.attempt > 1:
+                    states["second attempt"] = states.get("second attempt", 0) + 1
+    wanted = (
+        JobState.COMPLETED,
+        JobState.FAILED,
+        JobState.CANCELLED,
+        ExecutionState.COMPLETED,
+        ExecutionState.FAILED,
+        ExecutionState.REFUSED,
+        ExecutionState.CANCELLED,
+        FaultKind.NO_NODE,
+        FaultKind.NODE_LOST,
+        FaultKind.QUEUE_TIMEOUT,
+        FaultKind.TOTAL_TIMEOUT,
+        FaultKind.INVALID_TASK,
+        "second attempt",
+    )
+    assert [kind for kind in wanted if not states.get(kind)] == []
+    assert states[JobState.COMPLETED] >= 50
+
+
+# --- the checkers see broken machines ---
+
+
+class ForgetfulLedger(CapacityLedger):
+    """Skips the release of what executions held."""
+
+    def release(self, key: str, *, hard: bool = False) -> bool:
+        if hard:
+            return self._hard.pop(key, None) is not None
+        return super().release(key)
+
+    def check(self) -> None:
+        """Its own check would tell at once; the world has to find out by itself."""
+
+
+class SkipsRelease(ComputeMachine):
+    def __init__(self, *arguments: object, **named: object) -> None:
+        super().__init__(*arguments, **named)  # type: ignore[arg-type]
+        self.capacity.__class__ = ForgetfulLedger
+
+
+class Oversubscribes(ComputeMachine):
+    """Counts nothing as held."""
+
+    def handle(self, event: ComputeEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        self.capacity.free = self.capacity.capacity
+        return effects
+
+    def check(self) -> None:
+        """Silent: the world has to find out by itself."""
+
+
+class LosesReports(ComputeMachine):
+    """Believes that the first report has arrived, and does not send it."""
+
+    def handle(self, event: ComputeEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        lost = [send for send in effects.sends if isinstance(send, fx.SendReport)]
+        effects.sends = [send for send in effects.sends if not isinstance(send, fx.SendReport)]
+        for send in lost:
+            work = self._works[send.report.execution_id]
+            effects.add(self._settle(work, None, now))
+        return effects
+
+
+class ChargesTwice(RequesterMachine):
+    """Writes each completed execution once more, at twice the price."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        for write in tuple(effects.writes):
+            if isinstance(write, ExecutionRecord) and write.charged_microcredits:
+                effects.writes.append(replace(write, charged_microcredits=2 * write.charged_microcredits))
+        return effects
+
+
+class AwardsAgainAtOnce(RequesterMachine):
+    """Gives a silent node's work away without giving up the first execution."""
+
+    def expire(self, *, now: int) -> fx.Effects:
+        effects = super().expire(now=now)
+        effects.writes = [
+            write
+            for write in effects.writes
+            if not (isinstance(write, ExecutionRecord) and write.state is ExecutionState.REFUSED)
+        ]
+        return effects
+
+
+class SkipsHistory(RequesterMachine):
+    """Loses what it wrote of confirmations."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        happenings = [write for write in effects.writes if isinstance(write, JobHappening)]
+        if len(happenings) > 1:
+            effects.writes.remove(happenings[0])
+        return effects
+
+
+@pytest.mark.parametrize(
+    ("machines", "complaint"),
+    [
+        (Machines(compute=SkipsRelease), "lost capacity"),
+        (Machines(compute=Oversubscribes), "more than it has room for"),
+        (Machines(compute=LosesReports), "was lost"),
+        (Machines(requester=ChargesTwice), "had ended, and became"),
+        (Machines(requester=AwardsAgainAtOnce), "executions of 1"),
+        (Machines(requester=SkipsHistory), "a gap in the history"),
+    ],
+    ids=["skipped release", "oversubscription", "lost report", "double charge", "slot awarded twice", "gap in history"],
+)
+def test_the_checkers_find_a_broken_machine(machines: Machines, complaint: str) -> None:
+    found = []
+    for seed in range(60):
+        try:
+            tell(seed, machines)
+        except AssertionError as failure:
+            found.append(str(failure))
+            if complaint in found[-1]:
+                return
+    pytest.fail(f"none of 60 stories found it; complaints were {found}")

@@ -1,0 +1,111 @@
+"""What is old and ended goes with all its rows, and a result is released with the last that names it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bacalhau.model.job import JobState
+from bacalhau.scheduler.records import JobChanged, WorkState
+from bacalhau.store import retention
+from bacalhau.store.store import Store
+from tests.store import histories as h
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "node.db", durable=False)
+    yield store
+    store.close()
+
+
+def rows_left(path: Path) -> dict[str, int]:
+    database = sqlite3.connect(path)
+    tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    counts = {name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
+    database.close()
+    return {name: count for name, count in counts.items() if count}
+
+
+def test_what_is_older_than_it_is_kept_goes_with_all_its_rows(store: Store, tmp_path: Path) -> None:
+    old, new = h.history("old", 1_000), h.history("new", 2_000)
+    store.commit([*old.writes(), *new.writes()])
+    before = rows_left(tmp_path / "node.db")
+    pruned = store.prune(2_500, keep_jobs_us=1_000, keep_work_us=1_000)
+    assert pruned == retention.Pruned(1, 1, (old.result,))
+    assert store.job(old.id) is None
+    assert store.job(new.id) is not None
+    store.forget_released(pruned.results)
+    assert rows_left(tmp_path / "node.db") == {name: count // 2 for name, count in before.items()}
+    last = store.prune(10_000, keep_jobs_us=0, keep_work_us=0)
+    store.forget_released(last.results)
+    assert rows_left(tmp_path / "node.db") == {}
+
+
+def test_jobs_and_work_are_kept_for_times_of_their_own(store: Store) -> None:
+    job = h.history("a", 1_000)
+    store.commit(job.writes())
+    assert store.prune(5_000, keep_jobs_us=100, keep_work_us=9_000) == retention.Pruned(1, 0, ())
+    assert store.job(job.id) is None
+    assert store.work(job.work.id) is not None
+    assert store.prune(5_000, keep_jobs_us=9_000, keep_work_us=100) == retention.Pruned(0, 1, (job.result,))
+
+
+def test_what_is_open_stays_however_old(store: Store) -> None:
+    job = h.history("a", 0)
+    store.commit(job.writes(3))
+    store.commit([replace(job.work, state=WorkState.REPORTED)])
+    assert store.prune(10**15, 0, 0) == retention.Pruned(0, 0, ())
+    assert len(store.open_jobs()) == len(store.unsettled_work()) == 1
+
+
+def test_an_old_job_that_ended_late_is_kept_from_its_end(store: Store) -> None:
+    job = h.history("a", 0)
+    store.commit([*job.writes(3), JobChanged(job.id, JobState.CANCELLED, 1_000, None, 0)])
+    assert store.prune(1_500, 600, 0).jobs == 0
+    assert store.prune(1_700, 600, 0).jobs == 1
+
+
+def test_a_result_is_released_by_the_last_that_names_it(store: Store) -> None:
+    first, second = h.history("a", 1_000, result=b"same"), h.history("b", 2_000, result=b"same")
+    store.commit([*first.writes(), *second.writes()])
+    assert store.prune(2_500, 1_000, 1_000) == retention.Pruned(1, 1, ())
+    assert store.prune(9_000, 0, 9_000) == retention.Pruned(1, 0, ())
+    assert store.prune(9_000, 0, 0) == retention.Pruned(0, 1, (first.result,))
+
+
+def test_a_released_result_is_named_again_until_it_is_forgotten(store: Store, tmp_path: Path) -> None:
+    """The node may die between the pruning and the unpinning."""
+    job = h.history("a", 0)
+    store.commit(job.writes())
+    assert store.prune(9_000, 0, 0).results == (job.result,)
+    store.close()
+    again = Store(tmp_path / "node.db")
+    assert again.prune(9_000, 0, 0).results == (job.result,)
+    again.forget_released([job.result])
+    assert again.prune(9_000, 0, 0).results == ()
+    again.close()
+
+
+def test_a_released_result_that_is_produced_again_stays(store: Store) -> None:
+    job = h.history("a", 0, result=b"same")
+    store.commit(job.writes())
+    store.prune(9_000, 0, 0)
+    again = h.history("b", 8_000, result=b"same")
+    store.commit(again.writes())
+    assert store.prune(9_000, 5_000, 5_000).results == ()
+    assert store.prune(20_000, 0, 0).results == (job.result,)
+
+
+def test_more_than_a_batch_goes_in_one_pruning(store: Store) -> None:
+    count = 2 * retention.BATCH + 1
+    store.commit([write for n in range(count) for write in h.history(f"{n}", n).writes()])
+    pruned = store.prune(10_000, 0, 0)
+    assert (pruned.jobs, pruned.work, len(pruned.results)) == (count, count, count)
