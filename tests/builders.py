@@ -97,7 +97,11 @@ def a_bid(
 
 
 def a_sealed_bid(
-    *, node_id: str = "n1", bid: Bid | None = None, expires_us: int = 10 * SECOND_US, digest: bytes = b"envelope"
+    *,
+    node_id: str = "n1",
+    bid: Bid | None = None,
+    expires_us: int = 10 * SECOND_US,
+    digest: bytes = b"envelope",
 ) -> SealedBid:
     return SealedBid(node_id, bid or a_bid(), expires_us, digest)
 

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bacalhau.cli.failures import UsageFailure
+from bacalhau.cli.failures import NodeFailure, UsageFailure
 from bacalhau.cli.mounts import DATA_REFERENCE, FILE_REFERENCE
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _add(
 
     try:
         answer: AddResponse = node.call(node.ipfs.Add, guarded(), timeout=None)
-    except Exception:
+    except NodeFailure:  # the call ends so too when the requests could not be made
         if failed:
             raise failed[0] from None
         raise

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs import reader
-from bacalhau.ipfs.dag import find_missing
+from bacalhau.ipfs.dag import find_missing, serve_blocks
 from bacalhau.ipfs.errors import BlockNotFound, IpfsError, NoPeerHas
 from bacalhau.ipfs.fetch import FetchLimits, fetch_dag
 from bacalhau.ipfs.importer import import_stream
@@ -15,7 +15,7 @@ from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.rpc.peer_client import PeerUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.ipfs.fetch import BlockSource, Fetched
@@ -125,7 +125,7 @@ class Contents:
 
     async def blocks(self, cids: Sequence[Cid], *, recursive: bool) -> AsyncIterator[list[tuple[Cid, bytes]]]:
         """Blocks that are here, in batches of a bounded size, each block once."""
-        walk = _walk(self.store, cids, recursive)
+        walk = serve_blocks(self.store, cids, recursive=recursive)
         while batch := await asyncio.to_thread(_next_batch, walk):
             yield batch
 
@@ -133,27 +133,7 @@ class Contents:
 _BATCH_BYTES = 1024 * 1024
 
 
-def _walk(store: BlockStore, cids: Sequence[Cid], recursive: bool) -> Iterable[tuple[Cid, bytes]]:
-    from bacalhau.ipfs.dag import child_cids
-    from bacalhau.model.cid import RAW
-
-    seen: set[Cid] = set()
-    stack = list(reversed(cids))
-    while stack:
-        cid = stack.pop()
-        if cid in seen:
-            continue
-        seen.add(cid)
-        try:
-            block = store.get(cid)
-        except BlockNotFound:
-            continue
-        yield cid, block
-        if recursive and cid.codec != RAW:
-            stack.extend(reversed(child_cids(cid, block)))
-
-
-def _next_batch(walk: Iterable[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
+def _next_batch(walk: Iterator[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
     batch: list[tuple[Cid, bytes]] = []
     size = 0
     for cid, block in walk:

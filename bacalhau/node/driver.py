@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.scheduler.compute import ComputeMachine
@@ -30,13 +32,24 @@ log = logging.getLogger(__name__)
 
 
 class Journal(Protocol):
-    """Where writes go."""
+    """Where writes go: staged on the event loop, committed where waiting for the disk stops nobody."""
 
-    def commit(self, writes: Sequence[Write], *, meta: dict[str, str] | None = None) -> None: ...
+    def stage(self, writes: Sequence[Write], *, meta: dict[str, str] | None = None) -> bool: ...
+    def commit_staged(self) -> None: ...
 
 
 CLOCK_META = "clock_us"
 _CLOCK_SAVE_US = 1_000_000
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What the steps of one turn of the event loop ask for together."""
+
+    writes: list[Write] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+    replies: list[asyncio.Future[None]] = field(default_factory=list)
 
 
 class Driver:
@@ -66,13 +79,12 @@ class Driver:
         self._journal = journal
         self._trace = trace
         self._loop = asyncio.get_running_loop()
-        self._writes: list[Write] = []
+        self._turn = _Turn()
         self._fresh: list[Effects] = []
-        """Effects whose sends and starts were not looked at yet."""
-        self._sends: list[Send] = []
-        self._starts: list[Start] = []
-        self._replies: list[asyncio.Future[Refusal | None]] = []
+        """Effects of this turn whose sends and starts were not looked at yet."""
         self._flush_due = False
+        self._committing = False
+        self._disk = ThreadPoolExecutor(1, "journal")
         self._clock_saved_us = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_us: int | None = None
@@ -91,12 +103,16 @@ class Driver:
     async def ask_requester(self, event: RequesterEvent) -> Refusal | None:
         """As tell_requester, and waits until the step is on disk."""
         refusal = self.tell_requester(event)
-        return refusal or await self._committed()
+        if refusal is None:
+            await self._committed()
+        return refusal
 
     async def ask_compute(self, event: ComputeEvent) -> Refusal | None:
         """As tell_compute, and waits until the step is on disk."""
         refusal = self.tell_compute(event)
-        return refusal or await self._committed()
+        if refusal is None:
+            await self._committed()
+        return refusal
 
     def take(self, effects: Effects) -> None:
         """Effects that were not asked for by an event: those of a restart."""
@@ -116,67 +132,90 @@ class Driver:
         return effects.refusal
 
     def _gather(self, effects: Effects) -> None:
-        self._writes += effects.writes
+        turn = self._turn
+        turn.writes += effects.writes
         if effects.sends or effects.starts:
             self._fresh.append(effects)
         if not self._flush_due:
             self._flush_due = True
-            self._loop.call_soon(self._flush)
+            if not self._committing:
+                self._loop.call_soon(self._flush)
 
     async def _committed(self) -> None:
+        """Waits for the turn that the step before belongs to."""
         if self._flush_due:
-            reply: asyncio.Future[Refusal | None] = self._loop.create_future()
-            self._replies.append(reply)
+            reply: asyncio.Future[None] = self._loop.create_future()
+            self._turn.replies.append(reply)
             await reply
 
     def _handle_what_stays(self) -> None:
         """Until nothing is left that this node can answer itself. It ends: each offer is answered once a turn."""
+        turn = self._turn
         while self._fresh:
             fresh, self._fresh = self._fresh, []
             for effects in fresh:
                 for send in effects.sends:
                     left = self.deliver_here(send)
                     if left is not None:
-                        self._sends.append(left)
-                self._starts += [start for start in effects.starts if not self.settle_here(start)]
+                        turn.sends.append(left)
+                turn.starts += [start for start in effects.starts if not self.settle_here(start)]
 
     def _flush(self) -> None:
+        """Ends the turn: its writes go to disk, while the steps that come meanwhile gather for the next."""
+        if self._failed is not None:
+            return
         self._handle_what_stays()
         self._flush_due = False
-        writes, sends, starts, replies = self._writes, self._sends, self._starts, self._replies
-        self._writes, self._sends, self._starts, self._replies = [], [], [], []
-        if writes:
-            try:
-                self._commit(writes)
-            except Exception as failure:
-                # The machines are ahead of the disk: nothing that follows would be true. The node stops, and
-                # the next start takes up what was committed.
-                self._fail(failure, replies)
-                return
-        for reply in replies:
+        turn, self._turn = self._turn, _Turn()
+        try:
+            staged = self._journal.stage(turn.writes, meta=self._clock_meta())
+        except Exception as failure:
+            self._fail(failure, turn)
+            return
+        if not staged:
+            self._finish(turn)
+            return
+        self._committing = True
+        commit = self._loop.run_in_executor(self._disk, self._journal.commit_staged)
+        commit.add_done_callback(lambda done: self._commit_done(done, turn))
+
+    def _commit_done(self, done: asyncio.Future[None], turn: _Turn) -> None:
+        self._committing = False
+        failure = done.exception()
+        if failure is not None:
+            self._fail(failure, turn)
+            return
+        self._finish(turn)
+        if self._flush_due:
+            self._flush()
+
+    def _finish(self, turn: _Turn) -> None:
+        """The turn is on disk: its callers hear of it, its messages leave, its work starts."""
+        for reply in turn.replies:
             if not reply.done():
                 reply.set_result(None)
-        for write in writes:
+        for write in turn.writes:
             if isinstance(write, (JobHappening, JobChanged, JobAccepted)):
                 self.on_happening(write)
-        for send in sends:
+        for send in turn.sends:
             self.on_send(send)
-        for start in starts:
+        for start in turn.starts:
             self.on_start(start)
         self._arm()
 
-    def _commit(self, writes: list[Write]) -> None:
+    def _clock_meta(self) -> dict[str, str] | None:
         now = self.clock.now()
-        meta = None
-        if now - self._clock_saved_us > _CLOCK_SAVE_US:
-            self._clock_saved_us = now
-            meta = {CLOCK_META: str(now)}
-        self._journal.commit(writes, meta=meta)
+        if now - self._clock_saved_us < _CLOCK_SAVE_US:
+            return None
+        self._clock_saved_us = now
+        return {CLOCK_META: str(now)}
 
-    def _fail(self, failure: BaseException, replies: list[asyncio.Future[Refusal | None]]) -> None:
+    def _fail(self, failure: BaseException, turn: _Turn) -> None:
+        """The machines are ahead of the disk, so nothing that follows would be true: the node stops, and its next
+        start takes up what was committed."""
         self._failed = failure
         log.critical("the journal cannot be written, the node stops: %s", failure)
-        for reply in replies:
+        for reply in (*turn.replies, *self._turn.replies):
             if not reply.done():
                 reply.set_exception(RuntimeError("the node cannot write its journal"))
         self.on_failure(failure)
@@ -215,10 +254,13 @@ class Driver:
         if not self._flush_due:
             self._arm()
 
-    def stop(self) -> None:
-        """Writes what is gathered and lets the timer go."""
-        if self._flush_due and self._failed is None:
+    async def stop(self) -> None:
+        """Writes what is gathered, and lets timer and thread go."""
+        if self._flush_due and not self._committing:
             self._flush()
+        while self._committing:
+            await asyncio.sleep(0.001)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._disk.shutdown()

@@ -151,7 +151,7 @@ class Node:
         compute = ComputeMachine(ComputeConfig(policy=policy), pricing, machine_ids)
         self._engines = Engines(settings, key.node_id, self.capacity)
         self.driver = Driver(requester, compute, self.store, self.clock, trace)
-        self._stack.callback(self.driver.stop)
+        self._stack.push_async_callback(self.driver.stop)
         self.membership = Membership(
             key,
             self.driver,

@@ -1,11 +1,10 @@
 """The Docker executor: the port's methods over containers, each of which lives in a thread.
 
-Owns what is concurrent: how many containers start at a time, limits while they run, cancelling, and removing them
-when their outcome is known. One container is `docker_container`, images are `docker_images`.
+Owns what is concurrent: how many containers start at a time, limits while they run, cancelling, and removing
+them when their outcome is known. One container is `docker_container`, images are `docker_images`.
 
-After `close()`, `run()` and `resume()` that have not returned are cancelled, and their containers go on: a node that
-ends calls it before it cancels anything, for cancelling a run stops its container.
-"""
+After `close()`, `run()` and `resume()` that have not returned are cancelled, and their containers go on: a
+node that ends calls it before it cancels anything, for cancelling a run stops its container."""
 
 from __future__ import annotations
 
@@ -14,15 +13,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from bacalhau.model.execution import Fault, FaultKind
-from bacalhau.model.job import DockerTask, Engine
-from bacalhau.runtime.docker_container import (
-    EXECUTION_LABEL,
-    NODE_LABEL,
-    Container,
-    ImageGone,
-)
+from bacalhau.model.job import Engine
+from bacalhau.runtime.docker_container import Container, ImageGone
 from bacalhau.runtime.docker_engine import DockerEngine, call_in_thread
 from bacalhau.runtime.docker_images import Images
+from bacalhau.runtime.docker_request import EXECUTION_LABEL, NODE_LABEL, docker_task
 from bacalhau.runtime.executor import EngineFault
 from bacalhau.runtime.limits import DEFAULT_OUTPUT_LIMIT_BYTES, disk_exceeded, timeout_fault
 
@@ -72,18 +67,19 @@ class DockerExecutor:
         return await call_in_thread(self._engine.status)
 
     async def prepare(self, run: Run, progress: Progress) -> None:
-        await self._images.ensure(_image(run), progress)
+        await self._images.ensure(docker_task(run).image, progress)
 
     async def run(self, run: Run) -> Outcome:
         try:
             return await self._run(run)
         except ImageGone:  # since `prepare`: once more from there
-            self._images.forget(_image(run))
+            self._images.forget(docker_task(run).image)
         await self.prepare(run, lambda done_bytes, total_bytes: None)
         try:
             return await self._run(run)
         except ImageGone as error:
-            message = f"the image {_image(run)} is removed from this node as soon as it is there; try again"
+            image = docker_task(run).image
+            message = f"the image {image} vanishes from this node as soon as it is there; try again"
             raise EngineFault(Fault(FaultKind.IMAGE_UNAVAILABLE, message)) from error
 
     async def _run(self, run: Run) -> Outcome:
@@ -122,7 +118,9 @@ class DockerExecutor:
         )
 
     async def _supervise(self, container: Container, coroutine: Coroutine[None, None, Outcome]) -> Outcome:
-        """Await the outcome. However that ends, the container is stopped and removed, unless `close` released it."""
+        """Await the outcome. However that ends, the container is stopped and removed, unless `close` released
+        it.
+        """
         self._active[container.name] = container
         work = self._works[container] = asyncio.create_task(coroutine)
         try:
@@ -167,11 +165,13 @@ class DockerExecutor:
         await self._end(container, await disk_exceeded(container.disk_used_bytes, allowed_bytes))
 
     async def _end(self, container: Container, fault: Fault | None) -> None:
-        while not await call_in_thread(container.stop, fault):
+        while not await call_in_thread(container.stop, fault):  # noqa: ASYNC110 - nothing tells when it would work
             await asyncio.sleep(_AGAIN_S)
 
     async def _stop(self, container: Container, work: asyncio.Task[Outcome]) -> None:
-        """End a cancelled run: returns when its program has ended, or the engine has not managed that in time."""
+        """End a cancelled run: returns when its program has ended, or the engine has not managed that in
+        time.
+        """
         if container.queued:
             work.cancel()
         stopping = asyncio.create_task(self._end(container, None))
@@ -209,8 +209,3 @@ class DockerExecutor:
                     api.remove_container(found["Id"], v=True, force=True)
                 removed.append(execution_id)
         return removed
-
-
-def _image(run: Run) -> str:
-    assert isinstance(run.spec.task, DockerTask), "a WASM task came to the Docker engine"
-    return run.spec.task.image

@@ -1,8 +1,8 @@
-"""What the machine knows of a container without asking its engine: usage from its cgroup, times from its state.
+"""What the machine knows of a container without asking its engine: usage from its cgroup, times from its
+state.
 
-The engine's own statistics take one to two seconds a call. Cgroup files are there only while the container runs,
-and only where the node and the engine share a machine; where they are missing, usage is 0.
-"""
+The engine's own statistics take one to two seconds a call. Cgroup files are there only while the container
+runs, and only where the node and the engine share a machine; where they are missing, usage is 0."""
 
 from __future__ import annotations
 

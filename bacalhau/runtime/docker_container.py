@@ -1,12 +1,8 @@
 """One container for one attempt of an execution, from creating to removing it. Everything here blocks.
 
-Three parties touch a container at the same time: the thread that starts and follows it, whoever stops it (a limit,
-a cancellation), and the one that lets go of it without stopping it (the node ends). A lock orders the first two.
-
-What a program may do: as root inside, with the engine's default capabilities less those of `DROPPED_CAPABILITIES`,
-so that images, package managers and dropping of privileges work as users expect; never more privileges than it
-started with; no core dumps. No init process, as with `docker run`: a program is stopped by SIGKILL.
-"""
+Three parties touch a container at the same time: the thread that starts and follows it, whoever stops it (a
+limit, a cancellation), and the one that lets go of it without stopping it (the node ends). A lock orders the
+first two."""
 
 from __future__ import annotations
 
@@ -16,11 +12,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from bacalhau.model.execution import Fault, FaultKind, Usage
-from bacalhau.model.job import DockerTask, NetworkMode
-from bacalhau.model.resources import MIB
 from bacalhau.runtime import docker_cgroup
 from bacalhau.runtime.docker_engine import explanation
 from bacalhau.runtime.docker_output import STDERR, STDOUT, Demultiplexer, OutputFiles
+from bacalhau.runtime.docker_request import (
+    ATTEMPT_LABEL,
+    EXECUTION_LABEL,
+    MIN_MEMORY_BYTES,
+    NODE_LABEL,
+    create_container,
+    docker_task,
+)
 from bacalhau.runtime.executor import EngineFault, Outcome
 from bacalhau.runtime.limits import disk_used_bytes, memory_fault, timeout_fault
 
@@ -30,24 +32,10 @@ if TYPE_CHECKING:
     from bacalhau.runtime.docker_engine import DockerEngine
     from bacalhau.runtime.executor import Run
 
-NODE_LABEL: Final = "bacalhau.node"
-EXECUTION_LABEL: Final = "bacalhau.execution"
-ATTEMPT_LABEL: Final = "bacalhau.attempt"
-
-# Making device nodes, forging packets, and files that carry capabilities to whoever runs them from an output.
-DROPPED_CAPABILITIES: Final = ("MKNOD", "NET_RAW", "SETFCAP")
-# The engine refuses less.
-MIN_MEMORY_BYTES: Final = 6 * MIB
-MIN_CPU_MILLICORES: Final = 10
-_CPU_PERIOD_US: Final = 100_000
-# The engine keeps this much of the output for a node that comes back; older parts of it are dropped. Its own
-# compressed format costs a tenth of the default one's bytes for short lines.
-_LOG_OPTIONS: Final = {"max-size": "64m", "max-file": "2", "compress": "false"}
 _RECEIVE_BYTES: Final = 256 * 1024
 _WAIT_S: Final = 30
 _SAMPLE_REST_US: Final = 50_000
 _KILLED: Final = 137
-_NETWORKS: Final = {NetworkMode.NONE: "none", NetworkMode.FULL: "bridge", NetworkMode.HOST: "host"}
 
 
 class Stopped(Exception):
@@ -102,8 +90,11 @@ class Container:
                 self._attach()
                 self._begin()
         except (EngineFault, Stopped):
+            self._detach()
             self.remove()
             raise
+        if self.released:
+            self._detach()
 
     def follow(self) -> Outcome:
         """Write output until the program ends, and say how it did. Raises EngineFault, Released."""
@@ -132,7 +123,7 @@ class Container:
     def _create(self) -> None:
         from docker.errors import APIError
 
-        task, doing = _task(self.run), "create the container"
+        task, doing = docker_task(self.run), "create the container"
         try:
             self._id = self._create_with(working_directory=task.working_directory)
         except APIError as error:
@@ -154,7 +145,7 @@ class Container:
         another except by its text."""
         from docker.errors import DockerException
 
-        if not _task(self.run).working_directory:
+        if not docker_task(self.run).working_directory:
             return False
         try:
             self._id = self._create_with(working_directory="")
@@ -163,49 +154,9 @@ class Container:
         return True  # `start` removes it
 
     def _create_with(self, *, working_directory: str) -> str:
-        from docker.types import LogConfig, Mount, Ulimit
-
-        api = self._engine.api()
-        spec, workspace = self.run.spec, self.run.workspace
-        mounts = [
-            Mount(source.target, str(path), type="bind", read_only=True)
-            for source, path in zip(spec.inputs, workspace.inputs, strict=True)
-        ]
-        mounts += [
-            Mount(output.path, str(path), type="bind")
-            for output, path in zip(spec.outputs, workspace.outputs, strict=True)
-        ]
-        memory_bytes = max(spec.resources.memory_bytes, MIN_MEMORY_BYTES)
-        host_config = api.create_host_config(
-            mounts=mounts,
-            network_mode=_NETWORKS[spec.network],
-            mem_limit=memory_bytes,
-            memswap_limit=memory_bytes,  # of both together: no swap
-            # A quota in place of nano_cpus, which the engine refuses above the machine's cores; both cgroup versions.
-            cpu_period=_CPU_PERIOD_US,
-            cpu_quota=max(spec.resources.cpu_millicores, MIN_CPU_MILLICORES) * _CPU_PERIOD_US // 1000,
-            pids_limit=self._pids_limit,
-            security_opt=["no-new-privileges"],
-            cap_drop=list(DROPPED_CAPABILITIES),
-            ulimits=[Ulimit(name="core", soft=0, hard=0)],
-            log_config=LogConfig(type="local", config=_LOG_OPTIONS),
+        return create_container(
+            self._engine.api(), self.run, self._node_id, self.name, working_directory, self._pids_limit
         )
-        task = _task(self.run)
-        created = api.create_container(
-            task.image,
-            command=list(task.command) or None,
-            entrypoint=list(task.entrypoint) or None,
-            working_dir=working_directory or None,
-            environment={**dict(spec.env), "BACALHAU_EXECUTION_ID": self.run.execution_id},
-            labels={
-                NODE_LABEL: self._node_id,
-                EXECUTION_LABEL: self.run.execution_id,
-                ATTEMPT_LABEL: str(self.run.attempt),
-            },
-            host_config=host_config,
-            name=self.name,
-        )
-        return str(created["Id"])
 
     def _attach(self) -> None:
         """Before the start, so that nothing is missed and nothing has to be asked for afterwards."""
@@ -218,7 +169,8 @@ class Container:
 
     def _detach(self) -> None:
         # The reader's response owns its connection; closing the reader first would make the response fail.
-        getattr(self._stream, "_response", self._stream).close()
+        if self._stream is not None:
+            getattr(self._stream, "_response", self._stream).close()
 
     def _begin(self) -> None:
         from docker.errors import APIError
@@ -241,7 +193,8 @@ class Container:
         what = {126: "cannot be executed", 127: "is not there"}.get(code)
         if what is None:
             return self._engine.fault(error, "start the container")
-        message = f"the program {what} in the image {_task(self.run).image} (exit code {code}): {explanation(error)}"
+        image = docker_task(self.run).image
+        message = f"the program {what} in the image {image} (exit code {code}): {explanation(error)}"
         return EngineFault(Fault(FaultKind.INVALID_TASK, message))
 
     def _wait(self) -> int:
@@ -262,7 +215,8 @@ class Container:
 
     def _outcome(self, exit_code: int, wall_us: int | None) -> Outcome:
         wall_us = self.wall_us() if wall_us is None else wall_us
-        fault = self._fault
+        with self._lock:
+            fault = self._fault
         if fault is None and exit_code != 0:
             state = self._engine.api().inspect_container(self._id)["State"]
             if state["OOMKilled"]:
@@ -274,7 +228,9 @@ class Container:
     # --- after a restart of the node ---
 
     def find(self) -> bool:
-        """Look for the container that an earlier life started. Removes one that never started. Raises EngineFault."""
+        """Look for the container that an earlier life started. Removes one that never started. Raises
+        EngineFault.
+        """
         labels = {
             NODE_LABEL: self._node_id,
             EXECUTION_LABEL: self.run.execution_id,
@@ -296,7 +252,9 @@ class Container:
         return True
 
     def follow_again(self) -> Outcome:
-        """As `follow`, for one that was found. Output is written from its beginning, over what was written before."""
+        """As `follow`, for one that was found. Output is written from its beginning, over what was written
+        before.
+        """
         with self._engine.faults("follow the container"):
             self._read_logs(follow=True)
             exit_code = self._wait()
@@ -310,7 +268,9 @@ class Container:
         return self._outcome(exit_code, wall_us)
 
     def _read_logs(self, *, follow: bool) -> None:
-        """Both streams at once, each by a call of its own: the SDK does not say of a line which one it is from."""
+        """Both streams at once, each by a call of its own: the SDK does not say of a line which one it is
+        from.
+        """
         with self._open_output() as files:
             failed: list[Exception] = []
 
@@ -336,16 +296,16 @@ class Container:
     # --- limits, stopping, removing ---
 
     def stop(self, fault: Fault | None = None) -> bool:
-        """Kill the program, or keep it from starting; `fault` is the reason where its end is one. False where the
-        engine does not answer: call it again."""
-        with self._lock:
+        """Kill the program, or keep it from starting; `fault` is the reason where its end is one. False where
+        the engine does not answer: call it again.
+        """
+        with self._lock:  # until the reason stands: the end that this brings about is told with it
             self._stopping = True
-            started = self._started
-        try:
-            if started and self._kill() and fault is not None and self._fault is None:
-                self._fault = fault
-        except EngineFault:
-            return False
+            try:
+                if self._started and self._kill() and self._fault is None:
+                    self._fault = fault
+            except EngineFault:
+                return False
         return True
 
     def _kill(self) -> bool:
@@ -381,20 +341,22 @@ class Container:
         return time.monotonic_ns() // 1000 - self._began_us if self._began_us else 0
 
     def _sample_usage_sometimes(self) -> None:
-        """When output comes: its cgroup is gone before its end is known, so the last sample has to be earlier."""
+        """When output comes: its cgroup is gone before its end is known, so the last sample has to be
+        earlier.
+        """
         now_us = time.monotonic_ns() // 1000
         if now_us - self._sampled_us >= _SAMPLE_REST_US:
             self._sampled_us = now_us
             self._sample_usage()
 
     def _sample_usage(self) -> None:
-        """Read CPU time and peak memory of the container's cgroup, where this user can: what they are by now."""
+        """Read CPU time and peak memory so far from the container's cgroup, where this user can."""
         cpu_us, peak_memory_bytes = docker_cgroup.usage(self._id)
         self._cpu_us = max(self._cpu_us, cpu_us)
         self._peak_memory_bytes = max(self._peak_memory_bytes, peak_memory_bytes)
 
     def disk_used_bytes(self) -> int:
-        """What the program has written: outputs, captured output, its own layer and volumes. Samples usage too."""
+        """What the program has written: outputs, captured output, layer and volumes. Samples usage too."""
         self._sample_usage()
         workspace, allowed = self.run.workspace, self.run.spec.resources.disk_bytes
         layer_bytes = 0
@@ -420,8 +382,3 @@ class Container:
 
     def _open_output(self) -> OutputFiles:
         return OutputFiles(self.run.workspace.stdout, self.run.workspace.stderr, self._output_limit_bytes)
-
-
-def _task(run: Run) -> DockerTask:
-    assert isinstance(run.spec.task, DockerTask), "a WASM task came to the Docker engine"
-    return run.spec.task

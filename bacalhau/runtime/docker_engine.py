@@ -1,8 +1,7 @@
 """The connection to the Docker engine: whether one answers, its client, and its errors as faults.
 
-The `docker` SDK is synchronous and takes 0.2 s to import: it is imported in the thread that first needs it, and
-every call is made in a thread. Knows nothing of jobs.
-"""
+The `docker` SDK is synchronous and takes 0.2 s to import: it is imported in the thread that first needs it,
+and every call is made in a thread. Knows nothing of jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     import docker
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
-# Each running container holds one connection, and control calls come on top; more are made and dropped as needed.
+# Each running container holds one connection, and control calls come on top; more are made and dropped as
+# needed.
 _POOL_SIZE: Final = 32
 # Silence of the engine during a control call, or of a registry during a pull.
 CALL_TIMEOUT_S: Final = 120
@@ -34,9 +34,9 @@ _T = TypeVar("_T")
 async def call_in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
     """Call a blocking function in a thread of its own.
 
-    Not asyncio.to_thread: a thread that follows a container lives as long as the container, so a pool would fill
-    up, and its threads would hold the interpreter back at exit. Cancelling leaves the thread to end by itself.
-    """
+    Not asyncio.to_thread: a thread that follows a container lives as long as the container, so a pool would
+    fill up, and its threads would hold the interpreter back at exit. Cancelling leaves the thread to end by
+    itself."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
 
@@ -106,8 +106,8 @@ class DockerEngine:
             probe.connect(path)
         except FileNotFoundError:
             return (
-                f"there is no Docker engine at {path}; install one (Debian and Ubuntu: apt install docker.io) and "
-                "start it (systemctl start docker), or set DOCKER_HOST to where it listens"
+                f"there is no Docker engine at {path}; install one (Debian and Ubuntu: apt install docker.io) "
+                "and start it (systemctl start docker), or set DOCKER_HOST to where it listens"
             )
         except PermissionError:
             return (
@@ -151,7 +151,7 @@ class DockerEngine:
 
     @contextmanager
     def faults(self, doing: str) -> Iterator[None]:
-        """Turns every error of the SDK and of its transport into an EngineFault: "Docker could not <doing>"."""
+        """Turns every error of the SDK and its transport into an EngineFault: "Docker could not <doing>"."""
         from docker.errors import DockerException
         from requests.exceptions import RequestException
 

@@ -1,7 +1,7 @@
 """Images: whether they are here, and pulling those that are not, each once at a time.
 
-Blocks are the registry's and the engine's; this only asks, adds up the progress of layers, and says what failed.
-"""
+Blocks are the registry's and the engine's; this only asks, adds up the progress of layers, and says what
+failed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _PRESENT_FOR_S: Final = 60.0
 _NAME_LENGTH_MAX: Final = 512
 
-# The grammar of github.com/distribution/reference: [host[:port]/]path[:tag][@digest]. Names come from strangers
-# and become part of URLs.
+# The grammar of github.com/distribution/reference: [host[:port]/]path[:tag][@digest]. Names come from
+# strangers and become part of URLs.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _REFERENCE: Final = re.compile(
@@ -43,7 +43,9 @@ class Images:
         self._pulls: dict[str, _Pull] = {}
 
     async def ensure(self, image: str, progress: Progress) -> None:
-        """Pull `image` where it is not here. Raises EngineFault. Cancelling the last that waits ends the pull."""
+        """Pull `image` where it is not here. Raises EngineFault. Cancelling the last that waits ends the
+        pull.
+        """
         check_reference(image)
         seen_at = self._present.get(image)
         if seen_at is not None and time.monotonic() - seen_at < _PRESENT_FOR_S:
@@ -158,7 +160,7 @@ def check_reference(image: str) -> None:
         raise EngineFault(
             Fault(
                 FaultKind.INVALID_TASK,
-                f"{image[:80]!r} is no name of an image; write it as [registry/]name[:tag][@digest], in lower case",
+                f"{image[:80]!r} is no name of an image; write [registry/]name[:tag][@digest] in lower case",
             )
         )
 
@@ -167,7 +169,7 @@ def _unavailable(image: str, reason: str) -> EngineFault:
     return EngineFault(
         Fault(
             FaultKind.IMAGE_UNAVAILABLE,
-            f"the image {image} is not on this node and could not be pulled: {reason}; check its name and tag, and "
-            "that its registry can be reached from here without a login",
+            f"the image {image} is not on this node and could not be pulled: {reason}; check its name and tag, "
+            "and that its registry can be reached from here without a login",
         )
     )

@@ -1,8 +1,7 @@
 """What a container writes: from the engine's multiplexed stream into two files, each up to a limit.
 
-The stream is that of the Docker Engine API, "Attach to a container": frames of one byte for the stream (1 stdout,
-2 stderr), three of zero, four of the length (big-endian), then the content.
-"""
+The stream is that of the Docker Engine API, "Attach to a container": frames of one byte for the stream (1
+stdout, 2 stderr), three of zero, four of the length (big-endian), then the content."""
 
 from __future__ import annotations
 
@@ -22,9 +21,8 @@ _HEADER_BYTES: Final = 8
 class CappedFile:
     """A file that takes everything and keeps the first `limit_bytes`, with a line that says so after them.
 
-    It is written from the start but not emptied first: a restarted node writes the same bytes again in place, and
-    whoever reads along sees none of them vanish.
-    """
+    It is written from the start but not emptied first: a restarted node writes the same bytes again in place,
+    and whoever reads along sees none of them vanish."""
 
     def __init__(self, path: Path, limit_bytes: int) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -77,7 +75,7 @@ class OutputFiles:
 
 
 class Demultiplexer:
-    """Cuts the stream into frames as it comes; a frame's content is handed on before the frame is complete."""
+    """Cuts the stream into frames as it comes; content is handed on before its frame is complete."""
 
     def __init__(self, files: OutputFiles) -> None:
         self._files = files

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_OUTPUT_LIMIT_BYTES: Final = 10 * MIB
-"""How much of stdout, and as much of stderr, is kept of a program. The program may write more and is not held up."""
+"""How much of stdout, and as much of stderr, is kept of a program. The program may write more and is not held
+up.
+"""
 
 SAMPLE_INTERVAL_S: Final = 1.0
 # Measuring a large tree must not become the node's main work: it rests this many times as long as it took.
@@ -55,8 +57,8 @@ def memory_fault(used_bytes: int, allowed_bytes: int) -> Fault:
     used = size_text(max(used_bytes, allowed_bytes))
     return Fault(
         FaultKind.OUT_OF_MEMORY,
-        f"the program was killed for its memory: it used {used} of {size_text(allowed_bytes)} and wanted more; "
-        "raise the limit with --memory",
+        f"the program was killed for its memory: it used {used} of {size_text(allowed_bytes)} and wanted "
+        "more; raise the limit with --memory",
     )
 
 
@@ -95,10 +97,9 @@ def entry_bytes(status: os.stat_result) -> int:
 def disk_used_bytes(paths: Iterable[Path | str], *, stop_above_bytes: int | None = None) -> int:
     """What files and folders use, all below included, while a program may be changing them.
 
-    Never follows a symlink, also not one that takes a folder's place meanwhile; a hard-linked file counts once.
-    A path given here costs nothing as such; what is missing or may not be read counts nothing. Counting ends
-    early above `stop_above_bytes`. Raises TooDeep.
-    """
+    Never follows a symlink, also not one that takes a folder's place meanwhile; a hard-linked file counts
+    once. A path given here costs nothing as such; what is missing or may not be read counts nothing. Counting
+    ends early above `stop_above_bytes`. Raises TooDeep."""
     meter = _Meter(stop_above_bytes)
     for path in paths:
         try:
@@ -148,7 +149,9 @@ class _Meter:
 
 
 async def disk_exceeded(measure: Callable[[], int], allowed_bytes: int) -> Fault:
-    """Calls `measure` (blocking, in a thread) each second; returns, with the fault, once it is above the limit."""
+    """Calls `measure` (blocking, in a thread) each second; returns, with the fault, once it is above the
+    limit.
+    """
     rest_s = SAMPLE_INTERVAL_S
     while True:
         await asyncio.sleep(rest_s)

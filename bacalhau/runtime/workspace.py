@@ -1,10 +1,11 @@
 """The folders of a run: laid out from the block store before it, published into the block store after it.
 
-Owns the layout on disk and the check that an output holds nothing that leads out of it. Runs nothing, and takes
-no content from the network: all that a spec names is in the store by now.
+Owns the layout on disk and the check that an output holds nothing that leads out of it. Runs nothing, and
+takes no content from the network: all that a spec names is in the store by now.
 
     <folder>/modules/<CID>                       WASM modules, each once, shared by all runs
-    <folder>/runs/<execution id>-<attempt>/      only for this user (mode 0700): outputs may hold set-user-id files
+    <folder>/runs/<execution id>-<attempt>/      only for this user (mode 0700): outputs may hold set-user-id
+    files
         inputs/<index>  outputs/<index>  stdout  stderr
 
 Every function blocks; the node calls them in threads. Faults are raised as EngineFault.
@@ -73,7 +74,7 @@ class Workspaces:
         if not _ID.fullmatch(execution_id):
             raise _fault(
                 FaultKind.INVALID_TASK,
-                f"the execution id {execution_id[:80]!r} cannot name a folder; letters, digits, '_', '.', '-' can",
+                f"the execution id {execution_id[:80]!r} cannot name a folder; use letters, digits, '_', '.', '-'",
             )
         root = self._runs / f"{execution_id}-{attempt}"
         return Workspace(
@@ -88,9 +89,8 @@ class Workspaces:
     def materialise(self, store: BlockStore, execution_id: str, attempt: int, spec: JobSpec) -> Workspace:
         """Lay out the workspace of a new attempt: inputs and modules from the store, empty outputs.
 
-        What an earlier life of the node left in its place is removed. All inputs together have to fit into the
-        job's disk allowance.
-        """
+        What an earlier life of the node left in its place is removed. All inputs together have to fit into
+        the job's disk allowance."""
         workspace = self.locate(execution_id, attempt, spec)
         _check_output_names(spec)
         try:
@@ -142,11 +142,11 @@ class Workspaces:
             raise _fault(FaultKind.INVALID_MODULE, f"the module {cid} is a folder; name the CID of the file")
 
     def publish(self, store: BlockStore, run: Run, exit_code: int) -> Imported:
-        """Store the result folder: stdout, stderr, exitCode (decimal, no newline), and a folder for each output.
+        """Store the result folder: stdout, stderr, exitCode (decimal, no newline), and a folder for each
+        output.
 
-        The CIDs are those of `ipfs add -r`. An output that holds a socket, a device or a symlink which can lead
-        out of it is refused; one that is too large for the job's disk allowance as well.
-        """
+        The CIDs are those of `ipfs add -r`. An output that holds a socket, a device or a symlink which can
+        lead out of it is refused; one that is too large for the job's disk allowance as well."""
         files = {"exitCode": str(exit_code).encode()}
         folders: dict[str, Imported] = {}
         try:
@@ -172,13 +172,15 @@ class Workspaces:
             raise _fault(FaultKind.ENGINE_FAILED, _unreadable(str(error.filename), error)) from error
 
     def remove(self, workspace: Workspace) -> bool:
-        """Remove a workspace; whether it is gone. Where the node's user is not root, what a container has written
-        as another user stays behind (`sweep` tries again)."""
+        """Remove a workspace; whether it is gone. Where the node's user is not root, what a container has
+        written as another user stays behind (`sweep` tries again).
+        """
         return _remove_tree(workspace.root)
 
     def sweep(self, keep: Collection[str]) -> list[str]:
-        """Remove what earlier lives of the node left: workspaces of executions not in `keep`, and modules long
-        unused. Returns the names of workspaces that could not be removed."""
+        """Remove what earlier lives of the node left: workspaces of executions not in `keep`, and modules
+        long unused. Returns the names of workspaces that could not be removed.
+        """
         left = []
         for folder in self._runs.iterdir() if self._runs.is_dir() else ():
             execution_id, _, attempt = folder.name.rpartition("-")
@@ -297,7 +299,7 @@ def _check_entry(root: Path, path: str, shown_root: str, status: os.stat_result)
     except UnsafePath as error:
         raise _fault(
             FaultKind.UNSAFE_OUTPUT,
-            f"the output {shown} leads out of {shown_root}: {error}; write a relative link, or the file itself",
+            f"the output {shown} leads out of {shown_root}: {error}; use a relative link, or the file itself",
         ) from error
 
 
@@ -319,7 +321,7 @@ def _unreadable(path: str, error: OSError) -> str:
     advice = ""
     if isinstance(error, PermissionError):
         advice = (
-            "; the container wrote it as another user: run the node as root, or use a rootless Docker engine, "
+            "; the container wrote it as another user: run the node as root, use a rootless Docker engine, "
             "or let the program make its outputs readable for all"
         )
     return f"the output {path} cannot be read by the node: {error.strerror}{advice}"

@@ -6,10 +6,9 @@ token is empty at the end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from bacalhau.scheduler.history import ClearedBid, JobOrder, JobQuery, StoredAnswer, StoredJob
 from bacalhau.scheduler.jobs import Job
 from bacalhau.store import encoding, rows
 from bacalhau.store.paging import page_key, page_size, page_token
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-    from bacalhau.model.job import JobState
-    from bacalhau.model.market import Bid, JobOffer
-    from bacalhau.model.refusals import Refusal
-    from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobChanged, JobHappening, WorkRecord
+    from bacalhau.model.market import JobOffer
+    from bacalhau.scheduler.records import ExecutionRecord, JobHappening, WorkRecord
     from bacalhau.store.paging import Key
 
 JOBS_PAGE_DEFAULT: Final = 10
@@ -29,76 +26,6 @@ PAGE_DEFAULT: Final = 100
 LAST_CHARACTER: Final = "\U0010ffff"
 _VARIABLES_MAX: Final = 500
 """Of one statement; older SQLite takes 999."""
-
-
-class JobOrder(Enum):
-    """What a list of jobs is sorted by; numbers are those of job_service.proto."""
-
-    CREATE_TIME = 1
-    ID = 2
-
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """Which jobs, in which order. `id_filter` is the beginning of an id, with or without its `j-`.
-
-    `include_labels`: jobs that have one of these label keys; `exclude_labels`: jobs that have none of these;
-    `states`: jobs in one of these. Empty means all. `page_size` 0 is the default, and at most PAGE_SIZE_MAX
-    counts.
-    """
-
-    id_filter: str = ""
-    include_labels: tuple[str, ...] = ()
-    exclude_labels: tuple[str, ...] = ()
-    states: tuple[JobState, ...] = ()
-    order: JobOrder = JobOrder.CREATE_TIME
-    ascending: bool = False
-    page_size: int = 0
-    page_token: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredJob:
-    """A job as it stands: what was accepted, the latest change, and every execution, oldest first."""
-
-    accepted: JobAccepted
-    changed: JobChanged
-    executions: tuple[ExecutionRecord, ...]
-
-    @property
-    def id(self) -> str:
-        return self.accepted.id
-
-    @property
-    def state(self) -> JobState:
-        return self.changed.state
-
-    @property
-    def charged_microcredits(self) -> int:
-        """What its executions were charged: a JobChanged that says so is written only at the job's end."""
-        return sum(execution.charged_microcredits for execution in self.executions)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """A node's bid or decline. `won`: an execution was awarded to this bid."""
-
-    offer_id: str
-    node_id: str
-    received_us: int
-    bid: Bid | None
-    refusal: Refusal | None
-    won: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ClearedBid:
-    """A bid that an auction was cleared from; `evidence` is its signed envelope as it was received."""
-
-    bid_id: str
-    node_id: str
-    received_us: int
-    evidence: bytes
 
 
 def prefixed(prefix: str, letter: str) -> str:

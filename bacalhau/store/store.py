@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from bacalhau.model.cid import Cid
     from bacalhau.model.market import JobOffer
+    from bacalhau.scheduler.history import ClearedBid, JobQuery, StoredAnswer, StoredJob
     from bacalhau.scheduler.jobs import Job
     from bacalhau.scheduler.records import ExecutionRecord, JobHappening, WorkRecord, Write
-    from bacalhau.store.queries import ClearedBid, JobQuery, StoredAnswer, StoredJob
     from bacalhau.store.retention import Pruned
 
 _BUSY_TIMEOUT_S: Final = 5.0
@@ -144,18 +144,48 @@ class Store:
         when there is no room: then nothing was written. sqlite3.IntegrityError and LookupError are bugs of
         the caller: a job or offer accepted twice, a change of a job that is not there.
         """
+        if self.stage(writes, meta=meta):
+            self.commit_staged()
+
+    def stage(self, writes: Sequence[Write], *, meta: Mapping[str, str] | None = None) -> bool:
+        """The first half of `commit`, without waiting for the disk: False where there is nothing to commit.
+
+        After True the caller must call `commit_staged`, from whatever thread; until then no other write begins.
+        """
         batches = rows.batches(writes)
         if not batches and not meta:
-            return
-        with self._writing() as database:
-            for batch in batches:
-                done = database.executemany(batch.statement, batch.rows)
-                if batch.updates and done.rowcount != len(batch.rows):
-                    raise LookupError(
-                        f"a job is not there that was changed: one of {[row[-1] for row in batch.rows]}"
-                    )
-            if meta:
-                database.executemany(_SET_META, meta.items())
+            return False
+        database = self._writer
+        self._write_lock.acquire()
+        try:
+            with self._explained():
+                database.execute("BEGIN IMMEDIATE")
+                for batch in batches:
+                    done = database.executemany(batch.statement, batch.rows)
+                    if batch.updates and done.rowcount != len(batch.rows):
+                        raise LookupError(
+                            f"a job is not there that was changed: one of {[row[-1] for row in batch.rows]}"
+                        )
+                if meta:
+                    database.executemany(_SET_META, meta.items())
+        except BaseException:  # whatever it was, nothing of it stays
+            self._end_staged()
+            raise
+        return True
+
+    def commit_staged(self) -> None:
+        """The second half of `commit`: waits for the disk. Raises StoreError; then nothing was written."""
+        try:
+            with self._explained():
+                self._writer.execute("COMMIT")
+        finally:
+            self._end_staged()
+
+    def _end_staged(self) -> None:
+        # SQLite itself rolls back after some errors, a full disk among them.
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+        self._write_lock.release()
 
     def set_meta(self, key: str, value: str) -> None:
         """In a transaction of its own; beside records, use `commit(…, meta=…)`."""

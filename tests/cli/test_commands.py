@@ -292,3 +292,21 @@ def test_output_that_nobody_reads_ends_quietly(scripted: ScriptedNode) -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        (b'(module (func (export "_start")))', 0, "OK"),
+        (b'(module (func (export "main")))', 125, "exports no function '_start' (it exports: main)"),
+        (b"#!/bin/sh", 125, "is no WASM program"),
+        (b"\0asm\1\0\0\0garbage", 125, "is no WASM program"),
+    ],
+)
+def test_wasm_validate_says_what_is_wrong(
+    bacalhau: Command, tmp_path: Path, content: bytes, code: int, says: str
+) -> None:
+    (tmp_path / "x.wasm").write_bytes(content)
+    done = bacalhau("wasm", "validate", "x.wasm")
+    assert done.returncode == code
+    assert says in (done.stdout + done.stderr).decode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import os
 import signal
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +30,11 @@ START_SECONDS = 30.0
 JOBS = Path(__file__).parent / "jobs"
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+@contextlib.contextmanager
+def serving(folder: Path, *flags: str) -> Iterator[int]:
     """The port of a node's client API; the node is a process of its own."""
-    folder = tmp_path_factory.mktemp("node")
     ready = folder / "ready"
-    words = ["serve", "--data-dir", str(folder / "data"), "--api-port", "0", "--peer-port", "0"]
+    words = ["serve", "--data-dir", str(folder / "data"), "--api-port", "0", "--peer-port", "0", *flags]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "bacalhau", *words, "--ready-file", str(ready)],
@@ -53,6 +55,12 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with serving(tmp_path_factory.mktemp("node")) as port:
+        yield port
 
 
 @pytest.fixture
@@ -199,3 +207,53 @@ def test_nodes_are_listed_with_what_they_offer(bacalhau: Run) -> None:
     assert node["record"]["capacity"]["memory_bytes"] > 0
     assert b"wasm" in bacalhau("node", "list").stdout
     assert node_id.encode() in bacalhau("node", "describe").stdout
+
+
+def test_node_with_tls_and_token_takes_only_who_has_both(tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    (tmp_path / "token").write_text("a-secret-of-some-length\n")
+    (tmp_path / "wrong").write_text("another-secret-of-some-length\n")
+    flags = ["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--api-token-file", "token"]
+    flags = [str(tmp_path / word) if not word.startswith("--") else word for word in flags]
+    with serving(tmp_path, *flags) as port:
+
+        def ask(*words: str) -> subprocess.CompletedProcess[bytes]:
+            command = [sys.executable, "-m", "bacalhau", *words, "id"]
+            return subprocess.run(
+                command, capture_output=True, timeout=30, check=False, cwd=tmp_path, env=environment(port)
+            )
+
+        tls = ("--api-tls-ca", "cert.pem")
+        right = ask(*tls, "--api-token-file", "token")
+        assert (right.returncode, right.stdout[:4]) == (0, b"12D3"), right.stderr
+        for words in (tls, (*tls, "--api-token-file", "wrong")):
+            refused = ask(*words)
+            assert refused.returncode == 125
+            assert b"(UNAUTHENTICATED)" in refused.stderr
+            assert b"BACALHAU_API_TOKEN" in refused.stderr
+        assert b"no node answers" in ask("--api-token-file", "token").stderr
+
+
+def write_certificate(folder: Path) -> None:
+    """cert.pem, for 127.0.0.1 and its own authority, and key.pem."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+        )
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(private)
+    (folder / "key.pem").chmod(0o600)

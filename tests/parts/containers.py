@@ -49,7 +49,7 @@ def remove_containers(engine: docker.DockerClient, node_id: str) -> None:
     """Removes every container with the label of this node, running or not."""
     from docker.errors import NotFound
 
-    from bacalhau.runtime.docker_container import NODE_LABEL
+    from bacalhau.runtime.docker_request import NODE_LABEL
 
     for container in engine.containers.list(all=True, filters={"label": f"{NODE_LABEL}={node_id}"}):
         with suppress(NotFound):

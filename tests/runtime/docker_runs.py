@@ -63,7 +63,9 @@ class Node:
 
     def containers(self) -> list[Container]:
         """Every container of this node."""
-        return self.client.containers.list(all=True, filters={"label": f"bacalhau.node={self.id}"})
+        return self.client.containers.list(
+            all=True, filters={"label": f"bacalhau.node={self.id}"}, ignore_removed=True
+        )
 
     async def gone(self) -> None:
         """Returns when this node has no container left; removal goes on behind an outcome."""

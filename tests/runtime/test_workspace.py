@@ -69,9 +69,7 @@ def test_inputs_are_exported_and_outputs_are_empty_folders_for_every_user(
 def test_a_file_can_be_an_input(workspaces: Workspaces, store: MemoryBlockStore, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"just a file")
     cid = import_path(store, tmp_path / "data").cid
-    workspace = laid_out(
-        workspaces, store, docker_spec(inputs=(InputSource(cid, "/data.txt"),))
-    ).workspace
+    workspace = laid_out(workspaces, store, docker_spec(inputs=(InputSource(cid, "/data.txt"),))).workspace
     assert workspace.inputs[0].read_bytes() == b"just a file"
 
 

@@ -49,7 +49,9 @@ class Journal:
                     touched[write.id] = None
                 case JobHappening():
                     entries = self.history.setdefault(write.job_id, [])
-                    assert write.sequence == len(entries) + 1, f"a gap in the history of {write.job_id}: {write}"
+                    assert write.sequence == len(entries) + 1, (
+                        f"a gap in the history of {write.job_id}: {write}"
+                    )
                     entries.append(write)
                     touched[write.job_id] = None
                 case ExecutionRecord():
@@ -119,7 +121,9 @@ class Journal:
                 job.created_us,
                 state=self.state(job.id),
                 sequence=len(self.history[job.id]),
-                charged_microcredits=self.changes[job.id].charged_microcredits if job.id in self.changes else 0,
+                charged_microcredits=self.changes[job.id].charged_microcredits
+                if job.id in self.changes
+                else 0,
             )
             for job in self.jobs.values()
             if not self.state(job.id).ended

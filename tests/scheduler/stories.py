@@ -25,7 +25,9 @@ def tell(seed: int, machines: Machines | None = None) -> World:
     for index in range(random.randint(1, 5)):
         slots = random.randint(1, 3)
         capacity = Resources(
-            JOB_RESOURCES.cpu_millicores * slots, JOB_RESOURCES.memory_bytes * slots, JOB_RESOURCES.disk_bytes * slots
+            JOB_RESOURCES.cpu_millicores * slots,
+            JOB_RESOURCES.memory_bytes * slots,
+            JOB_RESOURCES.disk_bytes * slots,
         )
         world.add_node(f"n{index}", capacity, 100 * random.randint(1, 3))
     world.weather = draw_weather(random)

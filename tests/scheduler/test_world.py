@@ -166,7 +166,14 @@ class SkipsHistory(RequesterMachine):
         (Machines(requester=AwardsAgainAtOnce), "executions of 1"),
         (Machines(requester=SkipsHistory), "a gap in the history"),
     ],
-    ids=["skipped release", "oversubscription", "lost report", "double charge", "slot awarded twice", "gap in history"],
+    ids=[
+        "skipped release",
+        "oversubscription",
+        "lost report",
+        "double charge",
+        "slot awarded twice",
+        "gap in history",
+    ],
 )
 def test_the_checkers_find_a_broken_machine(machines: Machines, complaint: str) -> None:
     found = []

@@ -161,7 +161,10 @@ class World:
         node.requester = machines.requester(machines.requester_config, self._id)
         policy = a_policy(capacity=node.capacity, job_limit=node.capacity)
         node.compute = machines.compute(
-            a_compute_config(policy=policy), FlatPrice(node.price_microcredits), self._id, (Engine.DOCKER, Engine.WASM)
+            a_compute_config(policy=policy),
+            FlatPrice(node.price_microcredits),
+            self._id,
+            (Engine.DOCKER, Engine.WASM),
         )
         works = journal.unsettled_works()
         wanted = [work.id for work in works if work.state is WorkState.ACCEPTED]
@@ -360,7 +363,9 @@ class World:
         lease_us = self.machines.requester_config.lease_us
 
         def answer(refusal: Refusal | None) -> None:
-            event = ev.LeaseRenewed(id, sent_us, lease_us) if refusal is None else ev.RenewalRefused(id, refusal)
+            event = (
+                ev.LeaseRenewed(id, sent_us, lease_us) if refusal is None else ev.RenewalRefused(id, refusal)
+            )
             self._tell_compute(node, event)
 
         self._call(node, send.to, lambda n: self._step_requester(n, received), answer)
@@ -412,7 +417,9 @@ class World:
         took_us = self.random.choice((SECOND_US // 100, SECOND_US, 20 * SECOND_US, 100 * SECOND_US))
         report = ExecutionReport(execution_id, attempt, RESULT, 0, Usage(wall_us=took_us))
         if self.random.randrange(100) < self.weather.node_faults:
-            kind = self.random.choice((FaultKind.ENGINE_FAILED, FaultKind.INPUT_UNAVAILABLE, FaultKind.INVALID_TASK))
+            kind = self.random.choice(
+                (FaultKind.ENGINE_FAILED, FaultKind.INPUT_UNAVAILABLE, FaultKind.INVALID_TASK)
+            )
             report = ExecutionReport(execution_id, attempt, None, 0, Usage(), Fault(kind, "it failed"))
         self.after(took_us, lambda: self._program_ended(node, program, report))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bacalhau.scheduler.history import JobQuery
 from bacalhau.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreFull, StoreTooNew
-from bacalhau.store.queries import JobQuery
 from bacalhau.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 from bacalhau.store.store import Store
 from tests.store.version1 import VERSION_1_FILE, written_by_version_1

@@ -16,9 +16,9 @@ from bacalhau.model.execution import ExecutionState
 from bacalhau.model.job import JobState
 from bacalhau.model.market import Bid
 from bacalhau.model.refusals import RefusalReason, Refused
+from bacalhau.scheduler.history import JobOrder, JobQuery
 from bacalhau.scheduler.records import AnswerReceived, JobChanged
 from bacalhau.store import paging
-from bacalhau.store.queries import JobOrder, JobQuery
 from bacalhau.store.store import Store
 from tests.store import histories as h
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bacalhau.store.queries import JobQuery
+from bacalhau.scheduler.history import JobQuery
 from bacalhau.store.store import Store
 from tests.store.histories import History, history
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bacalhau.model.execution import ExecutionReport, ExecutionState, Fault, FaultKind, Usage
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.scheduler.history import StoredAnswer, StoredJob
 from bacalhau.scheduler.records import (
     AnswerReceived,
     ExecutionRecord,
@@ -24,7 +25,6 @@ from bacalhau.scheduler.records import (
     WorkRecord,
     WorkState,
 )
-from bacalhau.store.queries import StoredAnswer, StoredJob
 from bacalhau.store.store import Store
 from tests.store import histories as h
 from tests.wire import strategies as wire

@@ -1,0 +1,225 @@
+"""Drivers for tests of one machine: literal times in, effects out, and check() after each step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from bacalhau.market.pricing import FlatPrice
+from bacalhau.model.execution import ExecutionPhase
+from bacalhau.model.job import SECOND_US, Engine
+from bacalhau.model.market import ClaimedInput, Decline, LeaseRenewal
+from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.scheduler import effects as fx
+from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.compute import ComputeMachine
+from bacalhau.scheduler.records import ExecutionRecord, JobChanged, JobHappening
+from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
+from tests.builders import SPEC_DIGEST, a_bid, a_compute_config, a_report, a_spec, an_award, an_offer
+
+if TYPE_CHECKING:
+    from bacalhau.model.cid import Cid
+    from bacalhau.model.execution import ExecutionState, Fault
+    from bacalhau.model.job import JobEventType, JobSpec, JobState
+    from bacalhau.model.market import Award, JobOffer
+    from bacalhau.model.resources import Resources
+    from bacalhau.scheduler.config import ComputeConfig
+
+E = TypeVar("E")
+
+
+def seconds(amount: int) -> int:
+    return amount * SECOND_US
+
+
+class _Driven:
+    """What both drivers share: the last effects, and all that was ever written, sent and started."""
+
+    def __init__(self) -> None:
+        self.last = fx.Effects()
+        self.all = fx.Effects()
+
+    def took(self, effects: fx.Effects) -> fx.Effects:
+        if effects.refusal is not None:
+            assert not (effects.writes or effects.sends or effects.starts)
+        self.last = effects
+        self.all.add(effects)
+        return effects
+
+    def sent(self, kind: type[E]) -> list[E]:
+        """Messages of this kind among the last effects."""
+        return [send for send in self.last.sends if isinstance(send, kind)]
+
+    def started(self, kind: type[E]) -> list[E]:
+        return [start for start in self.last.starts if isinstance(start, kind)]
+
+    def refusal(self) -> RefusalReason | None:
+        """Why the last event was refused."""
+        return self.last.refusal.reason if self.last.refusal is not None else None
+
+
+class Requester(_Driven):
+    """A RequesterMachine with a journal of what it wrote; job "j-1" unless said otherwise."""
+
+    def __init__(self, config: RequesterConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or RequesterConfig()
+        self._ids = 0
+        self.machine = RequesterMachine(self.config, self._id)
+
+    def _id(self, prefix: str) -> str:
+        self._ids += 1
+        return f"{prefix}-{self._ids}"
+
+    def tell(self, event: ev.RequesterEvent, now: int) -> fx.Effects:
+        effects = self.machine.handle(event, now=now)
+        self.machine.check()
+        return self.took(effects)
+
+    def expire(self, now: int) -> fx.Effects:
+        effects = self.machine.expire(now=now)
+        self.machine.check()
+        return self.took(effects)
+
+    # --- events in short ---
+
+    def hear(self, *node_ids: str, now: int = 0) -> None:
+        for node_id in node_ids:
+            self.tell(ev.PeerHeard(node_id), now)
+
+    def submit(self, spec: JobSpec | None = None, *, id: str = "j-1", now: int = 0) -> fx.Effects:
+        spec = spec or a_spec()
+        inputs = tuple(ClaimedInput(cid, 0) for cid in spec.contents())
+        return self.tell(ev.JobSubmitted(id, spec, inputs, SPEC_DIGEST), now)
+
+    def bid(
+        self, node_id: str, price: int = 100, *, now: int, id: str = "", offer_id: str = "", valid_us: int = 0
+    ) -> fx.Effects:
+        bid = a_bid(
+            id=id or f"b-{node_id}",
+            offer_id=offer_id or self.offer().id,
+            price_microcredits=price,
+            valid_for_us=valid_us or seconds(10),
+        )
+        return self.tell(ev.BidReceived(node_id, bid, bid.id.encode()), now)
+
+    def decline(
+        self, node_id: str, reason: RefusalReason = RefusalReason.INFEASIBLE, *, now: int, message: str = "no"
+    ) -> fx.Effects:
+        return self.tell(ev.DeclineReceived(node_id, Decline(self.offer().id, Refusal(reason, message))), now)
+
+    def confirm(self, execution_id: str, now: int) -> fx.Effects:
+        return self.tell(ev.AwardConfirmed(execution_id), now)
+
+    def refuse_award(self, execution_id: str, reason: RefusalReason, now: int) -> fx.Effects:
+        return self.tell(ev.AwardRefused(execution_id, Refusal(reason, "no")), now)
+
+    def renew(
+        self,
+        node_id: str,
+        execution_id: str,
+        now: int,
+        *,
+        phase: ExecutionPhase = ExecutionPhase.RUNNING,
+        attempt: int = 1,
+    ) -> fx.Effects:
+        return self.tell(ev.RenewalReceived(node_id, LeaseRenewal(execution_id, phase, attempt)), now)
+
+    def report(
+        self,
+        node_id: str,
+        execution_id: str,
+        now: int,
+        *,
+        fault: Fault | None = None,
+        result: Cid | None = None,
+    ) -> fx.Effects:
+        """A good report, or one of a fault without a result."""
+        if fault is None and result is None:
+            report = a_report(execution_id)
+        else:
+            report = a_report(execution_id, fault=fault, result=result)
+        return self.tell(ev.ReportReceived(node_id, report), now)
+
+    def running(self, node_id: str, now: int, price: int = 100) -> str:
+        """The node bids, wins and confirms; the execution's id."""
+        self.bid(node_id, price, now=now, id=f"b-{node_id}-{now}")
+        award = self.sent(fx.SendAward)[-1].award
+        self.confirm(award.execution_id, now)
+        return award.execution_id
+
+    # --- what it did ---
+
+    def offer(self) -> JobOffer:
+        """The offer that was made last."""
+        return [write.offer for write in self.all.writes if hasattr(write, "offer")][-1]
+
+    def awards(self) -> list[tuple[str, int]]:
+        """(node, price) of each award among the last effects."""
+        return [(send.to, send.award.price_microcredits) for send in self.sent(fx.SendAward)]
+
+    def execution(self, execution_id: str) -> ExecutionRecord:
+        return [w for w in self.all.writes if isinstance(w, ExecutionRecord) and w.id == execution_id][-1]
+
+    def execution_state(self, execution_id: str) -> ExecutionState:
+        return self.execution(execution_id).state
+
+    def changes(self, job_id: str = "j-1") -> list[JobChanged]:
+        return [w for w in self.all.writes if isinstance(w, JobChanged) and w.id == job_id]
+
+    def state(self, job_id: str = "j-1") -> JobState:
+        return self.changes(job_id)[-1].state
+
+    def failure(self, job_id: str = "j-1") -> Fault:
+        failure = self.changes(job_id)[-1].failure
+        assert failure is not None
+        return failure
+
+    def history(self, job_id: str = "j-1") -> list[JobEventType]:
+        entries = [w for w in self.all.writes if isinstance(w, JobHappening) and w.job_id == job_id]
+        assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
+        return [entry.type for entry in entries]
+
+
+class Compute(_Driven):
+    """A ComputeMachine with Docker and WASM; requester "r1" unless said otherwise."""
+
+    def __init__(self, config: ComputeConfig | None = None, price: int = 100) -> None:
+        super().__init__()
+        self.config = config or a_compute_config()
+        self._ids = 0
+        self.machine = ComputeMachine(self.config, FlatPrice(price), self._id, (Engine.DOCKER, Engine.WASM))
+
+    def _id(self, prefix: str) -> str:
+        self._ids += 1
+        return f"{prefix}-{self._ids}"
+
+    def tell(self, event: ev.ComputeEvent, now: int) -> fx.Effects:
+        effects = self.machine.handle(event, now=now)
+        self.machine.check()
+        return self.took(effects)
+
+    def expire(self, now: int) -> fx.Effects:
+        effects = self.machine.expire(now=now)
+        self.machine.check()
+        return self.took(effects)
+
+    def offer(self, offer: JobOffer | None = None, now: int = 0, *, requester_id: str = "r1") -> fx.Effects:
+        return self.tell(ev.OfferReceived(requester_id, offer or an_offer()), now)
+
+    def award(self, award: Award | None = None, now: int = 0, *, requester_id: str = "r1") -> fx.Effects:
+        return self.tell(ev.AwardReceived(requester_id, award or an_award(), SPEC_DIGEST), now)
+
+    def accepted(self, now: int = 0) -> str:
+        """Offer, bid and award of execution "e-1"."""
+        self.offer(now=now)
+        bid = self.sent(fx.SendBid)[-1].bid
+        self.award(an_award(bid_id=bid.id), now)
+        assert self.refusal() is None
+        return "e-1"
+
+    def declines(self) -> list[RefusalReason]:
+        return [send.decline.refusal.reason for send in self.sent(fx.SendDecline)]
+
+    @property
+    def free(self) -> Resources:
+        return self.machine.capacity.free
