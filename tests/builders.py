@@ -1,4 +1,4 @@
-"""Builders of model values for tests: every field has a default, and a test names only those that it is about."""
+"""Builders of model values for tests: every field has a default, and a test names those it is about."""
 
 from __future__ import annotations
 

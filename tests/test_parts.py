@@ -10,7 +10,7 @@ import psutil
 import pytest
 import wasmtime
 
-from bacalhau.runtime.docker_container import NODE_LABEL
+from bacalhau.runtime.docker_request import NODE_LABEL
 from tests.conftest import SESSION_VARIABLE, left_running
 from tests.parts.containers import remove_containers
 from tests.parts.wasm import PROGRAMS

@@ -94,7 +94,7 @@ class Contents:
     ) -> Fetched | None:
         """Brings a whole DAG here, asking the nodes in `first` before others; None where it was here already.
         Raises what fetch_dag raises."""
-        if await asyncio.to_thread(self._complete, cid):
+        if await asyncio.to_thread(self.complete, cid):
             return None
         with self.pins.hold(cid):
             return await fetch_dag(
@@ -111,7 +111,8 @@ class Contents:
         except NoPeerHas as error:
             raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(error)) from error
 
-    def _complete(self, cid: Cid) -> bool:
+    def complete(self, cid: Cid) -> bool:
+        """Every block of it is here. Reads the DAG's inner blocks: not for the event loop."""
         return self.store.has(cid) and find_missing(self.store, cid) is None
 
     def missing(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int]:

@@ -88,6 +88,8 @@ class Jobs:
         """The one job whose id begins so. Raises Refused: MALFORMED, NOT_FOUND, AMBIGUOUS_ID."""
         if not job_id:
             raise refused(RefusalReason.MALFORMED, "job_id is empty")
+        if self._driver.requester.holds(job_id):
+            return job_id
         found = self._store.match_job_ids(job_id, limit=3)
         if not found:
             raise refused(RefusalReason.NOT_FOUND, f"no job {job_id} here: `bacalhau list` shows those that are")
@@ -97,10 +99,9 @@ class Jobs:
         return job_id if job_id in found else found[0]
 
     def job(self, job_id: str) -> StoredJob:
-        resolved = self.resolve(job_id)
-        stored = self._store.job(resolved)
+        stored = self._store.job(job_id) or self._store.job(self.resolve(job_id))
         if stored is None:
-            raise refused(RefusalReason.NOT_FOUND, f"job {resolved} is gone")
+            raise refused(RefusalReason.NOT_FOUND, f"job {job_id} is gone")
         return stored
 
     def list_jobs(self, query: JobQuery) -> tuple[list[StoredJob], str]:
@@ -113,10 +114,11 @@ class Jobs:
         resolved = self.resolve(job_id)
         last = after_sequence
         with self._happenings.watch(resolved) as queue:
+            # Asked first: what a job that is on disk as ended has in its history is then on disk as well.
             ended = self.job(resolved).state.ended
             while page := self._store.happenings(resolved, last, _HISTORY_PAGE):
                 for happening in page:
-                    last = happening.sequence
+                    last, ended = happening.sequence, ended or ends_job(happening)
                     yield happening
             if ended or history_only:
                 return

@@ -106,7 +106,7 @@ class DockerEngine:
             probe.connect(path)
         except FileNotFoundError:
             return (
-                f"there is no Docker engine at {path}; install one (Debian and Ubuntu: apt install docker.io) "
+                f"there is no Docker engine at {path}; install one (on Debian: apt install docker.io) "
                 "and start it (systemctl start docker), or set DOCKER_HOST to where it listens"
             )
         except PermissionError:

@@ -169,7 +169,7 @@ def _unavailable(image: str, reason: str) -> EngineFault:
     return EngineFault(
         Fault(
             FaultKind.IMAGE_UNAVAILABLE,
-            f"the image {image} is not on this node and could not be pulled: {reason}; check its name and tag, "
+            f"the image {image} is not on this node and could not be pulled: {reason}; check name and tag, "
             "and that its registry can be reached from here without a login",
         )
     )

@@ -74,7 +74,7 @@ class Workspaces:
         if not _ID.fullmatch(execution_id):
             raise _fault(
                 FaultKind.INVALID_TASK,
-                f"the execution id {execution_id[:80]!r} cannot name a folder; use letters, digits, '_', '.', '-'",
+                f"the execution id {execution_id[:80]!r} names no folder; use letters, digits, '_', '.', '-'",
             )
         root = self._runs / f"{execution_id}-{attempt}"
         return Workspace(
@@ -304,7 +304,7 @@ def _check_entry(root: Path, path: str, shown_root: str, status: os.stat_result)
 
 
 def _import_small(store: BlockStore, folder: Path) -> Imported:
-    """A scanned folder of few plain files, without a sync of its own: that of the result folder holds for it."""
+    """A scanned folder of few plain files; not synced: that of the result folder holds for it."""
     files: dict[str, bytes] = {}
     folders: dict[str, Imported] = {}
     with os.scandir(folder) as found:

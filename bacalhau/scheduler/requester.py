@@ -141,6 +141,10 @@ class RequesterMachine:
     def open_jobs(self) -> int:
         return len(self._jobs)
 
+    def holds(self, job_id: str) -> bool:
+        """The job is open."""
+        return job_id in self._jobs
+
     def job_of(self, execution_id: str) -> str | None:
         """Id of the open job that the execution belongs to."""
         job, _ = self._executions.find(execution_id)

@@ -33,8 +33,27 @@ JOBS = Path(__file__).parent / "jobs"
 @contextlib.contextmanager
 def serving(folder: Path, *flags: str) -> Iterator[int]:
     """The port of a node's client API; the node is a process of its own."""
+    with node_process(folder, *flags) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def node_process(
+    folder: Path, *flags: str, api_port: int = 0
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A node, and the port of its client API."""
     ready = folder / "ready"
-    words = ["serve", "--data-dir", str(folder / "data"), "--api-port", "0", "--peer-port", "0", *flags]
+    ready.unlink(missing_ok=True)
+    words = [
+        "serve",
+        "--data-dir",
+        str(folder / "data"),
+        "--api-port",
+        str(api_port),
+        "--peer-port",
+        "0",
+        *flags,
+    ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "bacalhau", *words, "--ready-file", str(ready)],
@@ -51,7 +70,7 @@ def serving(folder: Path, *flags: str) -> Iterator[int]:
             time.sleep(
                 0.05
             )  # the ready file is the signal that scripts have; it cannot be waited for otherwise
-        yield int(json.loads(ready.read_text())["api_address"].rpartition(":")[2])
+        yield int(json.loads(ready.read_text())["api_address"].rpartition(":")[2]), process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
@@ -158,6 +177,31 @@ def test_ctrl_c_stops_the_program(port: int, wasm_program: WasmProgram, bacalhau
     assert process.returncode == 130, told + rest
     job_id = told.decode().partition("job ")[2].split()[0]
     assert b"State: Cancelled" in bacalhau("describe", job_id).stdout
+
+
+def test_command_stays_with_its_job_while_the_node_is_killed_and_starts_again(
+    tmp_path: Path, wasm_program: WasmProgram
+) -> None:
+    """The program is run again from its beginning; what the first attempt printed is not printed again."""
+    with node_process(tmp_path) as (port, node):
+        command = subprocess.Popen(
+            [sys.executable, "-m", "bacalhau", "wasm", "run", str(wasm_program("logtest")), "2"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(port),
+            cwd=REPOSITORY,
+        )
+        assert command.stdout is not None
+        first = command.stdout.readline()
+        node.kill()
+        node.wait()
+    try:
+        with node_process(tmp_path, api_port=port):
+            rest, told = command.communicate(timeout=60)
+    finally:
+        command.kill()
+    assert (command.returncode, first + rest) == (0, b"before the sleep\nafter the sleep\n"), told
+    assert b"waiting for it" in told
 
 
 @pytest.mark.parametrize(

@@ -99,11 +99,11 @@ async def test_without_network_there_is_only_loopback_and_with_it_there_is_a_rou
 
 
 async def test_the_container_has_the_limits_and_no_way_to_more_privileges(node: Node) -> None:
-    run = node.make_run("sleep", "60", resources={"cpu_millicores": 250, "memory_bytes": 64 * MIB})
-    await node.executor.prepare(run, lambda done, total: None)
-    task = asyncio.create_task(node.executor.run(run))
-    await_started = asyncio.create_task(node.printed(run, ""))
-    await await_started
+    run = node.make_run(
+        "sh", "-c", "echo up; sleep 60", resources={"cpu_millicores": 250, "memory_bytes": 64 * MIB}
+    )
+    task = asyncio.create_task(node.do(run))
+    await node.printed(run, "up")
     (container,) = await asyncio.to_thread(node.containers)
     config = container.attrs["HostConfig"]
     assert config["Memory"] == config["MemorySwap"] == 64 * MIB

@@ -40,7 +40,7 @@ class _Driven:
 
     def took(self, effects: fx.Effects) -> fx.Effects:
         if effects.refusal is not None:
-            assert not (effects.writes or effects.sends or effects.starts)
+            assert (effects.writes, effects.sends, effects.starts) == ([], [], [])
         self.last = effects
         self.all.add(effects)
         return effects

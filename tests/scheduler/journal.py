@@ -1,4 +1,4 @@
-"""What a node of the test world has on disk: the committed records, and the checks that every commit must pass."""
+"""What a node of the test world has on disk: the committed records, with checks of every commit."""
 
 from __future__ import annotations
 

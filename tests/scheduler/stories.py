@@ -1,4 +1,4 @@
-"""Stories for the test world: a seed draws the nodes, the jobs and everything that goes wrong; then the faults stop,
+"""Stories for the test world: a seed draws the nodes, the jobs and what goes wrong; then the faults stop,
 and whatever was accepted has to come to its end."""
 
 from __future__ import annotations

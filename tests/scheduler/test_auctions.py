@@ -1,4 +1,4 @@
-"""The requester up to the award: who is asked, which answers count, who wins, and when a job waits or fails."""
+"""The requester up to the award: who is asked, what counts, who wins, when a job waits or fails."""
 
 from __future__ import annotations
 

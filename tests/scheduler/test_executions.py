@@ -12,7 +12,7 @@ from bacalhau.model.refusals import RefusalReason
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
-from bacalhau.scheduler.records import ExecutionRecord, Write
+from bacalhau.scheduler.records import ExecutionRecord, JobChanged
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from tests.builders import RESULT, a_report, a_spec
 from tests.scheduler.driven import Requester, seconds
@@ -396,9 +396,7 @@ def test_cancelling_a_job_that_has_ended_is_refused(requester: Requester) -> Non
 def _restarted(requester: Requester, now: int) -> tuple[RequesterMachine, fx.Effects]:
     """A new machine from what the old one wrote."""
     journal = Journal()
-    writes: list[Write] = requester.all.writes
-    for write in writes:
-        journal.commit([write])
+    journal.commit(requester.all.writes)
     machine = RequesterMachine(requester.config, lambda prefix: f"{prefix}-new")
     effects = machine.restore(journal.open_jobs(), journal.executions_of_open_jobs(), now=now)
     machine.check()
@@ -455,9 +453,7 @@ def test_a_restart_counts_what_was_charged_before(requester: Requester) -> None:
     machine, _ = _restarted(requester, now=40)
     machine.handle(ev.ReportReceived("n2", a_report("e-3")), now=50)
     done = machine.handle(ev.ResultFetched("e-3"), now=60)
-    assert [
-        w.charged_microcredits for w in done.writes if hasattr(w, "failure") and hasattr(w, "updated_us")
-    ][-1] == 200
+    assert [w.charged_microcredits for w in done.writes if isinstance(w, JobChanged)][-1] == 200
 
 
 def test_a_restart_remembers_which_nodes_failed(requester: Requester) -> None:

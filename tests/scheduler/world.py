@@ -1,14 +1,15 @@
-"""A small world in memory: real machines on nodes with journals, under a virtual clock and a network that may lose,
-repeat, delay and reorder what is sent, and with nodes that crash and come back.
+"""A small world in memory: real machines on nodes with journals, under a virtual clock and a network that may
+lose, repeat, delay and reorder what is sent, and with nodes that crash and come back.
 
-All chance comes from one seeded generator, so that a seed is a story. Each step of a machine is followed by its own
-check() and by the journal's; what must hold once everything is settled is asserted by check_settled().
+All chance comes from one seeded generator, so that a seed is a story. Each step of a machine is followed by
+its own check() and by the journal's; what must hold once everything is settled is asserted by check_settled().
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Answers
@@ -237,7 +238,7 @@ class World:
     def _apply(self, node: Node, effects: fx.Effects) -> None:
         """Commit, send, start; the process may die before each of them."""
         if effects.refusal is not None:
-            assert not (effects.writes or effects.sends or effects.starts), effects
+            assert (effects.writes, effects.sends, effects.starts) == ([], [], []), effects
         node.requester.check()
         node.compute.check()
         self._may_crash(node)
@@ -309,9 +310,9 @@ class World:
     def _send(self, node: Node, send: fx.Send) -> None:
         match send:
             case fx.SendOffer(offer, to):
+                received_offer = ev.OfferReceived(node.id, offer)
                 for id in to:
-                    event = ev.OfferReceived(node.id, offer)
-                    self._post(node, self.nodes[id], lambda n, event=event: self._tell_compute(n, event))
+                    self._post(node, self.nodes[id], lambda n: self._tell_compute(n, received_offer))
             case fx.SendBid(to=to, bid=bid):
                 received = ev.BidReceived(node.id, bid, bid.id.encode())
                 self._call(
@@ -412,8 +413,8 @@ class World:
         node.programs[execution_id] = program
         self._check_room(node)
         for phase in (ExecutionPhase.PREPARING, ExecutionPhase.RUNNING):
-            event = ev.PhaseEntered(execution_id, phase)
-            self.after(self.random.randrange(SECOND_US), lambda event=event: self._tell_compute(node, event))
+            entered = partial(self._tell_compute, node, ev.PhaseEntered(execution_id, phase))
+            self.after(self.random.randrange(SECOND_US), entered)
         took_us = self.random.choice((SECOND_US // 100, SECOND_US, 20 * SECOND_US, 100 * SECOND_US))
         report = ExecutionReport(execution_id, attempt, RESULT, 0, Usage(wall_us=took_us))
         if self.random.randrange(100) < self.weather.node_faults:

@@ -1,0 +1,163 @@
+"""The ledger of reservations, and the compute machine's use of it under any order of events."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bacalhau.market.bidding import Answers
+from bacalhau.model.cid import DAG_PB, Cid
+from bacalhau.model.execution import ExecutionPhase
+from bacalhau.model.job import Engine, InputSource
+from bacalhau.model.market import ClaimedInput
+from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.resources import Resources
+from bacalhau.scheduler import effects as fx
+from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.capacity import CapacityLedger
+from bacalhau.scheduler.deadlines import Deadlines
+from tests.builders import NODE_CAPACITY, SPEC_DIGEST, a_report, a_spec, an_award, an_offer
+from tests.scheduler.driven import Compute
+
+TWO = Resources(cpu_millicores=2)
+ONE = Resources(cpu_millicores=1)
+
+
+def test_what_does_not_fit_is_not_reserved_and_changes_nothing() -> None:
+    ledger = CapacityLedger(ONE)
+    assert not ledger.reserve("o-1", TWO)
+    assert ledger.free == ONE
+
+
+def test_a_hard_reservation_takes_the_place_of_the_soft_one() -> None:
+    ledger = CapacityLedger(TWO)
+    assert ledger.reserve("o-1", ONE)
+    ledger.harden("o-1", "e-1")
+    assert (ledger.keys(hard=False), ledger.keys(hard=True), ledger.free) == ((), ("e-1",), ONE)
+    assert not ledger.release("o-1")
+    assert ledger.release("e-1", hard=True)
+    assert ledger.free == TWO
+
+
+def test_reserving_twice_under_one_key_is_a_bug_and_raises() -> None:
+    ledger = CapacityLedger(TWO)
+    ledger.reserve("o-1", ONE)
+    with pytest.raises(AssertionError, match="o-1 holds a reservation already"):
+        ledger.reserve("o-1", ONE)
+
+
+def test_the_ledgers_check_sees_a_leak() -> None:
+    ledger = CapacityLedger(TWO)
+    ledger.reserve("o-1", ONE)
+    ledger.free = TWO
+    with pytest.raises(AssertionError):
+        ledger.check()
+
+
+def test_what_is_due_comes_in_order_and_sees_what_earlier_ones_changed() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    for key, due in (("c", 3), ("a", 1), ("b", 1), ("late", 9)):
+        deadlines.set(key, due)
+    popped = deadlines.pop_due(5)
+    assert next(popped) == "a"
+    deadlines.clear("b")
+    assert list(popped) == ["c"]
+    assert (deadlines.next(), deadlines.keys) == (9, ("late",))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50) | st.none())))
+def test_deadlines_agree_with_a_plain_dictionary(changes: list[tuple[int, int | None]]) -> None:
+    deadlines: Deadlines[int] = Deadlines()
+    plain: dict[int, int] = {}
+    for key, due in changes:
+        if due is None:
+            deadlines.clear(key)
+            plain.pop(key, None)
+        else:
+            deadlines.set(key, due)
+            plain[key] = due
+        assert deadlines.next() == min(plain.values(), default=None)
+    assert list(deadlines.pop_due(50)) == [
+        key for key, _ in sorted(plain.items(), key=lambda item: item[::-1])
+    ]
+
+
+# --- any order of events ---
+
+INPUT = Cid.of(DAG_PB, b"an input")
+_NO = Refusal(RefusalReason.LEASE_ENDED, "no")
+
+
+def _offer(number: int) -> ev.OfferReceived:
+    """Three sizes, with and without inputs to ask about, from two requesters."""
+    resources = (Resources(500), Resources(1000), NODE_CAPACITY)[number % 3]
+    inputs = (ClaimedInput(INPUT, 1),) if number % 2 else ()
+    return ev.OfferReceived(f"r{number % 2}", an_offer(id=f"o-{number}", resources=resources, inputs=inputs))
+
+
+def _event(kind: int, number: int, compute: Compute) -> ev.ComputeEvent:
+    offer_id, execution_id = f"o-{number}", f"e-{number}"
+    match kind:
+        case 0 | 1:
+            return _offer(number)
+        case 2:
+            return ev.AskAnswered(offer_id, Answers())
+        case 3 | 4:
+            bids = [send for send in compute.all.sends if isinstance(send, fx.SendBid)]
+            if not bids:
+                return ev.OfferClosedReceived("r0", offer_id)
+            send = bids[number % len(bids)]
+            offer = _offer(int(send.bid.offer_id.removeprefix("o-"))).offer
+            inputs = (InputSource(INPUT, "/in"),) if offer.inputs else ()
+            spec = a_spec(resources=offer.resources, inputs=inputs)
+            award = an_award(execution_id=execution_id, offer_id=offer.id, bid_id=send.bid.id, spec=spec)
+            return ev.AwardReceived(send.to, award, SPEC_DIGEST)
+        case 5:
+            return ev.OfferClosedReceived(f"r{number % 2}", offer_id)
+        case 6:
+            return ev.BidRefused(offer_id, _NO)
+        case 7:
+            return ev.CancellationReceived(f"r{number % 2}", execution_id)
+        case 8:
+            return ev.ExecutionEnded(a_report(execution_id, cancelled=bool(number % 3)))
+        case 9:
+            return ev.ExecutionGone(execution_id)
+        case 10:
+            return ev.ReportAnswered(execution_id)
+        case 11:
+            return ev.RenewalRefused(execution_id, _NO)
+        case 12:
+            return ev.LeaseRenewed(execution_id, 0, 60_000_000)
+        case 13:
+            return ev.PhaseEntered(execution_id, ExecutionPhase.RUNNING)
+        case 14:
+            return ev.ProgressMade(execution_id, 1, 2)
+        case _:
+            return ev.EnginesChanged((Engine.DOCKER, Engine.WASM) if number % 2 else (Engine.WASM,))
+
+
+_STEPS = st.lists(
+    st.tuples(st.integers(0, 16), st.integers(0, 7), st.integers(0, 12_000_000)), min_size=1, max_size=60
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_STEPS)
+def test_capacity_is_never_oversubscribed_nor_leaked_under_any_order_of_events(
+    steps: list[tuple[int, int, int]],
+) -> None:
+    """The driver checks after each step; at the end everything is called off, and all of it is free again."""
+    compute, now = Compute(), 0
+    for kind, number, pause_us in steps:
+        now += pause_us
+        if kind == 16:
+            compute.expire(now)
+        else:
+            compute.tell(_event(kind, number, compute), now)
+    compute.tell(ev.ShutdownBegun(), now)
+    for number in range(8):
+        compute.tell(ev.ExecutionEnded(a_report(f"e-{number}")), now)
+        compute.tell(ev.ReportAnswered(f"e-{number}"), now)
+    assert compute.free == NODE_CAPACITY
+    assert compute.machine.deadline() is None
