@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import Tariff
 from bacalhau.model.resources import GIB, MIB, Resources
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DAY_US = 24 * 3600 * SECOND_US
 
@@ -87,7 +90,9 @@ def machine_capacity(settings: Settings) -> Resources:
     free_disk_bytes = shutil.disk_usage(settings.data_dir).free
     return Resources(
         settings.cpu_millicores if settings.cpu_millicores is not None else cores * 1000,
-        settings.memory_bytes if settings.memory_bytes is not None else page_bytes * pages * 8 // 10 // MIB * MIB,
+        settings.memory_bytes
+        if settings.memory_bytes is not None
+        else page_bytes * pages * 8 // 10 // MIB * MIB,
         settings.disk_bytes if settings.disk_bytes is not None else free_disk_bytes * 8 // 10 // GIB * GIB,
         settings.gpu_count,
     )

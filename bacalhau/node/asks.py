@@ -25,7 +25,12 @@ class Asks:
     """`probe_command` is run for each offer, with the offer as JSON on its stdin; exit code 0 is a yes."""
 
     def __init__(
-        self, driver: Driver, contents: Contents, node_id: str, probe_command: str | None, probe_timeout_us: int
+        self,
+        driver: Driver,
+        contents: Contents,
+        node_id: str,
+        probe_command: str | None,
+        probe_timeout_us: int,
     ) -> None:
         self._driver = driver
         self._contents = contents

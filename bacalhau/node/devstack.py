@@ -126,24 +126,42 @@ class _Network:
                     self._check_alive()
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
-            raise _NodeDied(f"{member.name} was not ready within {_START_S:g} seconds{_tail(member.log)}") from None
+            raise _NodeDied(
+                f"{member.name} was not ready within {_START_S:g} seconds{_tail(member.log)}"
+            ) from None
         member.ready = json.loads(path.read_text(encoding="utf-8"))
 
     async def _until_joined(self, first: _Member) -> None:
         """Waits until the first node has heard of all, so that a job is offered to all from the first one on."""
         port = first.ready["api_address"].rpartition(":")[2]
-        command = (sys.executable, "-m", "bacalhau", "node", "list", "--output", "json", "--api-host", "127.0.0.1")
+        command = (
+            sys.executable,
+            "-m",
+            "bacalhau",
+            "node",
+            "list",
+            "--output",
+            "json",
+            "--api-host",
+            "127.0.0.1",
+        )
         deadline = asyncio.get_running_loop().time() + _JOIN_S
         while asyncio.get_running_loop().time() < deadline:
             self._check_alive()
             asking = await asyncio.create_subprocess_exec(
-                *command, "--api-port", port, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+                *command,
+                "--api-port",
+                port,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
             )
             answer, _ = await asking.communicate()
             if asking.returncode == 0 and len(json.loads(answer)) >= len(self._members):
                 return
             await asyncio.sleep(_POLL_S)
-        print(f"not every node has joined within {_JOIN_S:g} seconds: see {self._folder}/*.log", file=sys.stderr)
+        print(
+            f"not every node has joined within {_JOIN_S:g} seconds: see {self._folder}/*.log", file=sys.stderr
+        )
 
     def _check_alive(self) -> None:
         if self._told.is_set():

@@ -14,9 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from bacalhau.scheduler.compute import ComputeMachine
+from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.scheduler.records import JobAccepted, JobChanged, JobHappening
-from bacalhau.scheduler.requester import RequesterMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,9 +23,11 @@ if TYPE_CHECKING:
     from bacalhau.model.refusals import Refusal
     from bacalhau.node.clock import Clock
     from bacalhau.node.trace import Trace
+    from bacalhau.scheduler.compute import ComputeMachine
     from bacalhau.scheduler.effects import Effects, Send, Start
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.records import Write
+    from bacalhau.scheduler.requester import RequesterMachine
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,10 @@ class _Turn:
     sends: list[Send] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     replies: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+class NodeFailed(Exception):
+    """The machines may be ahead of the disk: this life of the node takes nothing in any more."""
 
 
 class Driver:
@@ -89,6 +94,8 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_us: int | None = None
         self._failed: BaseException | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     # --- events in ---
 
@@ -120,11 +127,18 @@ class Driver:
 
     # --- the turn ---
 
-    def _step(self, machine: RequesterMachine | ComputeMachine, event: RequesterEvent | ComputeEvent) -> Refusal | None:
+    def _step(
+        self, machine: RequesterMachine | ComputeMachine, event: RequesterEvent | ComputeEvent
+    ) -> Refusal | None:
         if self._failed is not None:
-            raise RuntimeError("the node is stopping after a failure") from self._failed
+            raise NodeFailed("the node stops after a failure") from self._failed
         now = self.clock.now()
-        effects = machine.handle(event, now=now)  # type: ignore[arg-type]
+        try:
+            effects = machine.handle(event, now=now)  # type: ignore[arg-type]
+        except BaseException as bug:
+            # Half of a step may be in the machine's memory, and its writes are lost.
+            self._fail(bug)
+            raise
         if self._trace is not None:
             self._trace.event(event, now)
         if effects.refusal is None:
@@ -138,6 +152,7 @@ class Driver:
             self._fresh.append(effects)
         if not self._flush_due:
             self._flush_due = True
+            self._idle.clear()
             if not self._committing:
                 self._loop.call_soon(self._flush)
 
@@ -169,7 +184,7 @@ class Driver:
         turn, self._turn = self._turn, _Turn()
         try:
             staged = self._journal.stage(turn.writes, meta=self._clock_meta())
-        except Exception as failure:
+        except Exception as failure:  # a full disk, a broken one, a bug: each leaves the machines ahead of the disk
             self._fail(failure, turn)
             return
         if not staged:
@@ -191,6 +206,8 @@ class Driver:
 
     def _finish(self, turn: _Turn) -> None:
         """The turn is on disk: its callers hear of it, its messages leave, its work starts."""
+        if not self._flush_due:
+            self._idle.set()
         for reply in turn.replies:
             if not reply.done():
                 reply.set_result(None)
@@ -210,14 +227,18 @@ class Driver:
         self._clock_saved_us = now
         return {CLOCK_META: str(now)}
 
-    def _fail(self, failure: BaseException, turn: _Turn) -> None:
+    def _fail(self, failure: BaseException, turn: _Turn | None = None) -> None:
         """The machines are ahead of the disk, so nothing that follows would be true: the node stops, and its next
         start takes up what was committed."""
+        if self._failed is not None:
+            return
         self._failed = failure
-        log.critical("the journal cannot be written, the node stops: %s", failure)
-        for reply in (*turn.replies, *self._turn.replies):
+        self._idle.set()
+        log.critical("what was decided cannot be written down, the node stops: %s", failure, exc_info=failure)
+        message = f"the node stops, and has not kept this: {failure}"
+        for reply in (*(turn.replies if turn is not None else ()), *self._turn.replies):
             if not reply.done():
-                reply.set_exception(RuntimeError("the node cannot write its journal"))
+                reply.set_exception(refused(RefusalReason.SHUTTING_DOWN, message))
         self.on_failure(failure)
 
     # --- time ---
@@ -247,7 +268,11 @@ class Driver:
         for machine in (self.requester, self.compute):
             deadline = machine.deadline()
             if deadline is not None and deadline <= now:
-                effects = machine.expire(now=now)
+                try:
+                    effects = machine.expire(now=now)
+                except BaseException as bug:
+                    self._fail(bug)
+                    raise
                 if self._trace is not None:
                     self._trace.expiry(machine, now)
                 self._gather(effects)
@@ -256,10 +281,8 @@ class Driver:
 
     async def stop(self) -> None:
         """Writes what is gathered, and lets timer and thread go."""
-        if self._flush_due and not self._committing:
-            self._flush()
-        while self._committing:
-            await asyncio.sleep(0.001)
+        self._flush()
+        await self._idle.wait()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,8 @@ from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.scheduler.records import JobHappening
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bacalhau.rpc.job_service import ProgressSeen
     from bacalhau.scheduler.records import JobAccepted, JobChanged
 
@@ -39,7 +40,9 @@ class Happenings:
     def watch(self, job_id: str) -> Iterator[asyncio.Queue[JobHappening | ProgressSeen]]:
         """A queue of what happens to the job from now on. Raises Refused(LIMIT_REACHED)."""
         if self._count >= WATCHERS_MAX:
-            raise refused(RefusalReason.LIMIT_REACHED, f"{WATCHERS_MAX} streams watch jobs already; try later")
+            raise refused(
+                RefusalReason.LIMIT_REACHED, f"{WATCHERS_MAX} streams watch jobs already; try later"
+            )
         queue: asyncio.Queue[JobHappening | ProgressSeen] = asyncio.Queue()
         self._watchers.setdefault(job_id, []).append(queue)
         self._count += 1

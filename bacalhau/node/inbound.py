@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
@@ -14,6 +13,8 @@ from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
@@ -135,9 +136,7 @@ class Inbound:
         self._driver.tell_compute(ev.OfferClosedReceived(opened.sender, opened.body.offer_id))
 
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None:
-        refusal = self._driver.tell_compute(
-            ev.CancellationReceived(opened.sender, opened.body.execution_id)
-        )
+        refusal = self._driver.tell_compute(ev.CancellationReceived(opened.sender, opened.body.execution_id))
         if refusal is not None:
             raise Refused(refusal)
 

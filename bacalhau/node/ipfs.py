@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -31,6 +30,8 @@ from bacalhau.rpc.ipfs_service import Added, ContentStat, ListedEntry, NewEntry
 from bacalhau.rpc.limits import CHUNK_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.ipfs.car import CarImported
     from bacalhau.ipfs.dagpb import Link

@@ -7,7 +7,6 @@ or the end of the program, what was sent already is skipped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs import reader
@@ -20,6 +19,8 @@ from bacalhau.wire.envelope import seal_message
 from bacalhau.wire.statements import LogRequest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.model.cid import Cid
     from bacalhau.node.driver import Driver
@@ -88,7 +89,9 @@ class JobLogs:
         ]
         if len(found) != 1:
             reason = RefusalReason.NOT_FOUND if not found else RefusalReason.AMBIGUOUS_ID
-            raise refused(reason, f"job {job_id} has {len(found)} executions whose id begins with {execution_id}")
+            raise refused(
+                reason, f"job {job_id} has {len(found)} executions whose id begins with {execution_id}"
+            )
         return found[0]
 
     def _executions(self, job_id: str) -> tuple[ExecutionRecord, ...]:

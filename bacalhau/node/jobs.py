@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
@@ -13,6 +12,8 @@ from bacalhau.scheduler.records import JobAccepted, JobHappening
 from bacalhau.wire.job import spec_digest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from bacalhau.model.cid import Cid
     from bacalhau.model.job import JobSpec
     from bacalhau.node.contents import Contents
@@ -71,7 +72,8 @@ class Jobs:
                 submission.add_done_callback(lambda _: self._submitting.pop(request_id, None))
         if known_accepted.spec_digest != digest:
             raise refused(
-                RefusalReason.ID_REUSED, f"request_id {request_id} came before with another job: use a new one"
+                RefusalReason.ID_REUSED,
+                f"request_id {request_id} came before with another job: use a new one",
             )
         return known_accepted
 
@@ -92,10 +94,14 @@ class Jobs:
             return job_id
         found = self._store.match_job_ids(job_id, limit=3)
         if not found:
-            raise refused(RefusalReason.NOT_FOUND, f"no job {job_id} here: `bacalhau list` shows those that are")
+            raise refused(
+                RefusalReason.NOT_FOUND, f"no job {job_id} here: `bacalhau list` shows those that are"
+            )
         if len(found) > 1 and job_id not in found:
             shown = ", ".join(found)
-            raise refused(RefusalReason.AMBIGUOUS_ID, f"{job_id} could be any of {shown} …: give more of the id")
+            raise refused(
+                RefusalReason.AMBIGUOUS_ID, f"{job_id} could be any of {shown} …: give more of the id"
+            )
         return job_id if job_id in found else found[0]
 
     def job(self, job_id: str) -> StoredJob:
@@ -147,7 +153,8 @@ class Jobs:
         job = self.job(resolved)
         if refusal is not None and job.state.name != "CANCELLED":
             raise refused(
-                RefusalReason.WRONG_STATE, f"job {resolved} cannot be cancelled: it is {job.state.name.lower()}"
+                RefusalReason.WRONG_STATE,
+                f"job {resolved} cannot be cancelled: it is {job.state.name.lower()}",
             )
         return job
 

@@ -27,7 +27,9 @@ EXIT_CANNOT_START = 125
 def serve(args: argparse.Namespace) -> int:
     """Runs a node by the flags of `bacalhau serve`; the exit code. Says on stderr where it listens."""
     logging.basicConfig(
-        level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=args.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     try:

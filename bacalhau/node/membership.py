@@ -114,7 +114,9 @@ class Membership:
             return known
         if known is None:
             if len(self._peers) >= PEERS_MAX and not self._drop_one_lost():
-                raise refused(RefusalReason.LIMIT_REACHED, f"this node knows {PEERS_MAX} live nodes, its limit")
+                raise refused(
+                    RefusalReason.LIMIT_REACHED, f"this node knows {PEERS_MAX} live nodes, its limit"
+                )
             log.info("heard of node %s (%s) at %s", record.node_id, found_by, ", ".join(record.addresses))
             known = self._peers[record.node_id] = Peer(record, envelope, 0, found_by)
         if known.link is not None and known.link.certificate_digest != record.certificate_digest:
@@ -175,9 +177,7 @@ class Membership:
         link = await PeerLink.open(address)
         try:
             envelope = await link.announce(self._envelope)
-            opened = open_message(
-                envelope, NodeRecord, now_us=self._driver.clock.now(), self_id=self.node_id
-            )
+            opened = open_message(envelope, NodeRecord, now_us=self._driver.clock.now(), self_id=self.node_id)
             if opened.body.certificate_digest != link.certificate_digest:
                 raise PeerUnreachable(f"the node at {address} signed another certificate than it serves")
             peer = self.announced(opened, envelope, "configured")
@@ -224,9 +224,7 @@ class Membership:
         try:
             link = await self.link(node_id)
             envelope = await link.announce(self._envelope)
-            opened = open_message(
-                envelope, NodeRecord, now_us=self._driver.clock.now(), self_id=self.node_id
-            )
+            opened = open_message(envelope, NodeRecord, now_us=self._driver.clock.now(), self_id=self.node_id)
             if opened.sender == node_id:
                 self.announced(opened, envelope, peer.found_by)
         except (PeerUnreachable, Refused) as failure:

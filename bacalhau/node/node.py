@@ -16,7 +16,6 @@ from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
 from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.pricing import FlatPrice, LinearPrice
-from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, refused
@@ -39,7 +38,7 @@ from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
-from bacalhau.rpc.servers import CannotListen, Listener, start_client_api, start_peer_api
+from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
 from bacalhau.rpc.tls import load_or_make
 from bacalhau.runtime.workspace import Workspaces
 from bacalhau.scheduler import effects as fx
@@ -83,7 +82,7 @@ class Node:
         node = cls(settings)
         try:
             await node._start()
-        except BaseException:
+        except BaseException:  # whatever it was, what had started is stopped
             await node.stop()
             raise
         return node

@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused
@@ -23,6 +22,8 @@ from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from bacalhau.model.market import Award, Bid, LeaseRenewal
     from bacalhau.node.driver import Driver
     from bacalhau.node.membership import Membership
@@ -34,7 +35,12 @@ log = logging.getLogger(__name__)
 VALID_FOR_US = 60 * 1_000_000
 """How long a statement may travel; offers, which are repeated, are signed anew each time."""
 
-_FINAL = (RefusalReason.LEASE_ENDED, RefusalReason.NOT_FOUND, RefusalReason.ID_REUSED, RefusalReason.MALFORMED)
+_FINAL = (
+    RefusalReason.LEASE_ENDED,
+    RefusalReason.NOT_FOUND,
+    RefusalReason.ID_REUSED,
+    RefusalReason.MALFORMED,
+)
 """Refusals of a report or renewal after which repeating it makes no sense."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from bacalhau.runtime.executor import EngineFault, Outcome, Run
 from bacalhau.scheduler import events as ev
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from bacalhau.model.cid import Cid
     from bacalhau.model.job import Engine, JobSpec

@@ -6,7 +6,6 @@ Content streams as it comes: nothing here holds more than a message.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
@@ -22,6 +21,8 @@ from bacalhau.v1 import ipfs_service_pb2_grpc
 from bacalhau.wire import fields
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
     from grpc.aio import ServicerContext
 
     from bacalhau.ipfs.car import CarImported

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bacalhau.model.execution import ExecutionPhase
 from bacalhau.model.job import JobState
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.rpc.status import abort
@@ -19,19 +17,21 @@ from bacalhau.rpc.views import (
     progress_to_proto,
 )
 from bacalhau.scheduler.history import JobOrder, JobQuery
-from bacalhau.scheduler.records import JobHappening
 from bacalhau.v1 import job_service_pb2 as pb
 from bacalhau.v1 import job_service_pb2_grpc
 from bacalhau.wire import fields
 from bacalhau.wire.job import spec_from_proto
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from grpc.aio import ServicerContext
 
     from bacalhau.model.cid import Cid
+    from bacalhau.model.execution import ExecutionPhase
     from bacalhau.model.job import JobSpec
     from bacalhau.scheduler.history import StoredAnswer, StoredJob
-    from bacalhau.scheduler.records import ExecutionRecord, JobAccepted
+    from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobHappening
 
     Context = ServicerContext[Any, Any]
 
@@ -66,7 +66,9 @@ class JobPort(Protocol):
         self, job_id: str, *, execution_id: str, follow: bool, tail: int
     ) -> AsyncIterator[tuple[str, int, bytes]]: ...
     async def cancel(self, job_id: str, message: str) -> StoredJob: ...
-    def executions(self, job_id: str, page_size: int, page_token: str) -> tuple[list[ExecutionRecord], str]: ...
+    def executions(
+        self, job_id: str, page_size: int, page_token: str
+    ) -> tuple[list[ExecutionRecord], str]: ...
     def answers(self, job_id: str, page_size: int, page_token: str) -> tuple[list[StoredAnswer], str]: ...
 
 
@@ -97,7 +99,9 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         try:
-            order = JobOrder.CREATE_TIME if not request.order else fields.member(JobOrder, request.order, "order")
+            order = (
+                JobOrder.CREATE_TIME if not request.order else fields.member(JobOrder, request.order, "order")
+            )
             query = JobQuery(
                 id_filter=request.id_filter,
                 include_labels=tuple(request.include_labels),
@@ -115,7 +119,9 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
             jobs=[job_to_proto(job, self._port.node_id) for job in jobs], next_page_token=token
         )
 
-    async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
+    async def WatchJob(
+        self, request: pb.WatchJobRequest, context: Context
+    ) -> AsyncIterator[pb.WatchJobResponse]:
         try:
             watch = self._port.watch(
                 request.job_id, request.after_sequence, history_only=request.history_only

@@ -89,7 +89,7 @@ def _view_to_proto(view: NodeView) -> node_pb2.Node:
         running_executions=view.running_executions,
         notices=view.notices,
     )
-    setattr(message, "self", view.is_self)
+    message.self = view.is_self
     if view.free is not None:
         message.free.CopyFrom(resources_to_proto(view.free))
     return message

@@ -5,7 +5,6 @@ The services know the wire and the limits; what a statement means is the port's 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bacalhau.model.cid import Cid, InvalidCid
@@ -32,6 +31,8 @@ from bacalhau.wire.seen import SeenStatements, Sighting
 from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
     from grpc.aio import ServicerContext
 
     from bacalhau.model.refusals import Refusal
@@ -140,7 +141,9 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
     ) -> requester_service_pb2.SubmitBidResponse:
         async def handle(opened: Opened[Bid]) -> requester_service_pb2.SubmitBidResponse:
             refusal = await self._port.bid_received(opened)
-            return requester_service_pb2.SubmitBidResponse(acknowledgement=self._port.acknowledge(opened, refusal))
+            return requester_service_pb2.SubmitBidResponse(
+                acknowledgement=self._port.acknowledge(opened, refusal)
+            )
 
         return await self._gate.answer(request.bid, Bid, context, handle)
 
@@ -273,7 +276,9 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
     ) -> AsyncIterator[block_service_pb2.GetBlocksResponse]:
         try:
             if len(request.cids) > limits.BLOCK_CIDS_PER_CALL_MAX:
-                raise refused(RefusalReason.TOO_LARGE, f"at most {limits.BLOCK_CIDS_PER_CALL_MAX} CIDs a call")
+                raise refused(
+                    RefusalReason.TOO_LARGE, f"at most {limits.BLOCK_CIDS_PER_CALL_MAX} CIDs a call"
+                )
             try:
                 cids = [Cid.from_raw(raw) for raw in request.cids]
             except InvalidCid as error:

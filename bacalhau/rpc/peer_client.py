@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
@@ -29,6 +28,8 @@ from bacalhau.v1 import (
 from bacalhau.wire import fields
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     SignedEnvelope = envelope_pb2.SignedEnvelope
     T_co = TypeVar("T_co", covariant=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,8 @@ from bacalhau.v1 import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from bacalhau.rpc.ipfs_service import IpfsServicer
     from bacalhau.rpc.job_service import JobServicer
     from bacalhau.rpc.node_service import NodeServicer

@@ -69,9 +69,7 @@ async def abort(context: ServicerContext[object, object], refusal: Refusal) -> N
     detail = any_pb2.Any()
     detail.Pack(info)
     code = _CODES[refusal.reason]
-    status = status_pb2.Status(
-        code=getattr(code_pb2, code.name), message=refusal.message, details=[detail]
-    )
+    status = status_pb2.Status(code=getattr(code_pb2, code.name), message=refusal.message, details=[detail])
     context.set_trailing_metadata(((_DETAILS_KEY, status.SerializeToString()),))
     await context.abort(code, refusal.message)
 
@@ -87,7 +85,9 @@ def refusal_of(error: grpc.RpcError) -> Refusal | None:
             info = error_details_pb2.ErrorInfo()
             if detail.Unpack(info) and info.domain == DOMAIN and info.reason in RefusalReason.__members__:
                 figures = tuple(
-                    (name, int(text)) for name, text in sorted(info.metadata.items()) if text.lstrip("-").isdigit()
+                    (name, int(text))
+                    for name, text in sorted(info.metadata.items())
+                    if text.lstrip("-").isdigit()
                 )
                 return Refusal(RefusalReason[info.reason], status.message, figures)
     return None

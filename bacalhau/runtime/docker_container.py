@@ -36,6 +36,8 @@ _RECEIVE_BYTES: Final = 256 * 1024
 _WAIT_S: Final = 30
 _SAMPLE_REST_US: Final = 50_000
 _KILLED: Final = 137
+_OOM_LOOKS: Final = 4
+_OOM_PAUSE_S: Final = 0.1
 
 
 class Stopped(Exception):
@@ -218,12 +220,21 @@ class Container:
         with self._lock:
             fault = self._fault
         if fault is None and exit_code != 0:
-            state = self._engine.api().inspect_container(self._id)["State"]
-            if state["OOMKilled"]:
+            if self._oom_killed(exit_code):
                 allowed = max(self.run.spec.resources.memory_bytes, MIN_MEMORY_BYTES)
                 fault = memory_fault(self._peak_memory_bytes, allowed)
         usage = Usage(wall_us=wall_us, cpu_us=self._cpu_us, peak_memory_bytes=self._peak_memory_bytes)
         return Outcome(exit_code, usage, fault)
+
+    def _oom_killed(self, exit_code: int) -> bool:
+        """The engine hears of an out-of-memory kill beside the exit, and on a busy machine after it: a program that
+        was killed, and not by this node, is asked about a few times."""
+        for attempt in range(_OOM_LOOKS if exit_code == _KILLED else 1):
+            if attempt:
+                time.sleep(_OOM_PAUSE_S)
+            if self._engine.api().inspect_container(self._id)["State"]["OOMKilled"]:
+                return True
+        return False
 
     # --- after a restart of the node ---
 

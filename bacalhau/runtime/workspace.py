@@ -175,6 +175,14 @@ class Workspaces:
         """Remove a workspace; whether it is gone. Where the node's user is not root, what a container has
         written as another user stays behind (`sweep` tries again).
         """
+        if not workspace.inputs and not workspace.outputs:
+            with suppress(
+                OSError
+            ):  # a walk through the tree costs five times as much, hundreds of times a second
+                for path in (workspace.stdout, workspace.stderr):
+                    path.unlink(missing_ok=True)
+                workspace.root.rmdir()
+                return True
         return _remove_tree(workspace.root)
 
     def sweep(self, keep: Collection[str]) -> list[str]:

@@ -318,6 +318,7 @@ class Executions:
 
     def check(self) -> None:
         for execution_id, job in self._jobs.items():
+            assert not job.state.ended, job
             execution, ceiling = job.executions[execution_id], job.spec.max_price_microcredits
             assert ceiling is None or execution.price_microcredits <= ceiling, execution
             charged = execution.price_microcredits if execution.state is ExecutionState.COMPLETED else 0

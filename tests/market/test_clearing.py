@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from bacalhau.market.clearing import SealedBid, bid_set_digest, rank
 from bacalhau.model.market import ClearingRule
 from tests.builders import a_bid, a_sealed_bid
+
+if TYPE_CHECKING:
+    from random import Random
 
 FIRST_PRICE = ClearingRule.FIRST_PRICE
 
@@ -32,7 +36,7 @@ _CEILINGS = st.none() | st.integers(0, 10)
 
 @given(_BIDS, _CEILINGS, st.randoms(use_true_random=False))
 def test_the_ranking_does_not_depend_on_the_order_of_the_bids(
-    bids: list[SealedBid], ceiling: int | None, random: st.random.Random
+    bids: list[SealedBid], ceiling: int | None, random: Random
 ) -> None:
     shuffled = random.sample(bids, len(bids))
     assert rank(FIRST_PRICE, bids, max_price_microcredits=ceiling) == rank(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from bacalhau.model.job import SECOND_US, WasmTask
 from bacalhau.model.resources import Resources
 from tests.builders import JOB_RESOURCES, MODULE, a_spec
-from tests.scheduler.world import Weather, World
+from tests.scheduler.nodes import Weather
+from tests.scheduler.world import World
 
 if TYPE_CHECKING:
-    from tests.scheduler.world import Machines
+    from tests.scheduler.nodes import Machines
 
 FAULTS_US = 150 * SECOND_US
 PATIENCE_US = 3 * 3600 * SECOND_US

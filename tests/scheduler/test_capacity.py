@@ -96,62 +96,87 @@ def _offer(number: int) -> ev.OfferReceived:
     return ev.OfferReceived(f"r{number % 2}", an_offer(id=f"o-{number}", resources=resources, inputs=inputs))
 
 
-def _event(kind: int, number: int, compute: Compute) -> ev.ComputeEvent:
+def _event(kind: str, number: int, compute: Compute) -> ev.ComputeEvent:
     offer_id, execution_id = f"o-{number}", f"e-{number}"
+    running = compute.machine.capacity.keys(hard=True)
+    if number < len(running):
+        execution_id = running[number]
     match kind:
-        case 0 | 1:
+        case "offer":
             return _offer(number)
-        case 2:
+        case "answer":
             return ev.AskAnswered(offer_id, Answers())
-        case 3 | 4:
-            bids = [send for send in compute.all.sends if isinstance(send, fx.SendBid)]
-            if not bids:
-                return ev.OfferClosedReceived("r0", offer_id)
-            send = bids[number % len(bids)]
-            offer = _offer(int(send.bid.offer_id.removeprefix("o-"))).offer
-            inputs = (InputSource(INPUT, "/in"),) if offer.inputs else ()
-            spec = a_spec(resources=offer.resources, inputs=inputs)
-            award = an_award(execution_id=execution_id, offer_id=offer.id, bid_id=send.bid.id, spec=spec)
-            return ev.AwardReceived(send.to, award, SPEC_DIGEST)
-        case 5:
+        case "award":
+            return _award(number, execution_id, compute)
+        case "close":
             return ev.OfferClosedReceived(f"r{number % 2}", offer_id)
-        case 6:
+        case "refuse bid":
             return ev.BidRefused(offer_id, _NO)
-        case 7:
+        case "cancel":
             return ev.CancellationReceived(f"r{number % 2}", execution_id)
-        case 8:
+        case "end":
             return ev.ExecutionEnded(a_report(execution_id, cancelled=bool(number % 3)))
-        case 9:
+        case "gone":
             return ev.ExecutionGone(execution_id)
-        case 10:
+        case "answer report":
             return ev.ReportAnswered(execution_id)
-        case 11:
+        case "refuse renewal":
             return ev.RenewalRefused(execution_id, _NO)
-        case 12:
+        case "renew":
             return ev.LeaseRenewed(execution_id, 0, 60_000_000)
-        case 13:
+        case "phase":
             return ev.PhaseEntered(execution_id, ExecutionPhase.RUNNING)
-        case 14:
+        case "progress":
             return ev.ProgressMade(execution_id, 1, 2)
         case _:
             return ev.EnginesChanged((Engine.DOCKER, Engine.WASM) if number % 2 else (Engine.WASM,))
 
 
-_STEPS = st.lists(
-    st.tuples(st.integers(0, 16), st.integers(0, 7), st.integers(0, 12_000_000)), min_size=1, max_size=60
+def _award(number: int, execution_id: str, compute: Compute) -> ev.AwardReceived:
+    """Mostly of a bid that stands, at times of one that does no more."""
+    standing = compute.machine.capacity.keys(hard=False)
+    bids = [send for send in compute.all.sends if isinstance(send, fx.SendBid)]
+    if number < 7:
+        bids = [send for send in bids if send.bid.offer_id in standing]
+    if not bids:
+        return ev.AwardReceived("r0", an_award(), SPEC_DIGEST)
+    send = bids[-1 - number % len(bids)]
+    offer = _offer(int(send.bid.offer_id.removeprefix("o-"))).offer
+    inputs = (InputSource(INPUT, "/in"),) if offer.inputs else ()
+    spec = a_spec(resources=offer.resources, inputs=inputs)
+    award = an_award(execution_id=execution_id, offer_id=offer.id, bid_id=send.bid.id, spec=spec)
+    return ev.AwardReceived(send.to, award, SPEC_DIGEST)
+
+
+_KINDS = (
+    *("offer", "offer", "offer", "answer", "answer", "award", "award", "award", "end", "end", "expire"),
+    *(
+        "close",
+        "refuse bid",
+        "cancel",
+        "gone",
+        "answer report",
+        "refuse renewal",
+        "renew",
+        "phase",
+        "progress",
+    ),
+    "engines",
 )
+_PAUSES_US = st.sampled_from((0, 1, 1_000, 1_000_000, 11_000_000, 31_000_000))
+_STEPS = st.lists(st.tuples(st.sampled_from(_KINDS), st.integers(0, 7), _PAUSES_US), min_size=20, max_size=80)
 
 
 @settings(max_examples=200, deadline=None)
 @given(_STEPS)
 def test_capacity_is_never_oversubscribed_nor_leaked_under_any_order_of_events(
-    steps: list[tuple[int, int, int]],
+    steps: list[tuple[str, int, int]],
 ) -> None:
     """The driver checks after each step; at the end everything is called off, and all of it is free again."""
     compute, now = Compute(), 0
     for kind, number, pause_us in steps:
         now += pause_us
-        if kind == 16:
+        if kind == "expire":
             compute.expire(now)
         else:
             compute.tell(_event(kind, number, compute), now)

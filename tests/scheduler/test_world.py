@@ -14,8 +14,8 @@ from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.records import ExecutionRecord, JobHappening
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
+from tests.scheduler.nodes import Machines
 from tests.scheduler.stories import tell
-from tests.scheduler.world import Machines
 
 if TYPE_CHECKING:
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent

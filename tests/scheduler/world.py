@@ -8,7 +8,6 @@ its own check() and by the journal's; what must hold once everything is settled 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,12 +19,10 @@ from bacalhau.model.market import ClaimedInput
 from bacalhau.model.resources import Resources
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.scheduler.records import WorkState
-from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from tests.builders import RESULT, SPEC_DIGEST, a_compute_config, a_policy
-from tests.scheduler.journal import Journal
+from tests.scheduler.nodes import Crash, Machines, Node, Program, Weather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,65 +34,6 @@ if TYPE_CHECKING:
 HEARTBEAT_US = 5 * SECOND_US
 RPC_TIMEOUT_US = 3 * SECOND_US
 _STEPS_AT_ONE_INSTANT_MAX = 10_000
-
-
-@dataclass(slots=True)
-class Weather:
-    """What goes wrong at present; chances in percent."""
-
-    loss: int = 0
-    duplication: int = 0
-    delay_max_us: int = 50_000
-    straggling: int = 0
-    """Messages that take up to twenty seconds."""
-    late_wakes_us: int = 0
-    """How much later than its deadline a node may wake: its process stood still."""
-    crash_in_step: int = 0
-    """Nodes that crash between two of commit, send and start; in a thousand steps."""
-    node_faults: int = 0
-    """Executions that fail for a reason of the node."""
-    partitioned: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(slots=True)
-class Program:
-    """Work in progress on a node's machine. One that `outlives` its node is found again after a crash."""
-
-    attempt: int
-    resources: Resources
-    outlives: bool
-    stopped: bool = False
-    report: ExecutionReport | None = None
-    """How it ended, where that happened while its node was down."""
-
-
-class Crash(Exception):
-    """The node's process dies here."""
-
-
-class Node:
-    """One process: what it has on disk, and what it holds in memory while it is up."""
-
-    def __init__(self, id: str, capacity: Resources, price_microcredits: int) -> None:
-        self.id = id
-        self.capacity = capacity
-        self.price_microcredits = price_microcredits
-        self.journal = Journal()
-        self.programs: dict[str, Program] = {}
-        self.life = 0
-        """How often it was started: what an earlier life waited for does not reach a later one."""
-        self.up = False
-        self.requester: RequesterMachine
-        self.compute: ComputeMachine
-
-
-@dataclass(slots=True)
-class Machines:
-    """The machines that a world runs; tests put broken ones here."""
-
-    requester: type[RequesterMachine] = RequesterMachine
-    compute: type[ComputeMachine] = ComputeMachine
-    requester_config: RequesterConfig = field(default_factory=RequesterConfig)
 
 
 class World:
@@ -470,6 +408,7 @@ class World:
                 assert node.journal.state(id).ended, f"{id} never ended: {node.journal.history[id]}"
                 node.journal.check_job(id)
             assert node.compute.capacity.free == node.capacity, f"{node.id} lost capacity"
+            assert node.requester.deadline() is None, f"{node.id} waits for something that has ended"
             assert not node.programs, node.programs
             for work in node.journal.works.values():
                 assert work.state is WorkState.SETTLED, work

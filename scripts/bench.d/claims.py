@@ -1,0 +1,121 @@
+"""What a benchmark claims, and what came of measuring it: rounds of two figures, their ratio, and the verdict.
+
+Every round measures both sides close together in time, for the machine may be shared and its speed drift. So the
+figure of a claim is the median of the rounds' ratios, not the ratio of two medians.
+"""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from dataclasses import dataclass, field
+
+
+class CannotMeasure(Exception):
+    """A part is missing, or what is measured did not do its work; the text is for the table."""
+
+
+class Goal(enum.Enum):
+    """On which side of its bound a claim's figure should be."""
+
+    AT_MOST = "at most"
+    AT_LEAST = "at least"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`what` compared with `against`, both in `unit`; where `against` is empty the bound is in that unit itself."""
+
+    what: str
+    against: str
+    unit: str
+    goal: Goal
+    bound: float
+
+    @property
+    def goal_text(self) -> str:
+        return f"{self.goal.value} {figure_text(self.bound, '' if self.against else self.unit)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One measurement of both sides; `theirs` is 1 where there is no other side."""
+
+    ours: float
+    theirs: float = 1.0
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+
+@dataclass(slots=True)
+class Finding:
+    """What came of a claim: its rounds, or why there are none. `notes` are for the reader."""
+
+    claim: Claim
+    rounds: list[Round] = field(default_factory=list)
+    missing: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def figure(self) -> float:
+        return statistics.median(one.ratio for one in self.rounds)
+
+    @property
+    def is_met(self) -> bool:
+        """Judged by the figure as it is printed, so that the table never contradicts itself."""
+        if self.claim.goal is Goal.AT_MOST:
+            return round(self.figure, 2) <= self.claim.bound
+        return round(self.figure, 3) >= round(self.claim.bound, 3)
+
+    @property
+    def verdict(self) -> str:
+        if not self.rounds:
+            return "not measured"
+        return "met" if self.is_met else "missed"
+
+    @property
+    def measured_text(self) -> str:
+        """The figure with the lowest and the highest round, or why there is none."""
+        if not self.rounds:
+            return f"not measured: {self.missing}"
+        unit = "" if self.claim.against else self.claim.unit
+        ratios = [one.ratio for one in self.rounds]
+        low, high = (figure_text(ratio, unit) for ratio in (min(ratios), max(ratios)))
+        middle = figure_text(self.figure, unit)
+        return middle if len(ratios) == 1 else f"{middle} ({low} – {high})"
+
+    def side_text(self, *, ours: bool) -> str:
+        """The median of one side, in the claim's unit."""
+        if not self.rounds or not (ours or self.claim.against):
+            return ""
+        middle = statistics.median(one.ours if ours else one.theirs for one in self.rounds)
+        digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
+        return f"{middle:.{digits}f} {self.claim.unit}"
+
+    def as_plain(self) -> dict[str, object]:
+        """For JSON."""
+        plain: dict[str, object] = {
+            "what": self.claim.what,
+            "against": self.claim.against,
+            "unit": self.claim.unit,
+            "goal": self.claim.goal.value,
+            "bound": self.claim.bound,
+            "verdict": self.verdict,
+            "missing": self.missing,
+            "notes": self.notes,
+            "rounds": [{"ours": one.ours, "theirs": one.theirs} for one in self.rounds],
+        }
+        if self.rounds:
+            plain["figure"] = self.figure
+        return plain
+
+
+def figure_text(value: float, unit: str = "") -> str:
+    """A ratio for people (0.08 is 1/12.5), or an amount with its unit."""
+    if unit:
+        return f"{value:.0f} {unit}"
+    if 0 < value < 0.4:
+        return f"1/{1 / value:.1f}".removesuffix(".0")
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"

@@ -1,0 +1,146 @@
+"""Warm WASM no-op jobs against no-op unary calls of the same client to the same node.
+
+Client, requester and compute node are a process each where the latency is measured; the burst meets one hybrid node.
+The client is one asyncio process with one channel, for calls and jobs alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from claims import CannotMeasure, Claim, Finding, Goal, Round
+from nodes import Client, Node, run_command, running_node
+
+from bacalhau.v1 import job_pb2, resources_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODULE = Path(__file__).with_name("print_argument.wat")
+AT_ONCE = 300
+_CALLS_A_BLOCK = 100
+_JOBS_A_BLOCK = 30
+_CALLS_AT_ONCE = 2000
+_WARM_UP = 20
+_PEER_S = 30
+_MIB = 1024 * 1024
+
+LATENCY = Claim("WASM no-op job, submit to terminal state (p50)", "no-op unary call", "ms", Goal.AT_MOST, 25)
+THROUGHPUT = Claim(
+    f"{AT_ONCE} WASM jobs at once", "no-op unary calls, 16 in flight", "/s", Goal.AT_LEAST, 1 / 15
+)
+ADMISSION = Claim(
+    f"SubmitJob answers to {AT_ONCE} at once", "no-op unary calls, 16 in flight", "/s", Goal.AT_LEAST, 1 / 10
+)
+CLAIMS = (LATENCY, THROUGHPUT, ADMISSION)
+
+
+def measure(folder: Path, *, quick: bool) -> list[Finding]:
+    """Raises CannotMeasure where a job does not complete."""
+    with running_node(folder / "requester", "--node-type", "requester", "--heartbeat", "500ms") as requester:
+        flags = ("--node-type", "compute", "--heartbeat", "500ms", "--peer", requester.peer_address)
+        with running_node(folder / "compute", *flags, "--limit-total-cpu", "64"):
+            latency = asyncio.run(_measure_latency(requester, 3 if quick else 10))
+    with running_node(folder / "hybrid", "--limit-total-cpu", "64") as hybrid:
+        return [latency, *asyncio.run(_measure_burst(hybrid, 2 if quick else 7))]
+
+
+async def _measure_latency(requester: Node, rounds: int) -> Finding:
+    finding = Finding(LATENCY)
+    specs = _specs(_add_module(requester))
+
+    async def calls_ms(client: Client) -> float:
+        return statistics.median([await _timed_ms(client.call()) for _ in range(_CALLS_A_BLOCK)])
+
+    async def jobs_ms(client: Client) -> float:
+        return statistics.median([await _timed_ms(client.run(next(specs))) for _ in range(_JOBS_A_BLOCK)])
+
+    async with Client(requester) as client:
+        await _wait_for_peer(client)
+        for _ in range(_WARM_UP):
+            await client.call()
+            await client.run(next(specs))
+        for number in range(rounds):
+            if number % 2:
+                ours = await jobs_ms(client)
+                theirs = await calls_ms(client)
+            else:
+                theirs = await calls_ms(client)
+                ours = await jobs_ms(client)
+            finding.rounds.append(Round(ours, theirs))
+    return finding
+
+
+async def _measure_burst(node: Node, rounds: int) -> list[Finding]:
+    throughput, admission = Finding(THROUGHPUT), Finding(ADMISSION)
+    specs = _specs(_add_module(node))
+    spent: list[dict[str, float]] = []
+    async with Client(node) as client:
+        await client.calls_a_second(_CALLS_AT_ONCE // 4)
+        for _ in range(_WARM_UP):
+            await client.run(next(specs))
+        for number in range(rounds):
+            rate = 0.0 if number % 2 else await client.calls_a_second(_CALLS_AT_ONCE)
+            before = _cpu_seconds(node)
+            burst = await client.burst(list(itertools.islice(specs, AT_ONCE)))
+            after = _cpu_seconds(node)
+            if burst.different_results != AT_ONCE:
+                raise CannotMeasure(
+                    f"{AT_ONCE} different jobs had {burst.different_results} different results"
+                )
+            rate = rate or await client.calls_a_second(_CALLS_AT_ONCE)
+            throughput.rounds.append(Round(burst.ended_a_second, rate))
+            admission.rounds.append(Round(burst.answered_a_second, rate))
+            spent.append({name: (after[name] - before[name]) / AT_ONCE * 1000 for name in after})
+    middles = {name: statistics.median(one[name] for one in spent) for name in spent[0]}
+    told = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in middles.items())
+    throughput.notes.append(f"processor time, in milliseconds a job: {told}")
+    return [throughput, admission]
+
+
+def _cpu_seconds(node: Node) -> dict[str, float]:
+    """Processor time so far of the node's own process, of its workers, and of this one."""
+    process = psutil.Process(node.process_id)
+    workers = [child.cpu_times() for child in process.children(recursive=True)]
+    own, here = process.cpu_times(), psutil.Process().cpu_times()
+    return {
+        "node": own.user + own.system,
+        "workers": sum(one.user + one.system for one in workers),
+        "client": here.user + here.system,
+    }
+
+
+def _add_module(node: Node) -> str:
+    return run_command(node, "ipfs", "add", "-Q", str(MODULE))
+
+
+def _specs(module_cid: str) -> Iterator[job_pb2.JobSpec]:
+    """Jobs without end, each with an argument and so an output of its own."""
+    for number in itertools.count():
+        yield job_pb2.JobSpec(
+            wasm=job_pb2.WasmTask(module_cid=module_cid, arguments=[f"output {number}"]),
+            outputs=[job_pb2.OutputPath(name="outputs", path="/outputs")],
+            resources=resources_pb2.Resources(
+                cpu_millicores=100, memory_bytes=64 * _MIB, disk_bytes=64 * _MIB
+            ),
+        )
+
+
+async def _timed_ms(work: object) -> float:
+    start = time.perf_counter()
+    await work  # type: ignore[misc]
+    return (time.perf_counter() - start) * 1000
+
+
+async def _wait_for_peer(client: Client) -> None:
+    deadline = time.monotonic() + _PEER_S
+    while not await client.live_peers():
+        if time.monotonic() > deadline:
+            raise CannotMeasure("the nodes did not find each other")
+        await asyncio.sleep(0.05)
