@@ -54,6 +54,12 @@ class Asks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def close(self) -> None:
+        """Ends the probes that still think."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def _ask_probe(self, offer: JobOffer, missing: int, missing_bytes: int) -> None:
         async with self._probing:
             refusal = await self._run_probe(offer)
@@ -75,9 +81,11 @@ class Asks:
             async with asyncio.timeout(self._probe_timeout_s):
                 output, _ = await process.communicate(question)
         except TimeoutError:
-            process.kill()
-            await process.wait()
             return f"it gave no answer within {self._probe_timeout_s:g} seconds"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         if process.returncode == 0:
             return None
         said = output.decode("utf-8", "replace").strip()[:PROBE_OUTPUT_MAX]

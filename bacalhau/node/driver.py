@@ -135,12 +135,12 @@ class Driver:
         now = self.clock.now()
         try:
             effects = machine.handle(event, now=now)  # type: ignore[arg-type]
+            if self._trace is not None:
+                self._trace.event(event, now)
         except BaseException as bug:
             # Half of a step may be in the machine's memory, and its writes are lost.
             self._fail(bug)
             raise
-        if self._trace is not None:
-            self._trace.event(event, now)
         if effects.refusal is None:
             self._gather(effects)
         return effects.refusal
@@ -177,12 +177,13 @@ class Driver:
 
     def _flush(self) -> None:
         """Ends the turn: its writes go to disk, while the steps that come meanwhile gather for the next."""
-        if self._failed is not None:
+        if self._failed is not None or self._committing or not self._flush_due:
             return
-        self._handle_what_stays()
-        self._flush_due = False
-        turn, self._turn = self._turn, _Turn()
+        turn = self._turn
         try:
+            self._handle_what_stays()
+            self._flush_due = False
+            self._turn = _Turn()
             staged = self._journal.stage(turn.writes, meta=self._clock_meta())
         except Exception as failure:  # a full disk, a broken one, a bug: each leaves the machines ahead of the disk
             self._fail(failure, turn)
@@ -263,8 +264,10 @@ class Driver:
         self._timer = self._timer_us = None
         if self._failed is not None:
             return
-        # A timer never fires before its deadline, whatever the event loop's clock says.
-        now = max(due, self.clock.now())
+        now = self.clock.now()
+        if now < due:  # whatever the event loop's clock says, a timer never fires before its deadline
+            self._arm()
+            return
         for machine in (self.requester, self.compute):
             deadline = machine.deadline()
             if deadline is not None and deadline <= now:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.rpc.job_service import ProgressSeen
 from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.wire.envelope import Opened, seal_message
 from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from bacalhau.node.membership import Membership
     from bacalhau.node.works import Works
     from bacalhau.store.store import Store
-    from bacalhau.v1.envelope_pb2 import SignedEnvelope
+    from bacalhau.wire.envelope import SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
 
@@ -90,16 +91,17 @@ class Inbound:
         )
 
     async def report_received(self, opened: Opened[ExecutionReport]) -> None:
-        refusal = await self._driver.ask_requester(ev.ReportReceived(opened.sender, opened.body))
+        event = ev.ReportReceived(opened.sender, opened.body)
+        refusal = await self._driver.ask_requester(event)
         if refusal is None:
             return
         if refusal.reason is RefusalReason.NOT_FOUND:
             # The machine only holds open jobs: the answer to the first copy may have been lost.
-            stored = self._store.execution(opened.body.execution_id)
-            if stored is not None and stored.node_id == opened.sender:
-                if stored.report == opened.body:
-                    return
-                raise refused(RefusalReason.LEASE_ENDED, f"{stored.id} has ended without this report")
+            stored = await asyncio.to_thread(self._store.execution, opened.body.execution_id)
+            late = answer_late_report(stored, event)
+            if late is None:
+                return
+            refusal = late
         raise Refused(refusal)
 
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int:
@@ -113,10 +115,20 @@ class Inbound:
         return self._lease_us
 
     def clearing(self, offer_id: str, page_size: int, page_token: str) -> tuple[list[bytes], str, bytes]:
-        bids, token = self._store.clearing(offer_id, page_size=page_size, page_token=page_token)
-        if not bids and not page_token:
-            raise refused(RefusalReason.NOT_FOUND, f"no bids on an offer {offer_id} here")
-        return [bid.evidence for bid in bids], token, self._store.bid_set_digest(offer_id)
+        offer = self._store.offer(offer_id)
+        if offer is None:
+            raise refused(RefusalReason.NOT_FOUND, f"no offer {offer_id} of this node")
+        job = self._store.job(offer.job_id)
+        awarded = [e for e in job.executions if e.offer_id == offer_id] if job is not None else []
+        if not awarded:
+            raise refused(
+                RefusalReason.WRONG_STATE, f"no award was made from the bids on {offer_id}: they stay sealed"
+            )
+        last = awarded[-1]
+        bids, token = self._store.clearing(
+            offer_id, until_us=last.created_us, page_size=page_size, page_token=page_token
+        )
+        return [bid.evidence for bid in bids], token, last.bid_set_digest
 
     # --- ComputeService ---
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
@@ -12,7 +13,7 @@ from bacalhau.scheduler.records import JobAccepted, JobHappening
 from bacalhau.wire.job import spec_digest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from bacalhau.model.cid import Cid
     from bacalhau.model.job import JobSpec
@@ -115,7 +116,7 @@ class Jobs:
 
     async def watch(
         self, job_id: str, after_sequence: int, *, history_only: bool
-    ) -> AsyncIterator[JobHappening | ProgressSeen]:
+    ) -> AsyncGenerator[JobHappening | ProgressSeen, None]:
         """History, then what happens, to the event that ends the job."""
         resolved = self.resolve(job_id)
         last = after_sequence
@@ -135,17 +136,17 @@ class Jobs:
                 elif seen.sequence > last:
                     last = seen.sequence
                     yield seen
-                    if ends_job(seen):
-                        return
-                elif ends_job(seen):
+                if isinstance(seen, JobHappening) and seen.ends_job:
                     return
 
     async def logs(
         self, job_id: str, *, execution_id: str, follow: bool, tail: int
-    ) -> AsyncIterator[tuple[str, int, bytes]]:
+    ) -> AsyncGenerator[tuple[str, int, bytes], None]:
         resolved = self.resolve(job_id)
-        async for piece in self._logs.stream(resolved, execution_id=execution_id, follow=follow, tail=tail):
-            yield piece
+        pieces = self._logs.stream(resolved, execution_id=execution_id, follow=follow, tail=tail)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                yield piece
 
     async def cancel(self, job_id: str, message: str) -> StoredJob:
         resolved = self.resolve(job_id)
@@ -163,7 +164,3 @@ class Jobs:
 
     def answers(self, job_id: str, page_size: int, page_token: str) -> tuple[list[StoredAnswer], str]:
         return self._store.answers(self.resolve(job_id), page_size=page_size, page_token=page_token)
-
-
-def ends_job(happening: JobHappening) -> bool:
-    return happening.state.ended and not happening.execution_id

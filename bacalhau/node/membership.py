@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bacalhau.node.driver import Driver
-    from bacalhau.v1.envelope_pb2 import SignedEnvelope
+    from bacalhau.wire.envelope import SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bacalhau.model.market import Award, Bid, LeaseRenewal
     from bacalhau.node.driver import Driver
     from bacalhau.node.membership import Membership
-    from bacalhau.v1.envelope_pb2 import SignedEnvelope
+    from bacalhau.wire.envelope import SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Outbox:
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def deliver_here(self, send: fx.Send) -> fx.Send | None:
         """Hands over what is for this node; what is left for others."""
@@ -75,13 +76,16 @@ class Outbox:
         return None
 
     def send(self, send: fx.Send) -> None:
-        """Sends to other nodes."""
+        """Sends to other nodes; nothing any more once it is closed."""
+        if self._closed:
+            return
         if isinstance(send, fx.SendOffer):
             self._send_offer(send)
         else:
             self._spawn(self._deliver(send))
 
     async def close(self) -> None:
+        self._closed = True
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -7,7 +7,10 @@ are those that the machine drew in that step. Values are written by their type's
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -17,8 +20,11 @@ from bacalhau.model.cid import Cid
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import TextIO
 
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 
@@ -27,7 +33,10 @@ class Trace:
     """Appends to one file, line-buffered: a killed node leaves whole lines but for the last."""
 
     def __init__(self, path: Path, node_id: str) -> None:
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        # Specs hold environments, so it is for its owner alone.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file: TextIO | None = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+        self._path = path
         self._ids: list[str] = []
         self._write({"format": FORMAT, "node": node_id})
 
@@ -50,10 +59,21 @@ class Trace:
         self._ids.clear()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _write(self, line: dict[str, object]) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n")
+        if self._file is None:
+            return
+        text = json.dumps(line, separators=(",", ":"))
+        try:
+            self._file.write(text + "\n")
+        except OSError as error:
+            # The machine has taken the step: what is written about it must not stop the node.
+            log.error("the trace %s ends here: %s", self._path, error)
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 def to_plain(value: object) -> object:

@@ -7,6 +7,7 @@ task, and the engine stops the program before the task ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,8 @@ STDOUT, STDERR = 1, 2
 _TAIL_PAUSE_S = 0.05
 _TAIL_CHUNK_BYTES = 64 * 1024
 _PROGRESS_PAUSE_S = 0.5
+_READERS_S = 10.0
+"""So long a reader that does not read may keep the files of an execution that has ended."""
 
 
 @dataclass(slots=True)
@@ -70,7 +73,7 @@ class Works:
 
     def start(self, execution_id: str, attempt: int, *, resume: bool = False) -> None:
         record = self._driver.compute.work(execution_id)
-        if record is None or execution_id in self._live:
+        if record is None or execution_id in self._live or self._closing:
             return
         task = asyncio.get_running_loop().create_task(self._execute(record, attempt, resume))
         self._live[execution_id] = _Live(task)
@@ -126,9 +129,12 @@ class Works:
         live.laid_out.set()
 
     async def _clean_up(self, live: _Live) -> None:
-        while live.readers:
-            live.unread.clear()
-            await live.unread.wait()
+        # Readers have the files open; one that came too late finds the output in the result.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_READERS_S):
+                while live.readers:
+                    live.unread.clear()
+                    await live.unread.wait()
         if live.workspace is not None:
             await asyncio.to_thread(self._workspaces.remove, live.workspace)
 

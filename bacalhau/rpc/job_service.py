@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +24,7 @@ from bacalhau.wire import fields
 from bacalhau.wire.job import spec_from_proto
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from grpc.aio import ServicerContext
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     Context = ServicerContext[Any, Any]
 
 REQUEST_ID_CHARS_MAX = 128
+TAIL_LINES_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,10 @@ class JobPort(Protocol):
     def list_jobs(self, query: JobQuery) -> tuple[list[StoredJob], str]: ...
     def watch(
         self, job_id: str, after_sequence: int, *, history_only: bool
-    ) -> AsyncIterator[JobHappening | ProgressSeen]: ...
+    ) -> AsyncGenerator[JobHappening | ProgressSeen, None]: ...
     def logs(
         self, job_id: str, *, execution_id: str, follow: bool, tail: int
-    ) -> AsyncIterator[tuple[str, int, bytes]]: ...
+    ) -> AsyncGenerator[tuple[str, int, bytes], None]: ...
     async def cancel(self, job_id: str, message: str) -> StoredJob: ...
     def executions(
         self, job_id: str, page_size: int, page_token: str
@@ -126,36 +128,43 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
             watch = self._port.watch(
                 request.job_id, request.after_sequence, history_only=request.history_only
             )
-            async for seen in watch:
-                if isinstance(seen, ProgressSeen):
-                    event = progress_to_proto(
-                        seen.time_us,
-                        seen.node_id,
-                        seen.execution_id,
-                        seen.phase,
-                        seen.done_bytes,
-                        seen.total_bytes,
-                    )
-                    yield pb.WatchJobResponse(event=event)
-                    continue
-                response = pb.WatchJobResponse(event=happening_to_proto(seen))
-                if seen.state.ended and seen.type.value >= _FIRST_ENDING:
-                    response.job.CopyFrom(job_to_proto(self._port.job(seen.job_id), self._port.node_id))
-                yield response
+            async with contextlib.aclosing(watch):
+                async for seen in watch:
+                    yield self._watched(seen)
         except Refused as error:
             await abort(context, error.refusal)
+
+    def _watched(self, seen: JobHappening | ProgressSeen) -> pb.WatchJobResponse:
+        if isinstance(seen, ProgressSeen):
+            return pb.WatchJobResponse(
+                event=progress_to_proto(
+                    seen.time_us,
+                    seen.node_id,
+                    seen.execution_id,
+                    seen.phase,
+                    seen.done_bytes,
+                    seen.total_bytes,
+                )
+            )
+        response = pb.WatchJobResponse(event=happening_to_proto(seen))
+        if seen.ends_job:
+            response.job.CopyFrom(job_to_proto(self._port.job(seen.job_id), self._port.node_id))
+        return response
 
     async def StreamLogs(
         self, request: pb.StreamLogsRequest, context: Context
     ) -> AsyncIterator[pb.StreamLogsResponse]:
         try:
-            if request.tail < 0:
-                raise refused(RefusalReason.MALFORMED, f"tail must not be negative, got {request.tail}")
+            if not 0 <= request.tail <= TAIL_LINES_MAX:
+                raise refused(
+                    RefusalReason.MALFORMED, f"tail must be from 0 to {TAIL_LINES_MAX}, got {request.tail}"
+                )
             pieces = self._port.logs(
                 request.job_id, execution_id=request.execution_id, follow=request.follow, tail=request.tail
             )
-            async for execution_id, stream, data in pieces:
-                yield pb.StreamLogsResponse(stream=stream, data=data, execution_id=execution_id)  # type: ignore[arg-type]
+            async with contextlib.aclosing(pieces):
+                async for execution_id, stream, data in pieces:
+                    yield pb.StreamLogsResponse(stream=stream, data=data, execution_id=execution_id)  # type: ignore[arg-type]
         except Refused as error:
             await abort(context, error.refusal)
 
@@ -190,10 +199,6 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         return pb.ListBidsResponse(
             answers=[answer_to_proto(answer) for answer in answers], next_page_token=token
         )
-
-
-_FIRST_ENDING = 15
-"""JobEventType numbers from COMPLETED on end the job."""
 
 
 def _page_size(size: int) -> int:

@@ -77,7 +77,7 @@ async def abort(context: ServicerContext[object, object], refusal: Refusal) -> N
 def refusal_of(error: grpc.RpcError) -> Refusal | None:
     """The refusal that a failed call carries; None where it failed otherwise (nobody there, time out, a bug)."""
     metadata = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
-    for key, value in metadata or ():
+    for key, value in tuple(metadata or ()):
         if key != _DETAILS_KEY:
             continue
         status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode("latin-1"))

@@ -219,10 +219,9 @@ class Container:
         wall_us = self.wall_us() if wall_us is None else wall_us
         with self._lock:
             fault = self._fault
-        if fault is None and exit_code != 0:
-            if self._oom_killed(exit_code):
-                allowed = max(self.run.spec.resources.memory_bytes, MIN_MEMORY_BYTES)
-                fault = memory_fault(self._peak_memory_bytes, allowed)
+        if fault is None and exit_code != 0 and self._oom_killed(exit_code):
+            allowed = max(self.run.spec.resources.memory_bytes, MIN_MEMORY_BYTES)
+            fault = memory_fault(self._peak_memory_bytes, allowed)
         usage = Usage(wall_us=wall_us, cpu_us=self._cpu_us, peak_memory_bytes=self._peak_memory_bytes)
         return Outcome(exit_code, usage, fault)
 

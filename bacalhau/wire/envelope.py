@@ -37,6 +37,9 @@ DOMAIN: Final = b"bacalhau-statement"
 # Names what the payload is; the next version of Statement that this one cannot read gets another.
 PAYLOAD_TYPE: Final = b"/bacalhau/v1/statement"
 
+SignedEnvelope = envelope_pb2.SignedEnvelope
+"""An envelope as messages carry it, under a name that code above `wire` may use."""
+
 Body = (
     NodeRecord
     | JobOffer
