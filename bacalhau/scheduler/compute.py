@@ -101,7 +101,7 @@ class ComputeMachine:
             case ev.ProgressMade():
                 return self._progress_made(event, now)
             case ev.LeaseRenewed():
-                return self._lease_renewed(event, now)
+                return self._lease_renewed(event)
             case ev.RenewalRefused(execution_id, refusal):
                 return self._abandon(execution_id, refusal)
             case ev.CancellationReceived():
@@ -110,6 +110,8 @@ class ComputeMachine:
                 return self._execution_gone(execution_id, now)
             case ev.EnginesChanged(engines):
                 return self._offers.engines_changed(engines, now)
+            case ev.StorageChanged(full):
+                return self._offers.storage_changed(full, now)
             case ev.ShutdownBegun():
                 return self._offers.shut(now)
 
@@ -243,7 +245,7 @@ class ComputeMachine:
         renewal = LeaseRenewal(record.id, work.phase, record.attempt, work.done_bytes, work.total_bytes)
         return Effects(sends=[SendRenewal(record.requester_id, renewal)])
 
-    def _lease_renewed(self, event: ev.LeaseRenewed, now: int) -> Effects:
+    def _lease_renewed(self, event: ev.LeaseRenewed) -> Effects:
         work = self._running(event.execution_id)
         if work is None:
             return Effects()
@@ -251,9 +253,11 @@ class ComputeMachine:
         if end > work.lease_end_us:
             work.lease_end_us = end
             self._deadlines.set(("lease", event.execution_id), end)
-        if work.told is work.phase:
-            pause_us = work.record.award.lease_us // _RENEWALS_PER_LEASE
-            self._deadlines.set(("renew", event.execution_id), max(now, event.sent_us + pause_us))
+        # The next renewal is only ever put off: answers that took long must not set off more of them.
+        due = event.sent_us + work.record.award.lease_us // _RENEWALS_PER_LEASE
+        key = ("renew", event.execution_id)
+        if work.told is work.phase and due > (self._deadlines.get(key) or 0):
+            self._deadlines.set(key, due)
         return Effects()
 
     def _lease_ended(self, work: _Work) -> Effects:

@@ -214,6 +214,13 @@ class ReportAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageChanged:
+    """The node's disk has come down to its reserve (`full`), or has room again."""
+
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ShutdownBegun:
     """No new work is taken."""
 
@@ -233,5 +240,6 @@ ComputeEvent = (
     | LeaseRenewed
     | RenewalRefused
     | ReportAnswered
+    | StorageChanged
     | ShutdownBegun
 )

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from bacalhau.model.job import JobSpec
     from bacalhau.model.market import ClaimedInput, JobOffer
 
-PASSING = (RefusalReason.BUSY, RefusalReason.LIMIT_REACHED, RefusalReason.SHUTTING_DOWN)
+PASSING = (
+    RefusalReason.BUSY,
+    RefusalReason.LIMIT_REACHED,
+    RefusalReason.SHUTTING_DOWN,
+    RefusalReason.STORAGE_FULL,
+)
 """Declines that may turn into bids while the offer is open."""
 
 

@@ -64,7 +64,7 @@ class Offers:
         self._engines = engines
         self._capacity = capacity
         self._deadlines = deadlines
-        self._closing = False
+        self._closing = self._full = False
         self._offers: dict[str, _Offer] = {}
         self._waiting: dict[str, None] = {}
         """Offers that were declined as BUSY, oldest first."""
@@ -73,8 +73,9 @@ class Offers:
 
     def received(self, event: ev.OfferReceived, now: int) -> Effects:
         offer = event.offer
-        if self._closing:
-            return _decline(event.requester_id, offer.id, _SHUTTING_DOWN)
+        if self._closing or self._full:
+            why = _SHUTTING_DOWN if self._closing else _STORAGE_FULL
+            return _decline(event.requester_id, offer.id, why)
         known = self._offers.get(offer.id)
         if known is not None:
             return self._repeated(known, event, now)
@@ -206,10 +207,18 @@ class Offers:
     def shut(self, now: int) -> Effects:
         """No new work is taken: every requester that waits for this node is told."""
         self._closing = True
+        return self._decline_all(_SHUTTING_DOWN, now)
+
+    def storage_changed(self, full: bool, now: int) -> Effects:
+        """On a full disk bids are taken back; what was awarded goes on. The requesters ask again later."""
+        self._full = full
+        return self._decline_all(_STORAGE_FULL, now) if full else Effects()
+
+    def _decline_all(self, refusal: Refusal, now: int) -> Effects:
         self._waiting.clear()
         effects = Effects()
         for offer_id in tuple(self._offers):
-            effects.add(self._decline_for_good(offer_id, _SHUTTING_DOWN, now))
+            effects.add(self._decline_for_good(offer_id, refusal, now))
         return effects
 
     def _decline_for_good(self, offer_id: str, refusal: Refusal, now: int) -> Effects:
@@ -240,6 +249,7 @@ class Offers:
 
 
 _SHUTTING_DOWN = Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down")
+_STORAGE_FULL = Refusal(RefusalReason.STORAGE_FULL, "this node's disk is full")
 
 
 def _decline(requester_id: str, offer_id: str, refusal: Refusal) -> Effects:

@@ -63,6 +63,11 @@ class JobHappening:
     phase: ExecutionPhase | None = None
     fault: Fault | None = None
 
+    @property
+    def ends_job(self) -> bool:
+        """The last entry: nothing follows it."""
+        return self.state.ended and not self.execution_id
+
 
 @dataclass(frozen=True, slots=True)
 class OfferMade:

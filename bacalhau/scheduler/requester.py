@@ -145,6 +145,11 @@ class RequesterMachine:
         """The job is open."""
         return job_id in self._jobs
 
+    def accepted_us(self, job_id: str) -> int | None:
+        """When the job was accepted; None where it is not open."""
+        job = self._jobs.get(job_id)
+        return job.created_us if job else None
+
     def job_of(self, execution_id: str) -> str | None:
         """Id of the open job that the execution belongs to."""
         job, _ = self._executions.find(execution_id)

@@ -277,6 +277,15 @@ def test_a_renewal_that_is_answered_is_repeated_after_a_third_of_the_lease(compu
     assert compute.machine.deadline() == seconds(20)
 
 
+def test_answers_that_took_longer_than_a_term_set_off_no_storm_of_renewals(compute: Compute) -> None:
+    compute.accepted(now=0)
+    compute.expire(seconds(10))
+    compute.expire(seconds(13))
+    for answer in (1, 2, 3):
+        compute.tell(ev.LeaseRenewed("e-1", sent_us=0, lease_us=seconds(30)), seconds(13) + answer)
+        assert compute.machine.deadline() == seconds(16)
+
+
 def test_the_lease_counts_from_when_its_renewal_was_sent(compute: Compute) -> None:
     compute.accepted(now=0)
     compute.tell(ev.LeaseRenewed("e-1", sent_us=seconds(10), lease_us=seconds(30)), seconds(29))

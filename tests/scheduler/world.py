@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 HEARTBEAT_US = 5 * SECOND_US
 RPC_TIMEOUT_US = 3 * SECOND_US
 _STEPS_AT_ONE_INSTANT_MAX = 10_000
+_UNDER_WAY_MAX = 5_000
+"""Messages and timers at one time; a calm world of five nodes has some hundred."""
 
 
 class World:
@@ -126,6 +128,7 @@ class World:
             due, _, action = heapq.heappop(self._queue)
             here = here + 1 if due == self.now else 0
             assert here < _STEPS_AT_ONE_INSTANT_MAX, f"time stands still at {self.now}"
+            assert len(self._queue) < _UNDER_WAY_MAX, f"messages breed messages at {self.now}"
             self.now = due
             action()
         if not done():
