@@ -72,6 +72,10 @@ class Settings:
     keep_results_us: int = 7 * DAY_US
     keep_jobs_us: int = 30 * DAY_US
     upkeep_us: int = 3600 * SECOND_US
+    gc_grace_us: int = 3600 * SECOND_US
+    """Blocks that came within this time are not collected: whoever imports has that long to pin."""
+    disk_reserve_bytes: int = 64 * MIB
+    """Free disk that is kept for what was accepted: below it new jobs, offers and content are refused."""
     trace: Path | None = None
     ready_file: Path | None = None
     engine_check_us: int = 10 * SECOND_US

@@ -17,6 +17,7 @@ import contextlib
 import errno
 import itertools
 import logging
+import os
 import sqlite3
 import threading
 from dataclasses import dataclass
@@ -73,17 +74,21 @@ class _Row:
 
 
 class PackBlockStore:
-    """The durable BlockStore in `directory`. `limit_bytes` bounds the total size of the blocks."""
+    """The durable BlockStore in `directory`. `limit_bytes` bounds the total size of the blocks; `reserve_bytes` of
+    the disk stay free for others."""
 
     def __init__(
         self,
         directory: Path,
         *,
         limit_bytes: int | None = None,
+        reserve_bytes: int = 0,
         clock_us: Callable[[], int] = wall_clock_us,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
         self._limit_bytes = limit_bytes
+        self._reserve_bytes = reserve_bytes
         self._clock_us = clock_us
         # Writing and reading have a connection and a lock each: a commit must not hold up readers.
         self._write_lock = threading.Lock()
@@ -123,6 +128,7 @@ class PackBlockStore:
                 del added[key]
             new_bytes = sum(map(len, added.values()))
             check_limit(self._stored_bytes, new_bytes, self._limit_bytes)
+            self._check_disk(new_bytes)
             mark = self._packs.mark()
             with _full_disk_is_store_full():
                 rows = self._place(added)
@@ -138,6 +144,17 @@ class PackBlockStore:
                 self._waiting.update(rows)
                 self._waiting_inline_bytes += inline_bytes
             self._stored_bytes += new_bytes
+
+    def _check_disk(self, new_bytes: int) -> None:
+        if not self._reserve_bytes or not new_bytes:
+            return
+        disk = os.statvfs(self._directory)
+        free_bytes = disk.f_bavail * disk.f_frsize
+        if free_bytes - new_bytes < self._reserve_bytes:
+            raise StoreFull(
+                f"the disk is full: {free_bytes} bytes are free where {self._directory} is, {self._reserve_bytes} of "
+                f"them are kept for the node itself, and {new_bytes} more are wanted: free some space"
+            )
 
     def sync(self) -> None:
         with self._write_lock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import sqlite3
 import threading
 import time
@@ -18,11 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 from bacalhau.ipfs.blockstore import BlockStore, wall_clock_us
 from bacalhau.ipfs.dag import iter_cids
+from bacalhau.ipfs.errors import InvalidBlock, UnsupportedDag
 from bacalhau.model.cid import Cid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 DEFAULT_GRACE_US: Final = 3600 * 1_000_000
 _SWEEP_BATCH: Final = 500
@@ -125,31 +129,44 @@ def garbage_collect(
     *,
     grace_us: int = DEFAULT_GRACE_US,
     clock_us: Callable[[], int] = wall_clock_us,
+    also: Callable[[], Iterable[Cid]] = tuple,
 ) -> Collected:
-    """Delete the blocks that no pin or hold reaches and that were not put within the last `grace_us`.
+    """Delete the blocks that no pin, hold or root in `also` reaches and that were not put within the last `grace_us`.
 
-    An import must be pinned, or held, within the grace of its first block. Raises
-    UnsupportedDag where a pinned DAG cannot be followed; then nothing more is deleted.
+    An import must be pinned, or held, within the grace of its first block. `also` is asked again and again, as pins
+    are; what it names came from others, so that one which cannot be followed keeps what can be, and stops nothing.
+    Raises UnsupportedDag where a pinned DAG cannot be followed; then nothing more is deleted.
     """
     untouched_since_us = clock_us() - grace_us
     marked: set[bytes] = set()
-    marked_roots: set[Cid] = set()
     with pins.frozen_roots() as roots:
-        pending = roots
-    _mark(store, pending, marked)
-    marked_roots |= pending
+        marked_roots = roots
+    _mark(store, marked_roots, marked)
+    marked_also = set(also())
+    _mark_what_can_be(store, marked_also, marked)
     blocks = size = 0
     candidates = itertools.filterfalse(marked.__contains__, store.keys())
     while batch := list(itertools.islice(candidates, _SWEEP_BATCH)):
         with pins.frozen_roots() as roots:
             _mark(store, roots - marked_roots, marked)
             marked_roots |= roots
+            new_also = set(also()) - marked_also
+            _mark_what_can_be(store, new_also, marked)
+            marked_also |= new_also
             deleted = store.delete_many(
                 [key for key in batch if key not in marked], untouched_since_us=untouched_since_us
             )
         blocks, size = blocks + deleted[0], size + deleted[1]
         time.sleep(0)  # let those wait for the pins have them
     return Collected(blocks, size, len(marked))
+
+
+def _mark_what_can_be(store: BlockStore, roots: set[Cid], marked: set[bytes]) -> None:
+    for root in roots:
+        try:
+            _mark(store, {root}, marked)
+        except (UnsupportedDag, InvalidBlock) as error:
+            log.info("of %s only a part is kept: %s", root, error)
 
 
 def _mark(store: BlockStore, roots: set[Cid], marked: set[bytes]) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from bacalhau.market.pricing import Situation
 from bacalhau.model.job import SECOND_US, Engine, NetworkMode
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.resources import amount_text
 
 if TYPE_CHECKING:
     from bacalhau.market.pricing import PricingStrategy
@@ -166,7 +167,9 @@ def _infeasible(offer: JobOffer, policy: BiddingPolicy) -> Refusal | None:
 
 
 def _compare(lacking: tuple[tuple[str, int, int], ...], word: str) -> str:
-    return ", ".join(f"asked {asked} {name}, {room} {word}" for name, asked, room in lacking)
+    return ", ".join(
+        f"asked {amount_text(name, asked)}, {amount_text(name, room)} {word}" for name, asked, room in lacking
+    )
 
 
 def _figures(lacking: tuple[tuple[str, int, int], ...], word: str) -> tuple[tuple[str, int], ...]:

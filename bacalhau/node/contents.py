@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs import reader
@@ -15,7 +16,7 @@ from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.rpc.peer_client import PeerUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.ipfs.fetch import BlockSource, Fetched
@@ -34,6 +35,8 @@ class Contents:
         self.store = store
         self.pins = pins
         self._membership = membership
+        # Of their own: strangers who read blocks hold up no execution of this node.
+        self._serving = ThreadPoolExecutor(_SERVING_THREADS, "blocks")
 
     async def sources(self, first: Iterable[str] = ()) -> list[BlockSource]:
         """Live nodes as sources of blocks, those named first in front. Unreachable ones are left out."""
@@ -104,10 +107,9 @@ class Contents:
     async def need(self, cid: Cid) -> None:
         """As fetch, for a client: raises Refused(CONTENT_UNAVAILABLE) where no node has all of it."""
         try:
-            async with asyncio.timeout(None):
-                if not self.store.has(cid):
-                    await self._find_root(cid)
-                await self.fetch(cid)
+            if not self.store.has(cid):
+                await self._find_root(cid)
+            await self.fetch(cid)
         except NoPeerHas as error:
             raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(error)) from error
 
@@ -124,14 +126,25 @@ class Contents:
         """Content that came with a job becomes a file of the store."""
         return import_stream(self.store, [data]).cid
 
-    async def blocks(self, cids: Sequence[Cid], *, recursive: bool) -> AsyncIterator[list[tuple[Cid, bytes]]]:
-        """Blocks that are here, in batches of a bounded size, each block once."""
+    async def blocks(
+        self, cids: Sequence[Cid], *, recursive: bool
+    ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]:
+        """Blocks that are here, in batches of a bounded size, each block once.
+
+        Whoever knows a CID may read what is below it: a CID of secret content is a secret.
+        """
         walk = serve_blocks(self.store, cids, recursive=recursive)
-        while batch := await asyncio.to_thread(_next_batch, walk):
+        loop = asyncio.get_running_loop()
+        while batch := await loop.run_in_executor(self._serving, _next_batch, walk):
             yield batch
+
+    def close(self) -> None:
+        self._serving.shutdown(wait=False)
 
 
 _BATCH_BYTES = 1024 * 1024
+_BATCH_BLOCKS = 4096
+_SERVING_THREADS = 4
 
 
 def _next_batch(walk: Iterator[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
@@ -140,7 +153,7 @@ def _next_batch(walk: Iterator[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
     for cid, block in walk:
         batch.append((cid, block))
         size += len(block)
-        if size >= _BATCH_BYTES:
+        if size >= _BATCH_BYTES or len(batch) >= _BATCH_BLOCKS:
             break
     return batch
 

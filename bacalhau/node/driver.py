@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.scheduler.effects import Effects
 from bacalhau.scheduler.records import JobAccepted, JobChanged, JobHappening
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bacalhau.node.clock import Clock
     from bacalhau.node.trace import Trace
     from bacalhau.scheduler.compute import ComputeMachine
-    from bacalhau.scheduler.effects import Effects, Send, Start
+    from bacalhau.scheduler.effects import Send, Start
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.records import Write
     from bacalhau.scheduler.requester import RequesterMachine
@@ -51,10 +52,6 @@ class _Turn:
     sends: list[Send] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     replies: list[asyncio.Future[None]] = field(default_factory=list)
-
-
-class NodeFailed(Exception):
-    """The machines may be ahead of the disk: this life of the node takes nothing in any more."""
 
 
 class Driver:
@@ -111,15 +108,27 @@ class Driver:
         """As tell_requester, and waits until the step is on disk."""
         refusal = self.tell_requester(event)
         if refusal is None:
-            await self._committed()
+            await self.committed()
         return refusal
 
     async def ask_compute(self, event: ComputeEvent) -> Refusal | None:
         """As tell_compute, and waits until the step is on disk."""
         refusal = self.tell_compute(event)
         if refusal is None:
-            await self._committed()
+            await self.committed()
         return refusal
+
+    async def committed(self) -> None:
+        """Waits until every step so far is on disk. Raises Refused(SHUTTING_DOWN) where that will never be."""
+        if self._failed is not None:
+            raise self._stopping() from self._failed
+        if not self._flush_due:
+            if not self._committing:
+                return
+            self._gather(Effects())
+        reply: asyncio.Future[None] = self._loop.create_future()
+        self._turn.replies.append(reply)
+        await reply
 
     def take(self, effects: Effects) -> None:
         """Effects that were not asked for by an event: those of a restart."""
@@ -131,13 +140,13 @@ class Driver:
         self, machine: RequesterMachine | ComputeMachine, event: RequesterEvent | ComputeEvent
     ) -> Refusal | None:
         if self._failed is not None:
-            raise NodeFailed("the node stops after a failure") from self._failed
+            raise self._stopping() from self._failed
         now = self.clock.now()
         try:
             effects = machine.handle(event, now=now)  # type: ignore[arg-type]
             if self._trace is not None:
                 self._trace.event(event, now)
-        except BaseException as bug:
+        except BaseException as bug:  # raised again
             # Half of a step may be in the machine's memory, and its writes are lost.
             self._fail(bug)
             raise
@@ -155,13 +164,6 @@ class Driver:
             self._idle.clear()
             if not self._committing:
                 self._loop.call_soon(self._flush)
-
-    async def _committed(self) -> None:
-        """Waits for the turn that the step before belongs to."""
-        if self._flush_due:
-            reply: asyncio.Future[None] = self._loop.create_future()
-            self._turn.replies.append(reply)
-            await reply
 
     def _handle_what_stays(self) -> None:
         """Until nothing is left that this node can answer itself. It ends: each offer is answered once a turn."""
@@ -185,7 +187,8 @@ class Driver:
             self._flush_due = False
             self._turn = _Turn()
             staged = self._journal.stage(turn.writes, meta=self._clock_meta())
-        except Exception as failure:  # a full disk, a broken one, a bug: each leaves the machines ahead of the disk
+        except Exception as failure:
+            # A full disk, a broken one, a bug: each leaves the machines ahead of the disk.
             self._fail(failure, turn)
             return
         if not staged:
@@ -236,11 +239,13 @@ class Driver:
         self._failed = failure
         self._idle.set()
         log.critical("what was decided cannot be written down, the node stops: %s", failure, exc_info=failure)
-        message = f"the node stops, and has not kept this: {failure}"
         for reply in (*(turn.replies if turn is not None else ()), *self._turn.replies):
             if not reply.done():
-                reply.set_exception(refused(RefusalReason.SHUTTING_DOWN, message))
+                reply.set_exception(self._stopping())
         self.on_failure(failure)
+
+    def _stopping(self) -> Refused:
+        return refused(RefusalReason.SHUTTING_DOWN, f"the node stops, and has not kept this: {self._failed}")
 
     # --- time ---
 
@@ -273,7 +278,7 @@ class Driver:
             if deadline is not None and deadline <= now:
                 try:
                     effects = machine.expire(now=now)
-                except BaseException as bug:
+                except BaseException as bug:  # raised again
                     self._fail(bug)
                     raise
                 if self._trace is not None:

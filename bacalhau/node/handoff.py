@@ -1,7 +1,7 @@
-"""Streams between the event loop and a thread: bounded both ways, a few wake-ups a megabyte, nothing left behind.
+"""Streams between the event loop and a thread: bounded both ways, few wake-ups, nothing left behind.
 
-`feed` gives the items of an async stream to blocking work, `drain` gives what a blocking iterator makes to an async
-consumer. A hop to a thread for each item would cost more than the item.
+`feed` gives the items of an async stream to blocking work, `drain` gives what a blocking iterator makes to
+an async consumer. A hop to a thread for each item would cost more than the item.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class StreamBroken(Exception):
 async def feed(executor: Executor, items: AsyncIterator[T], work: Callable[[Iterator[T]], R]) -> R:
     """What `work` returns or raises, given the items as they come; it need not take them all.
 
-    Where `items` raises, or this is cancelled, `work` meets StreamBroken at its next item, and has ended when this
-    does.
+    Where `items` raises, or this is cancelled, `work` meets StreamBroken at its next item, and has ended when
+    this does.
     """
     handoff: _Handoff[T] = _Handoff(asyncio.get_running_loop())
     done = asyncio.get_running_loop().run_in_executor(executor, handoff.run, work)
@@ -45,7 +45,7 @@ async def feed(executor: Executor, items: AsyncIterator[T], work: Callable[[Iter
                 break
         handoff.end(broken=False)
         return await asyncio.shield(done)
-    except BaseException:
+    except BaseException:  # cancellation too: whatever ends the stream, the thread is not left behind
         handoff.end(broken=True)
         await asyncio.wait([done])
         # What the work raised then is a consequence, and is looked at only so that nobody complains.
@@ -56,10 +56,10 @@ async def feed(executor: Executor, items: AsyncIterator[T], work: Callable[[Iter
 async def drain(
     executor: Executor, items: Iterator[T], *, stop: Callable[[], None]
 ) -> AsyncGenerator[list[T], None]:
-    """The items in batches of some BATCH_BYTES, one batch ahead; an item's size is its length, if it has one.
+    """The items in batches of BATCH_BYTES, one batch ahead; an item's size is its length, if it has one.
 
-    Close it (`contextlib.aclosing`) where it is left early. `stop` is called in the end, and must free `items` from
-    whatever they wait for.
+    Close it (`contextlib.aclosing`) where it is left early. `stop` is called in the end, and must free `items`
+    from whatever they wait for.
     """
     loop = asyncio.get_running_loop()
     ahead = loop.run_in_executor(executor, _take_batch, items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
@@ -14,7 +15,7 @@ from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
@@ -152,21 +153,24 @@ class Inbound:
         if refusal is not None:
             raise Refused(refusal)
 
-    async def execution_logs(self, opened: Opened[LogRequest]) -> AsyncIterator[tuple[int, bytes]]:
+    async def execution_logs(self, opened: Opened[LogRequest]) -> AsyncGenerator[tuple[int, bytes], None]:
         execution_id = opened.body.execution_id
         record = self._driver.compute.work(execution_id) or await asyncio.to_thread(
             self._store.work, execution_id
         )
         if record is None or record.requester_id != opened.sender:
             raise refused(RefusalReason.NOT_FOUND, f"no execution {execution_id} of yours here")
-        async for piece in self._works.output(execution_id, follow=opened.body.follow):
-            yield piece
+        output = self._works.output(execution_id, follow=opened.body.follow)
+        async with contextlib.aclosing(output):
+            async for piece in output:
+                yield piece
 
     # --- BlockService ---
 
-    async def blocks(self, cids: Sequence[Cid], *, recursive: bool) -> AsyncIterator[list[tuple[Cid, bytes]]]:
-        async for batch in self._contents.blocks(cids, recursive=recursive):
-            yield batch
+    def blocks(
+        self, cids: Sequence[Cid], *, recursive: bool
+    ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]:
+        return self._contents.blocks(cids, recursive=recursive)
 
 
 def progress_seen(now_us: int, node_id: str, renewal: LeaseRenewal) -> ProgressSeen:

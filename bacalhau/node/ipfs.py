@@ -1,7 +1,7 @@
-"""The node's IPFS store as clients use it: what IpfsService does, on the store and on the other nodes behind it.
+"""The node's IPFS store as clients use it: what IpfsService does, on the store and the other nodes behind it.
 
-Blocking work is done in threads of its own, so that a slow client holds up nobody else, and what is not here is
-fetched where it is met. Nothing here knows messages, and no CID is invented: that is `bacalhau.ipfs`.
+Blocking work is done in threads of its own, so that a slow client holds up nobody else, and what is not here
+is fetched where it is met. Nothing here knows messages, and no CID is made here: that is `bacalhau.ipfs`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bacalhau.rpc.ipfs_service import Added, ContentStat, ListedEntry, NewEntry
 from bacalhau.rpc.limits import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.ipfs.car import CarImported
@@ -45,7 +45,7 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 STREAMS_MAX: Final = 16
-"""Streams in each direction that have a thread at once; more wait for one, in the order in which they came."""
+"""Streams in each direction that have a thread at once; more wait for one, in the order of their coming."""
 
 ADD_LIMITS: Final = TreeLimits()
 
@@ -84,19 +84,32 @@ def refusing() -> Iterator[None]:
 
 
 class Ipfs:
-    """See the module and IpfsPort. Blocks younger than `gc_grace_us` are never collected, pinned or not: whoever
-    imports has that long to pin."""
+    """See the module and IpfsPort. Blocks younger than `gc_grace_us` are never collected, pinned or not: who
+    imports elsewhere in the node has that long to pin. `needed` are the roots that are kept beside pins:
+    contents and results of jobs."""
 
-    def __init__(self, contents: Contents, *, gc_grace_us: int = DEFAULT_GRACE_US) -> None:
+    def __init__(
+        self,
+        contents: Contents,
+        *,
+        gc_grace_us: int = DEFAULT_GRACE_US,
+        needed: Callable[[], Iterable[Cid]] = tuple,
+    ) -> None:
         self._contents = contents
         self._store = contents.store
         self._pins = contents.pins
         self._gc_grace_us = gc_grace_us
+        self._needed = needed
         self._writers = ThreadPoolExecutor(STREAMS_MAX, thread_name_prefix="ipfs-in")
         self._readers = ThreadPoolExecutor(STREAMS_MAX, thread_name_prefix="ipfs-out")
         # When each import began whose root is not known, and so neither pinned nor held, yet.
         self._begun_us: dict[object, int] = {}
         self._collecting = threading.Lock()
+
+    def close(self) -> None:
+        """Lets the threads go; the streams have ended before."""
+        self._writers.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
 
     async def add(
         self, options: ImportOptions, parts: AsyncIterator[NewEntry | bytes], *, pin: bool
@@ -141,7 +154,7 @@ class Ipfs:
         with refusing(), self._unfinished():
             imported = await feed(self._writers, chunks, lambda items: car.import_car(self._store, items))
             for root in imported.roots:
-                # A CAR may leave out what a node should have: a pin on a part would promise more than it keeps.
+                # A CAR may leave out blocks: a pin on a part would promise more than it keeps.
                 await self._contents.need(root)
                 await self._in_thread(lambda root=root: self._pins.add(root))  # type: ignore[misc]
             return imported
@@ -173,7 +186,7 @@ class Ipfs:
             # What came after the look at the imports above is younger than `now_us`, and stays.
             with self._collecting:
                 collected = garbage_collect(
-                    self._store, self._pins, grace_us=grace_us, clock_us=lambda: now_us
+                    self._store, self._pins, grace_us=grace_us, clock_us=lambda: now_us, also=self._needed
                 )
                 if isinstance(self._store, PackBlockStore):
                     self._store.compact()
@@ -218,7 +231,7 @@ class Ipfs:
 
     @contextlib.asynccontextmanager
     async def _held(self, cid: Cid) -> AsyncIterator[None]:
-        """Pins.hold for the event loop, which must not wait for the lock that garbage collection has for long."""
+        """Pins.hold for the event loop, which must not wait for the lock that garbage collection has."""
         hold = self._pins.hold(cid)
         entered = self._readers.submit(hold.__enter__)
         try:
@@ -240,7 +253,7 @@ class Ipfs:
 
 
 class _FetchingStore:
-    """A store to read from, for one thread, that has missing blocks brought by the event loop it was made on."""
+    """A store to read from, in one thread, that has missing blocks brought by the loop it was made on."""
 
     def __init__(self, store: BlockStore, bring: Callable[[Cid], Coroutine[Any, Any, object]]) -> None:
         self._store = store
@@ -304,8 +317,8 @@ def _import_tree(store: BlockStore, options: ImportOptions, items: Iterator[NewE
                     stored_bytes = tree.file(entry.path, stream.content()).size_bytes
                     if stored_bytes < entry.size_bytes:
                         raise errors.ImportRefused(
-                            f"the content of {entry.path!r} ended after {stored_bytes} of {entry.size_bytes} bytes: "
-                            "it was cut off, or the file changed while it was read; add it again"
+                            f"the content of {entry.path!r} ended after {stored_bytes} of {entry.size_bytes} "
+                            "bytes: it was cut off, or the file changed while it was read; add it again"
                         )
                     size_bytes += stored_bytes
         if not entries:

@@ -7,7 +7,9 @@ or the end of the program, what was sent already is skipped.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from bacalhau.ipfs import reader
 from bacalhau.ipfs.errors import IpfsError
@@ -19,7 +21,7 @@ from bacalhau.wire.envelope import seal_message
 from bacalhau.wire.statements import LogRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.model.cid import Cid
@@ -60,7 +62,7 @@ class JobLogs:
 
     async def stream(
         self, job_id: str, *, execution_id: str, follow: bool, tail: int
-    ) -> AsyncIterator[tuple[str, int, bytes]]:
+    ) -> AsyncGenerator[tuple[str, int, bytes], None]:
         """Pieces as (execution id, STDOUT or STDERR, bytes). Without an execution id it is the newest; with
         `follow`, when that fails and the job goes on, the next one too."""
         if execution_id:
@@ -75,8 +77,9 @@ class JobLogs:
                         return
                     await changed.get()
                     continue
-                async for piece in self._one(execution, follow, tail, changed):
-                    yield execution.id, *piece
+                async with contextlib.aclosing(self._one(execution, follow, tail, changed)) as pieces:
+                    async for piece in pieces:
+                        yield execution.id, *piece
                 done.add(execution.id)
                 if not follow or execution_id:
                     return
@@ -113,8 +116,8 @@ class JobLogs:
         return running[0] if running else candidates[-1]
 
     async def _one(
-        self, execution: ExecutionRecord, follow: bool, tail: int, changed: asyncio.Queue[object]
-    ) -> AsyncIterator[tuple[int, bytes]]:
+        self, execution: ExecutionRecord, follow: bool, tail: int, changed: asyncio.Queue[Any]
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
         sent = _Sent(tail)
         while True:
             current = self._store.execution(execution.id) or execution
@@ -123,21 +126,25 @@ class JobLogs:
                 async for piece in self._stored(result, sent):
                     yield piece
                 return
-            if current.state is not ExecutionState.RUNNING:
-                if current.state is not ExecutionState.REPORTED or not follow:
-                    return
-            else:
-                sent.restart()
+            if current.state is ExecutionState.RUNNING:
                 try:
-                    async for stream, data in self._live(current, follow):
-                        for piece in sent.new(stream, data):
-                            yield piece
-                except (PeerUnreachable, Refused):
-                    pass
-                if not follow:
-                    for piece in sent.rest():
+                    async for piece in self._running(current, follow, sent):
                         yield piece
+                except (PeerUnreachable, Refused) as failure:
+                    if not follow:
+                        raise refused(
+                            RefusalReason.CONTENT_UNAVAILABLE,
+                            f"the output of {execution.id} cannot be read from its node now: {failure}",
+                        ) from failure
+                if not follow:
                     return
+            elif current.state is not ExecutionState.REPORTED or not follow:
+                if result is not None and not sent.anything:
+                    raise refused(
+                        RefusalReason.CONTENT_UNAVAILABLE,
+                        f"the result {result} of {execution.id} is not here (any more): results are kept for a time",
+                    )
+                return
             # The stream has ended or broken; the next thing to know is how the execution went on.
             try:
                 async with asyncio.timeout(_RETRY_S):
@@ -145,10 +152,27 @@ class JobLogs:
             except TimeoutError:
                 continue
 
-    async def _live(self, execution: ExecutionRecord, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+    async def _running(
+        self, execution: ExecutionRecord, follow: bool, sent: _Sent
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        """What a program has written so far, or the last lines of it; then, with `follow`, what it goes on to write."""
+        for follow_now in (False, True) if sent.has_tail and follow else (follow,):
+            sent.restart()
+            async with contextlib.aclosing(self._live(execution, follow_now)) as pieces:
+                async for stream, data in pieces:
+                    for piece in sent.new(stream, data):
+                        yield piece
+            if not follow_now:
+                for piece in sent.rest():
+                    yield piece
+
+    async def _live(
+        self, execution: ExecutionRecord, follow: bool
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
         if execution.node_id == self._membership.node_id:
-            async for piece in self._works.output(execution.id, follow=follow):
-                yield piece
+            async with contextlib.aclosing(self._works.output(execution.id, follow=follow)) as output:
+                async for piece in output:
+                    yield piece
             return
         link = await self._membership.link(execution.node_id)
         request = seal_message(
@@ -162,7 +186,7 @@ class JobLogs:
         async for piece in link.stream_execution_logs(request):
             yield piece
 
-    async def _stored(self, result: Cid, sent: _Sent) -> AsyncIterator[tuple[int, bytes]]:
+    async def _stored(self, result: Cid, sent: _Sent) -> AsyncGenerator[tuple[int, bytes], None]:
         sent.restart()
         for stream, name in _NAMES.items():
             try:
@@ -179,14 +203,21 @@ class JobLogs:
 class _Sent:
     """How much of each stream was sent, so that a second reading from the start goes on where the first ended.
 
-    With `tail` the first reading is held back, and only its last lines are sent.
+    With `tail` what comes is held back, and of that only the last lines are sent, by `rest`; from then on all is.
     """
 
     def __init__(self, tail: int) -> None:
         self._sent = {STDOUT: 0, STDERR: 0}
         self._read = {STDOUT: 0, STDERR: 0}
-        self._tail = tail
-        self._held: dict[int, bytes] = {}
+        self._held = {STDOUT: _LastLines(tail), STDERR: _LastLines(tail)} if tail else {}
+
+    @property
+    def has_tail(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def anything(self) -> bool:
+        return any(self._sent.values())
 
     def restart(self) -> None:
         self._read = {STDOUT: 0, STDERR: 0}
@@ -198,12 +229,34 @@ class _Sent:
         if not fresh:
             return []
         self._sent[stream] = self._read[stream]
-        if self._tail:
-            held = self._held.get(stream, b"") + fresh
-            self._held[stream] = b"".join(held.splitlines(keepends=True)[-self._tail :])
+        if self._held:
+            self._held[stream].add(fresh)
             return []
         return [(stream, fresh)]
 
     def rest(self) -> list[tuple[int, bytes]]:
         held, self._held = self._held, {}
-        return sorted(held.items())
+        return [(stream, data) for stream, lines in sorted(held.items()) if (data := lines.joined())]
+
+
+class _LastLines:
+    """The last `count` lines of a stream, in memory of their size and a piece."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pieces: deque[tuple[bytes, int]] = deque()
+        self._newlines = 0
+
+    def add(self, data: bytes) -> None:
+        newlines = data.count(b"\n")
+        self._pieces.append((data, newlines))
+        self._newlines += newlines
+        # The last line may have no end yet: one newline more than lines is kept.
+        while self._newlines - self._pieces[0][1] > self._count:
+            self._newlines -= self._pieces.popleft()[1]
+
+    def joined(self) -> bytes:
+        data = b"".join(piece for piece, _ in self._pieces)
+        lines = data.split(b"\n")
+        ended = lines[-1] == b""
+        return b"\n".join(lines[-self._count - ended :])

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from bacalhau.model.job import JobState
 from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.node.ipfs import refusing
 from bacalhau.rpc.job_service import ProgressSeen
 from bacalhau.scheduler.events import JobCancelled, JobSubmitted
 from bacalhau.scheduler.records import JobAccepted, JobHappening
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.joblogs import JobLogs
+    from bacalhau.node.room import DiskRoom
     from bacalhau.scheduler.history import JobQuery, StoredAnswer, StoredJob
     from bacalhau.scheduler.records import ExecutionRecord
     from bacalhau.store.store import Store
@@ -40,6 +43,7 @@ class Jobs:
         happenings: Happenings,
         logs: JobLogs,
         ids: Callable[[str], str],
+        room: DiskRoom,
     ) -> None:
         self.node_id = node_id
         self._driver = driver
@@ -48,11 +52,14 @@ class Jobs:
         self._happenings = happenings
         self._logs = logs
         self._ids = ids
+        self._room = room
         self._submitting: dict[str, asyncio.Future[JobAccepted]] = {}
         """By request id: submissions that are not answered yet, so that a hasty repeat joins the first."""
 
     def store_inline(self, data: bytes) -> Cid:
-        return self._contents.store_inline(data)
+        self._room.check()
+        with refusing():
+            return self._contents.store_inline(data)
 
     async def submit(self, spec: JobSpec, request_id: str) -> JobAccepted:
         """Accepts a job; answers when it is on disk. Idempotent by request id."""
@@ -70,7 +77,7 @@ class Jobs:
             try:
                 return await asyncio.shield(submission)
             finally:
-                submission.add_done_callback(lambda _: self._submitting.pop(request_id, None))
+                submission.add_done_callback(lambda done: self._submitted(request_id, done))
         if known_accepted.spec_digest != digest:
             raise refused(
                 RefusalReason.ID_REUSED,
@@ -78,14 +85,24 @@ class Jobs:
             )
         return known_accepted
 
+    def _submitted(self, request_id: str, submission: asyncio.Future[JobAccepted]) -> None:
+        del self._submitting[request_id]
+        if not submission.cancelled():
+            submission.exception()  # seen, also where the client has gone and nobody awaits it
+
     async def _submit(self, spec: JobSpec, digest: bytes, request_id: str) -> JobAccepted:
+        self._room.check()
         contents = dict.fromkeys(spec.contents())
         inputs = tuple([await self._contents.claim(cid) for cid in contents])
         job_id = self._ids("j")
-        refusal = await self._driver.ask_requester(JobSubmitted(job_id, spec, inputs, digest, request_id, ""))
+        refusal = self._driver.tell_requester(JobSubmitted(job_id, spec, inputs, digest, request_id, ""))
         if refusal is not None:
             raise Refused(refusal)
-        return JobAccepted(job_id, spec, inputs, digest, self._driver.clock.now(), request_id, "")
+        accepted_us = self._driver.requester.accepted_us(job_id)
+        await self._driver.committed()
+        if accepted_us is None:  # it has ended at once
+            return self.job(job_id).accepted
+        return JobAccepted(job_id, spec, inputs, digest, accepted_us, request_id, "")
 
     def resolve(self, job_id: str) -> str:
         """The one job whose id begins so. Raises Refused: MALFORMED, NOT_FOUND, AMBIGUOUS_ID."""
@@ -125,7 +142,7 @@ class Jobs:
             ended = self.job(resolved).state.ended
             while page := self._store.happenings(resolved, last, _HISTORY_PAGE):
                 for happening in page:
-                    last, ended = happening.sequence, ended or ends_job(happening)
+                    last, ended = happening.sequence, ended or happening.ends_job
                     yield happening
             if ended or history_only:
                 return
@@ -150,9 +167,10 @@ class Jobs:
 
     async def cancel(self, job_id: str, message: str) -> StoredJob:
         resolved = self.resolve(job_id)
-        refusal = await self._driver.ask_requester(JobCancelled(resolved, message))
+        refusal = self._driver.tell_requester(JobCancelled(resolved, message))
+        await self._driver.committed()
         job = self.job(resolved)
-        if refusal is not None and job.state.name != "CANCELLED":
+        if refusal is not None and job.state is not JobState.CANCELLED:
             raise refused(
                 RefusalReason.WRONG_STATE,
                 f"job {resolved} cannot be cancelled: it is {job.state.name.lower()}",

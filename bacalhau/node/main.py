@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bacalhau.config import DEFAULT_TARIFF, Settings
 from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
+from bacalhau.node.allocator import keep_freed_memory
 from bacalhau.node.node import CannotStart, Node
 from bacalhau.rpc.servers import CannotListen
 from bacalhau.store.errors import StoreError
@@ -32,6 +33,7 @@ def serve(args: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    keep_freed_memory()
     try:
         return asyncio.run(_serve(settings_of(args)))
     except (CannotStart, CannotListen, StoreError, InvalidKey) as error:

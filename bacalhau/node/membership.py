@@ -18,7 +18,7 @@ from bacalhau.scheduler.events import PeerHeard
 from bacalhau.wire.envelope import Opened, open_message, seal_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from bacalhau.node.driver import Driver
     from bacalhau.wire.envelope import SignedEnvelope
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 PEERS_MAX = 1000
 HEARTBEATS_UNTIL_LOST = 3
+HEARTBEATS_UNTIL_FORGOTTEN = 720
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Peer:
     envelope: SignedEnvelope
     heard_us: int
     found_by: str
+    known_us: int
     link: PeerLink | None = None
 
 
@@ -64,6 +66,9 @@ class Membership:
         """Address -> id of the node that answered there."""
         self._peers: dict[str, Peer] = {}
         self._dialling: dict[str, asyncio.Task[PeerLink]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._announcing: dict[str, asyncio.Task[None]] = {}
+        """By node id or configured address: heartbeats under way."""
         self.record = record(driver.clock.now())
         self._envelope = self._seal()
 
@@ -118,8 +123,13 @@ class Membership:
                     RefusalReason.LIMIT_REACHED, f"this node knows {PEERS_MAX} live nodes, its limit"
                 )
             log.info("heard of node %s (%s) at %s", record.node_id, found_by, ", ".join(record.addresses))
-            known = self._peers[record.node_id] = Peer(record, envelope, 0, found_by)
-        if known.link is not None and known.link.certificate_digest != record.certificate_digest:
+            known = self._peers[record.node_id] = Peer(
+                record, envelope, 0, found_by, self._driver.clock.now()
+            )
+        if known.link is not None and (
+            known.link.certificate_digest != record.certificate_digest
+            or (known.record.addresses != record.addresses and known.link.address not in record.addresses)
+        ):
             self._drop_link(known)
         known.record, known.envelope = record, envelope
         if not direct:
@@ -140,7 +150,9 @@ class Membership:
     def _drop_link(self, peer: Peer) -> None:
         if peer.link is not None:
             link, peer.link = peer.link, None
-            asyncio.get_running_loop().create_task(link.close())
+            task = asyncio.get_running_loop().create_task(link.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def link(self, node_id: str) -> PeerLink:
         """A connection to a known node, whose certificate is the one that its record names. Raises
@@ -197,30 +209,59 @@ class Membership:
     # --- heartbeats ---
 
     async def run(self) -> None:
-        """Announces this node until it is cancelled."""
-        while True:
-            self.refresh()
-            if self.record.compute:
-                self._driver.tell_requester(PeerHeard(self.node_id))
-            await asyncio.gather(self._announce_to_configured(), self._announce_to_known())
-            await asyncio.sleep(self._heartbeat_us / 1e6)
+        """Announces this node until it is cancelled. Each peer has a task of its own: one that hangs must not make
+        the others believe that this node is gone."""
+        try:
+            while True:
+                self.refresh()
+                if self.record.compute:
+                    self._driver.tell_requester(PeerHeard(self.node_id))
+                self._forget_lost()
+                for address, node_id in tuple(self._configured.items()):
+                    if node_id is None or node_id not in self._peers or not self.live(self._peers[node_id]):
+                        self._announce(address, self._announce_at(address))
+                for node_id in tuple(self._peers):
+                    self._announce(node_id, self._announce_to(node_id))
+                await asyncio.sleep(self._heartbeat_us / 1e6)
+        finally:
+            for task in self._announcing.values():
+                task.cancel()
 
-    async def _announce_to_configured(self) -> None:
-        for address, node_id in tuple(self._configured.items()):
-            if node_id is not None and node_id in self._peers and self.live(self._peers[node_id]):
-                continue
-            try:
-                peer = await self.connect(address)
-            except PeerUnreachable as failure:
-                log.warning("%s (tried again at each heartbeat)", failure)
-                continue
-            await self._learn_from(peer)
+    def _announce(self, to: str, work: Coroutine[None, None, None]) -> None:
+        """Starts the heartbeat to an address or node, unless the one before is still under way."""
+        if to in self._announcing:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._announcing[to] = task
+        task.add_done_callback(lambda done: self._announced(to, done))
 
-    async def _announce_to_known(self) -> None:
-        await asyncio.gather(*(self._announce_to(node_id) for node_id in tuple(self._peers)))
+    def _announced(self, to: str, task: asyncio.Task[None]) -> None:
+        del self._announcing[to]
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("the heartbeat to %s failed", to, exc_info=failure)
+
+    def _forget_lost(self) -> None:
+        """A node that was not heard from for long is forgotten; one that never was, soon."""
+        now = self._driver.clock.now()
+        for node_id, peer in tuple(self._peers.items()):
+            heartbeats = HEARTBEATS_UNTIL_FORGOTTEN if peer.heard_us else HEARTBEATS_UNTIL_LOST
+            if now - max(peer.heard_us, peer.known_us) > heartbeats * self._heartbeat_us:
+                self._drop_link(peer)
+                del self._peers[node_id]
+
+    async def _announce_at(self, address: str) -> None:
+        try:
+            peer = await self.connect(address)
+        except PeerUnreachable as failure:
+            log.warning("%s (tried again at each heartbeat)", failure)
+            return
+        await self._learn_from(peer)
 
     async def _announce_to(self, node_id: str) -> None:
-        peer = self._peers[node_id]
+        peer = self._peers.get(node_id)
+        if peer is None:
+            return
         try:
             link = await self.link(node_id)
             envelope = await link.announce(self._envelope)
@@ -229,7 +270,6 @@ class Membership:
                 self.announced(opened, envelope, peer.found_by)
         except (PeerUnreachable, Refused) as failure:
             log.info("heartbeat to %s: %s", node_id, failure)
-            self._drop_link(peer)
 
     async def _learn_from(self, peer: Peer) -> None:
         """The records that another node knows; each is then spoken to directly at the next heartbeat."""
@@ -249,13 +289,15 @@ class Membership:
                     new = opened.sender not in self._peers
                     self.announced(opened, envelope, "peer", direct=False)
                     if new:
-                        await self._announce_to(opened.sender)
+                        self._announce(opened.sender, self._announce_to(opened.sender))
             except Refused as refusal:
                 log.info("a record that %s passed on: %s", peer.record.node_id, refusal)
 
     async def close(self) -> None:
-        for task in tuple(self._dialling.values()):
+        tasks = [*self._dialling.values(), *self._announcing.values()]
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for peer in self._peers.values():
             if peer.link is not None:
                 await peer.link.close()

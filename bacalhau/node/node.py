@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -18,7 +19,7 @@ from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.pricing import FlatPrice, LinearPrice
 from bacalhau.model.market import Tariff
 from bacalhau.model.node import NodeRecord
-from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.node.asks import Asks
 from bacalhau.node.clock import Clock
 from bacalhau.node.contents import Contents
@@ -32,6 +33,7 @@ from bacalhau.node.jobs import Jobs
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
 from bacalhau.node.outbox import Outbox
 from bacalhau.node.results import Results
+from bacalhau.node.room import DiskRoom
 from bacalhau.node.trace import Trace
 from bacalhau.node.works import Works
 from bacalhau.rpc.ipfs_service import IpfsServicer
@@ -45,13 +47,18 @@ from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.compute import ComputeConfig, ComputeMachine
 from bacalhau.scheduler.events import ShutdownBegun
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
+from bacalhau.store.errors import StoreError
 from bacalhau.store.store import Store
 from bacalhau.wire.identity import NodeKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
+    from typing import Any
 
+    from bacalhau.ipfs.pins import Collected
     from bacalhau.market.pricing import PricingStrategy
+    from bacalhau.model.cid import Cid
     from bacalhau.model.resources import Resources
     from bacalhau.node.membership import Peer
 
@@ -89,6 +96,7 @@ class Node:
 
     async def _start(self) -> None:
         settings = self.settings
+        tls = _read_tls(settings)
         _lock_folder(settings.data_dir, self._stack)
         key = NodeKey.load_or_create(settings.data_dir / "node.key")
         certificate = load_or_make(settings.data_dir)
@@ -99,57 +107,57 @@ class Node:
         await self._engines.start()
         self._stack.push_async_callback(self._engines.close)
         self.driver.tell_compute(self._engines.changed())
+        await self._restore()
+        self._room.tell(self.driver)
         self._peer_listener = await start_peer_api(
             settings.peer_host, settings.peer_port, peers=self._inbound, certificate=certificate
         )
         self._stack.push_async_callback(_stop_listener, self._peer_listener)
         self.membership.refresh()
-        self._restore()
         self._client_listener = await start_client_api(
             settings.api_host,
             settings.api_port,
             jobs=JobServicer(self.jobs),
             node=NodeServicer(self),
-            ipfs=IpfsServicer(Ipfs(self.contents)),
+            ipfs=IpfsServicer(self._ipfs),
             token=_read_token(settings.api_token_file),
-            tls=_read_tls(settings),
+            tls=tls,
         )
         self._stack.push_async_callback(_stop_listener, self._client_listener)
-        for work in (self.membership.run(), self._engines.watch(self._engines_changed), self._upkeep()):
-            self._tasks.append(asyncio.get_running_loop().create_task(work))
+        self._go_on(self.membership.run())
+        self._go_on(self._engines.watch(self._engines_changed))
+        self._go_on(self._room.watch(self.driver))
+        self._go_on(self._upkeep())
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs it as long as the node does; when it fails, the node does."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._task_done)
+        self._tasks.append(task)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            log.critical("the node stops: %s", failure, exc_info=failure)
+            self._fail(failure)
 
     def _open_stores(self) -> None:
         folder = self.settings.data_dir
         self.store = Store(folder / "journal.sqlite")
         self._stack.callback(self.store.close)
-        self.blocks = PackBlockStore(folder / "blocks")
+        self.blocks = PackBlockStore(folder / "blocks", reserve_bytes=self.settings.disk_reserve_bytes)
         self._stack.callback(self.blocks.close)
         self.pins = Pins(folder / "pins.sqlite")
         self._stack.callback(self.pins.close)
+        self._room = DiskRoom(folder, self.settings.disk_reserve_bytes)
         self.clock = Clock(int(self.store.get_meta(CLOCK_META) or 0))
 
     async def _put_together(self, key: NodeKey) -> None:
         settings = self.settings
-        trace = Trace(settings.trace, key.node_id) if settings.trace is not None else None
         ids = draw_id
-        machine_ids = draw_id
-        if trace is not None:
-            self._stack.callback(trace.close)
-            machine_ids = trace.recording(draw_id)
         self.capacity = machine_capacity(settings)
-        requester = RequesterMachine(
-            RequesterConfig(
-                bid_window_us=settings.bid_window_us,
-                lease_us=settings.lease_us,
-                live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
-            ),
-            machine_ids,
-        )
-        policy = _policy(settings, self.capacity)
-        self._tariff, pricing = _pricing(settings)
-        compute = ComputeMachine(ComputeConfig(policy=policy), pricing, machine_ids)
         self._engines = Engines(settings, key.node_id, self.capacity)
-        self.driver = Driver(requester, compute, self.store, self.clock, trace)
+        self.driver = self._make_driver(_open_trace(settings, key.node_id))
         self._stack.push_async_callback(self.driver.stop)
         self.membership = Membership(
             key,
@@ -161,6 +169,9 @@ class Node:
         )
         self._stack.push_async_callback(self.membership.close)
         self.contents = Contents(self.blocks, self.pins, self.membership)
+        self._stack.callback(self.contents.close)
+        self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed_contents)
+        self._stack.callback(self._ipfs.close)
         happenings = Happenings()
         workspaces = Workspaces(settings.data_dir / "workspaces")
         self._workspaces = workspaces
@@ -169,7 +180,9 @@ class Node:
         logs = JobLogs(
             key, self.driver, self.store, self.blocks, self.membership, self.works, happenings, ids
         )
-        self.jobs = Jobs(key.node_id, self.driver, self.store, self.contents, happenings, logs, ids)
+        self.jobs = Jobs(
+            key.node_id, self.driver, self.store, self.contents, happenings, logs, ids, self._room
+        )
         self._inbound = Inbound(
             key,
             self.driver,
@@ -188,12 +201,32 @@ class Node:
         self._asks = Asks(
             self.driver, self.contents, key.node_id, settings.probe_command, settings.probe_timeout_us
         )
+        self._stack.push_async_callback(self._asks.close)
         self.driver.deliver_here = outbox.deliver_here
         self.driver.settle_here = self._settle_here
         self.driver.on_send = outbox.send
         self.driver.on_start = self._begin
         self.driver.on_happening = happenings.committed
         self.driver.on_failure = self._fail
+
+    def _make_driver(self, trace: Trace | None) -> Driver:
+        settings = self.settings
+        ids: Callable[[str], str] = draw_id
+        if trace is not None:
+            self._stack.callback(trace.close)
+            ids = trace.recording(draw_id)
+        requester = RequesterMachine(
+            RequesterConfig(
+                bid_window_us=settings.bid_window_us,
+                lease_us=settings.lease_us,
+                live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
+            ),
+            ids,
+        )
+        self._tariff, pricing = _pricing(settings)
+        policy = _policy(settings, self.capacity)
+        config = ComputeConfig(policy=policy, report_keep_us=settings.keep_results_us)
+        return Driver(requester, ComputeMachine(config, pricing, ids), self.store, self.clock, trace)
 
     def _settle_here(self, start: fx.Start) -> bool:
         match start:
@@ -221,7 +254,7 @@ class Node:
         if not self.failed.done():
             self.failed.set_result(failure)
 
-    def _restore(self) -> None:
+    async def _restore(self) -> None:
         """Takes up what an earlier life of this node had accepted."""
         now = self.clock.now()
         work = self.store.unsettled_work()
@@ -229,12 +262,13 @@ class Node:
         if work or jobs:
             log.info("taking up %d open jobs and %d executions after a restart", len(jobs), len(work))
         keep = [record.id for record in work]
-        self._tasks.append(asyncio.get_running_loop().create_task(self._reap(keep)))
+        # Before anything new starts, which would not be among those to keep.
+        await asyncio.to_thread(self._workspaces.sweep, keep)
+        self._go_on(self._reap(keep))
         self.driver.take(self.driver.compute.restore(work, now=now))
         self.driver.take(self.driver.requester.restore(jobs, executions, now=now))
 
     async def _reap(self, keep: list[str]) -> None:
-        await asyncio.to_thread(self._workspaces.sweep, keep)
         for executor in self._engines.executors.values():
             removed = await executor.reap(keep)
             if removed:
@@ -287,7 +321,7 @@ class Node:
         try:
             return self._peer_view(await self.membership.connect(address))
         except PeerUnreachable as failure:
-            raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(failure)) from failure
+            raise refused(RefusalReason.NOT_FOUND, str(failure)) from failure
 
     @property
     def api_address(self) -> str:
@@ -300,18 +334,33 @@ class Node:
     # --- upkeep and end ---
 
     async def _upkeep(self) -> None:
-        settings = self.settings
         while True:
-            await asyncio.sleep(settings.upkeep_us / 1e6)
-            pruned = await asyncio.to_thread(
-                self.store.prune, self.clock.now(), settings.keep_jobs_us, settings.keep_results_us
-            )
-            log.info("upkeep: %s", pruned)
+            await asyncio.sleep(self.settings.upkeep_us / 1e6)
+            try:
+                await self.upkeep()
+            except (StoreError, Refused) as failure:
+                log.warning("upkeep is tried again later: %s", failure)
+
+    async def upkeep(self) -> Collected:
+        """Removes what has been kept for its time: jobs, work, and the blocks that nothing needs any more."""
+        settings = self.settings
+        pruned = await asyncio.to_thread(
+            self.store.prune, self.clock.now(), settings.keep_jobs_us, settings.keep_results_us
+        )
+        collected = await self._ipfs.collect_garbage()
+        log.info("upkeep: %s, %s", pruned, collected)
+        return collected
+
+    def _needed_contents(self) -> set[Cid]:
+        return self.store.needed_contents(self.clock.now() - self.settings.keep_results_us)
 
     async def stop(self) -> None:
         """Stops what runs, closes both listeners and all files. Work goes on at the next start."""
         if hasattr(self, "driver"):
-            self.driver.tell_compute(ShutdownBegun())
+            with contextlib.suppress(Refused):  # it has failed, and takes nothing in
+                self.driver.tell_compute(ShutdownBegun())
+        if hasattr(self, "works"):
+            self.works.shut()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -336,6 +385,15 @@ def _lock_folder(folder: Path, stack: AsyncExitStack) -> None:
         raise CannotStart(
             f"another node runs on {folder}: stop it, or give this one its own with --data-dir"
         ) from error
+
+
+def _open_trace(settings: Settings, node_id: str) -> Trace | None:
+    if settings.trace is None:
+        return None
+    try:
+        return Trace(settings.trace, node_id)
+    except OSError as error:
+        raise CannotStart(f"the trace {settings.trace} cannot be written: {error.strerror}") from error
 
 
 def _policy(settings: Settings, capacity: Resources) -> BiddingPolicy:
@@ -374,8 +432,10 @@ def _read_token(path: Path | None) -> str | None:
 
 
 def _read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
-    if settings.tls_cert is None or settings.tls_key is None:
+    if settings.tls_cert is None and settings.tls_key is None:
         return None
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise CannotStart("TLS needs a certificate and its key: give both --tls-cert and --tls-key")
     try:
         return settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
     except OSError as error:

@@ -20,7 +20,7 @@ from bacalhau.runtime.executor import EngineFault, Outcome, Run
 from bacalhau.scheduler import events as ev
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from bacalhau.model.cid import Cid
     from bacalhau.model.job import Engine, JobSpec
@@ -85,6 +85,10 @@ class Works:
         else:
             self._report_stopped(execution_id)
 
+    def shut(self) -> None:
+        """The node is about to end, engines first: what fails from here on fails for that, and is not reported."""
+        self._closing = True
+
     async def close(self) -> None:
         """Stops what runs. Nothing is reported: after a restart each of them is a new attempt."""
         self._closing = True
@@ -118,6 +122,8 @@ class Works:
             fault = Fault(FaultKind.ENGINE_FAILED, f"the node failed: {type(bug).__name__}: {bug}")
             report = ExecutionReport(record.id, attempt, None, 0, Usage(), fault)
         self._leave(record.id, live)
+        if self._closing and (report is None or report.fault is not None):
+            return  # the engine was closed under it: the next start takes it up
         event: ev.ComputeEvent = ev.ExecutionGone(record.id) if report is None else ev.ExecutionEnded(report)
         await self._driver.ask_compute(event)
         await self._clean_up(live)
@@ -234,7 +240,7 @@ class Works:
 
     # --- output, live ---
 
-    async def output(self, execution_id: str, *, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+    async def output(self, execution_id: str, *, follow: bool) -> AsyncGenerator[tuple[int, bytes], None]:
         """What a running execution writes, from its start, as (STDOUT or STDERR, bytes); with `follow` until it
         ends. Nothing where it does not run here."""
         live = self._live.get(execution_id)
@@ -245,8 +251,9 @@ class Works:
             if follow:
                 await live.laid_out.wait()
             if live.workspace is not None:
-                async for piece in _tail(live, live.workspace, follow):
-                    yield piece
+                async with contextlib.aclosing(_tail(live, live.workspace, follow)) as pieces:
+                    async for piece in pieces:
+                        yield piece
         finally:
             live.readers -= 1
             live.unread.set()
@@ -269,7 +276,7 @@ class _Throttle:
             self._loop.call_soon_threadsafe(self._driver.tell_compute, event)
 
 
-async def _tail(live: _Live, workspace: Workspace, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+async def _tail(live: _Live, workspace: Workspace, follow: bool) -> AsyncGenerator[tuple[int, bytes], None]:
     files: dict[int, int] = {}
     paths = {STDOUT: workspace.stdout, STDERR: workspace.stderr}
     try:

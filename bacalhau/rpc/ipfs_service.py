@@ -1,6 +1,7 @@
-"""IpfsService: the node's IPFS store, for clients. Translates and checks the order of streams; the rest is the port's.
+"""IpfsService: the node's IPFS store, for clients.
 
-Content streams as it comes: nothing here holds more than a message.
+Owns translating, and the order in which the parts of a stream may come; the rest is the port's. Content streams
+as it comes: nothing here holds more than a message.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class ContentPath:
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """An entry to be stored; what follows of bytes is its content, at least `size_bytes`. `path` is the sender's,
-    unchecked."""
+    """An entry to be stored; the bytes that follow are its content, at least `size_bytes`. `path` is the
+    sender's, unchecked."""
 
     path: str
     kind: EntryKind
@@ -71,7 +72,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class ListedEntry:
-    """An entry of a folder. `is_block` where it is no UnixFS; neither that nor a kind where nobody has its block."""
+    """An entry of a folder. `is_block` where it is no UnixFS; not that, and no kind, where nobody has it."""
 
     name: str
     cid: Cid
@@ -82,7 +83,7 @@ class ListedEntry:
 
 @dataclass(frozen=True, slots=True)
 class ContentStat:
-    """What a CID is, whether all of it is here, and whether a pin on it or on a folder of its path keeps it."""
+    """What a CID is, whether all of it is here, and whether it or the root of the path is pinned."""
 
     stat: Stat
     local: bool
@@ -160,7 +161,7 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
         return pb.ListResponse(
             entries=[
                 pb.DirectoryEntry(
-                    # A name that is no UTF-8 cannot be sent as it is; shown like this it can at least be seen.
+                    # A name that is no UTF-8 cannot be sent as it is, but it can be seen.
                     name=entry.name.encode("utf-8", "replace").decode(),
                     cid=str(entry.cid),
                     size_bytes=entry.size_bytes,
@@ -230,8 +231,8 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
 async def _whole(requests: AsyncIterator[R], context: Context) -> AsyncIterator[R]:
     """The messages of a stream, and its end only where the client ended it.
 
-    grpc.aio shows a call that broke off as an ended stream too, and cancels the handler at some moment after that.
-    But nothing can be sent on such a call any more, which is told at once.
+    grpc.aio shows a call that broke off as an ended stream too, and cancels the handler some time later. But
+    nothing can be sent on such a call any more, which is told at once.
     """
     async for request in requests:
         yield request
@@ -251,7 +252,7 @@ def _options(options: pb.AddOptions) -> ImportOptions:
 async def _parts(
     first: pb.AddRequest | None, rest: AsyncIterator[pb.AddRequest]
 ) -> AsyncIterator[NewEntry | bytes]:
-    """The stream as the port takes it, in an order that makes sense: bytes only after the header of a file."""
+    """The stream as the port takes it, in an order that makes sense: bytes only after a file's header."""
     takes_bytes = False
     if first is not None:
         part = _part(first, takes_bytes)

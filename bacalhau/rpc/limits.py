@@ -21,6 +21,12 @@ OFFERS_PER_CALL_MAX = 100
 PAGE_SIZE_MAX = 1000
 PEER_PAGE_SIZE_MAX = 100
 BLOCK_CIDS_PER_CALL_MAX = 1000
+BLOCK_STREAMS_MAX = 64
+"""Streams of blocks for other nodes at once; what one sends is bounded by what the node holds, each block once."""
+LOG_STREAMS_MAX = 1000
+"""Streams of output for requesters at once."""
+PEER_CALLS_MAX = 4000
+"""Calls of all other nodes that are being handled at once."""
 PEER_STREAMS_MAX = 1000
 """Calls that one connection may have open at once."""
 

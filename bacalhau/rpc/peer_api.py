@@ -5,6 +5,8 @@ The services know the wire and the limits; what a statement means is the port's 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bacalhau.model.cid import Cid, InvalidCid
@@ -31,7 +33,7 @@ from bacalhau.wire.seen import SeenStatements, Sighting
 from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from grpc.aio import ServicerContext
 
@@ -61,8 +63,10 @@ class PeerPort(Protocol):
     async def award_received(self, opened: Opened[Award]) -> None: ...
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None: ...
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None: ...
-    def execution_logs(self, opened: Opened[LogRequest]) -> AsyncIterator[tuple[int, bytes]]: ...
-    def blocks(self, cids: Sequence[Cid], *, recursive: bool) -> AsyncIterator[list[tuple[Cid, bytes]]]: ...
+    def execution_logs(self, opened: Opened[LogRequest]) -> AsyncGenerator[tuple[int, bytes], None]: ...
+    def blocks(
+        self, cids: Sequence[Cid], *, recursive: bool
+    ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]: ...
     def clearing(self, offer_id: str, page_size: int, page_token: str) -> tuple[list[bytes], str, bytes]: ...
 
 
@@ -72,6 +76,8 @@ class Gate:
     def __init__(self, port: PeerPort) -> None:
         self._port = port
         self._seen: SeenStatements[Any] = SeenStatements()
+        self._in_work: dict[tuple[str, str], asyncio.Future[None]] = {}
+        """By sender and id: ends when the statement's handling has."""
 
     def open(self, message: SignedEnvelope, expect: type[A]) -> Opened[A]:  # type: ignore[type-var]
         return open_message(message, expect, now_us=self._port.now_us(), self_id=self._port.node_id)  # type: ignore[type-var]
@@ -82,15 +88,23 @@ class Gate:
         """The answer to a statement; ends the call where it is refused."""
         try:
             opened = self.open(message, expect)
-            sighting, stored = self._seen.see(opened, now_us=self._port.now_us())
+            name = (opened.sender, opened.statement_id)
+            while True:
+                sighting, stored = self._seen.see(opened, now_us=self._port.now_us())
+                if sighting is not Sighting.IN_WORK:
+                    break
+                await asyncio.shield(self._in_work[name])
             if sighting is Sighting.ANSWERED:
                 return stored  # type: ignore[return-value]
+            self._in_work[name] = asyncio.get_running_loop().create_future()
             try:
                 answer = await handle(opened)
             except BaseException:
                 # Refused, failed or cut off: a repeat is to be handled anew.
                 self._seen.forget(opened)
                 raise
+            finally:
+                self._in_work.pop(name).set_result(None)
             self._seen.answer(opened, answer)
             return answer
         except Refused as error:
@@ -196,6 +210,7 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
 
     def __init__(self, port: PeerPort, gate: Gate) -> None:
         self._port = port
+        self._streams = _Streams("output", limits.LOG_STREAMS_MAX)
         self._gate = gate
 
     async def ConsiderOffers(
@@ -259,17 +274,45 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
     ) -> AsyncIterator[compute_service_pb2.StreamExecutionLogsResponse]:
         try:
             opened = self._gate.open(request.log_request, LogRequest)
-            async for stream, data in self._port.execution_logs(opened):
-                yield compute_service_pb2.StreamExecutionLogsResponse(stream=stream, data=data)  # type: ignore[arg-type]
+            with self._streams.one():
+                pieces = self._port.execution_logs(opened)
+                async with contextlib.aclosing(pieces):
+                    async for stream, data in pieces:
+                        yield compute_service_pb2.StreamExecutionLogsResponse(stream=stream, data=data)  # type: ignore[arg-type]
         except Refused as error:
             await abort(context, error.refusal)
 
 
+class _Streams:
+    """How many streams of a kind are open: each costs memory and a share of a thread."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self._what = what
+        self._most = most
+        self._open = 0
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Raises Refused(LIMIT_REACHED)."""
+        if self._open >= self._most:
+            raise refused(
+                RefusalReason.LIMIT_REACHED,
+                f"this node serves {self._most} streams of {self._what} already: try again later",
+                limit=self._most,
+            )
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+
 class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
-    """Blocks, for other nodes."""
+    """Blocks, for other nodes: whoever knows a CID may read what is below it, if it is here."""
 
     def __init__(self, port: PeerPort) -> None:
         self._port = port
+        self._streams = _Streams("blocks", limits.BLOCK_STREAMS_MAX)
 
     async def GetBlocks(
         self, request: block_service_pb2.GetBlocksRequest, context: Context
@@ -283,10 +326,13 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
                 cids = [Cid.from_raw(raw) for raw in request.cids]
             except InvalidCid as error:
                 raise refused(RefusalReason.MALFORMED, str(error)) from error
-            async for batch in self._port.blocks(cids, recursive=request.recursive):
-                yield block_service_pb2.GetBlocksResponse(
-                    blocks=[block_service_pb2.Block(cid=cid.raw, data=data) for cid, data in batch]
-                )
+            with self._streams.one():
+                batches = self._port.blocks(cids, recursive=request.recursive)
+                async with contextlib.aclosing(batches):
+                    async for batch in batches:
+                        yield block_service_pb2.GetBlocksResponse(
+                            blocks=[block_service_pb2.Block(cid=cid.raw, data=data) for cid, data in batch]
+                        )
         except Refused as error:
             await abort(context, error.refusal)
 

@@ -34,7 +34,7 @@ from bacalhau.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from bacalhau.rpc.ipfs_service import IpfsServicer
     from bacalhau.rpc.job_service import JobServicer
@@ -102,7 +102,7 @@ async def start_client_api(
 
 async def start_peer_api(host: str, port: int, *, peers: PeerPort, certificate: Certificate) -> Listener:
     """Starts the peer API. Raises CannotListen."""
-    server = grpc.aio.server(options=_PEER_OPTIONS)
+    server = grpc.aio.server(options=_PEER_OPTIONS, maximum_concurrent_rpcs=limits.PEER_CALLS_MAX)
     gate = Gate(peers)
     peer_service_pb2_grpc.add_PeerServiceServicer_to_server(PeerServicer(peers, gate), server)
     requester_service_pb2_grpc.add_RequesterServiceServicer_to_server(RequesterServicer(peers, gate), server)
@@ -118,7 +118,7 @@ async def start_peer_api(host: str, port: int, *, peers: PeerPort, certificate: 
 async def _start(
     server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None, flag: str
 ) -> Listener:
-    shown = f"[{host}]" if ":" in host else host
+    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
     try:
         if credentials is None:
             bound = server.add_insecure_port(f"{shown}:{port}")
@@ -153,7 +153,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Lets only calls in that carry `authorization: Bearer TOKEN`. Reflection and health need it too."""
 
     def __init__(self, token: str) -> None:
@@ -161,14 +161,15 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        for key, value in details.invocation_metadata or ():
-            if key == "authorization" and hmac.compare_digest(value.encode(), self._expected):
-                return await continuation(details)
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler = await continuation(details)
-        return _refusing(handler)
+        for key, value in details.invocation_metadata or ():
+            given = value if isinstance(value, bytes) else value.encode()
+            if key == "authorization" and hmac.compare_digest(given, self._expected):
+                return handler
+        return _refusing(handler) if handler is not None else None
 
 
 _UNAUTHENTICATED = Refusal(
@@ -177,17 +178,15 @@ _UNAUTHENTICATED = Refusal(
 )
 
 
-def _refusing(handler: grpc.RpcMethodHandler | None) -> grpc.RpcMethodHandler | None:
+def _refusing(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
     """A handler of the same shape that refuses: gRPC calls it as it would have called the real one."""
-    if handler is None:
-        return None
 
     async def refuse(_request: object, context: Any) -> None:
         await abort(context, _UNAUTHENTICATED)
 
-    async def refuse_stream(_request: object, context: Any) -> Any:
+    async def refuse_stream(_request: object, context: Any) -> AsyncIterator[None]:
         await abort(context, _UNAUTHENTICATED)
-        yield
+        yield  # type: ignore[unreachable]  # makes it a stream
 
     if handler.request_streaming and handler.response_streaming:
         return grpc.stream_stream_rpc_method_handler(refuse_stream)

@@ -6,7 +6,7 @@ read texts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -76,8 +76,8 @@ async def abort(context: ServicerContext[object, object], refusal: Refusal) -> N
 
 def refusal_of(error: grpc.RpcError) -> Refusal | None:
     """The refusal that a failed call carries; None where it failed otherwise (nobody there, time out, a bug)."""
-    metadata = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
-    for key, value in tuple(metadata or ()):
+    metadata: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    for key, value in metadata or ():
         if key != _DETAILS_KEY:
             continue
         status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode("latin-1"))

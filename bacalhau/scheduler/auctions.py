@@ -123,9 +123,10 @@ class Auctions:
         )
         self._jobs[offer.id] = job
         self._deadlines.set(("auction", job.id), job.auction.closes_us)
-        message = f"offered to {len(candidates)} nodes" if len(candidates) != 1 else "offered to 1 node"
-        effects = Effects(writes=[OfferMade(offer, now), job.happened(JobEventType.OFFERED, now, message)])
+        effects = Effects(writes=[OfferMade(offer, now)])
         if candidates:
+            message = "offered to 1 node" if len(candidates) == 1 else f"offered to {len(candidates)} nodes"
+            effects.writes.append(job.happened(JobEventType.OFFERED, now, message))
             effects.sends.append(SendOffer(offer, candidates))
         return effects
 
@@ -326,7 +327,8 @@ class Auctions:
                 "no compute node is live: start one with `bacalhau serve`, or connect to one with --peer"
             )
         elif job.spec.count > len(live):
-            message = f"the job wants {job.spec.count} nodes and {len(live)} are live"
+            are = "is" if len(live) == 1 else "are"
+            message = f"the job wants {job.spec.count} nodes, only {len(live)} {are} live"
         else:
             message = f"no node can take the job ({len(live)} live)"
         auction = job.auction

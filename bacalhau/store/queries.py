@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from bacalhau.model.cid import Cid
 from bacalhau.scheduler.history import ClearedBid, JobOrder, JobQuery, StoredAnswer, StoredJob
 from bacalhau.scheduler.jobs import Job
 from bacalhau.store import encoding, rows
@@ -185,6 +186,16 @@ def happenings(
 
 
 # --- executions ---
+
+
+def results_since(database: sqlite3.Connection, since_us: int) -> set[Cid]:
+    found = database.execute(
+        "SELECT result FROM executions JOIN jobs ON jobs.id = executions.job_id "
+        "WHERE result IS NOT NULL AND (jobs.state < 4 OR jobs.updated_us >= ?1) "
+        "UNION SELECT result FROM work WHERE result IS NOT NULL AND (state < 3 OR updated_us >= ?1)",
+        (since_us,),
+    )
+    return {Cid.from_raw(raw) for (raw,) in found.fetchall()}
 
 
 def match_execution_ids(database: sqlite3.Connection, prefix: str, limit: int) -> list[str]:

@@ -133,8 +133,6 @@ _VERSION_1: Final = (
     "CREATE INDEX work_by_time ON work (accepted_us, id)",
     "CREATE INDEX work_unsettled ON work (accepted_us, id) WHERE state < 3",
     "CREATE INDEX work_by_result ON work (result) WHERE result IS NOT NULL",
-    # Results of pruned jobs and work, until their pins are gone.
-    "CREATE TABLE released_results (result BLOB PRIMARY KEY) WITHOUT ROWID",
 )
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1,)

@@ -22,7 +22,7 @@ from bacalhau.store.errors import StoreFailed, damaged, explained
 from bacalhau.store.schema import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bacalhau.model.cid import Cid
@@ -195,14 +195,11 @@ class Store:
         """Removes jobs that ended, and work that was settled, longer ago than that, with all their rows.
 
         Open jobs and unsettled work stay however old they are. Takes many small transactions, with commits
-        between them. Unpin `results`, then call `forget_released`; until then each pruning names them again.
-        A result that a running execution publishes meanwhile must be held by the runtime until its report is
-        committed.
+        between them. Results are kept by `needed_contents`, which is by the rows that name them.
         """
         jobs = self._batches(lambda database: retention.prune_jobs(database, now - keep_jobs_us))
         work = self._batches(lambda database: retention.prune_work(database, now - keep_work_us))
-        with self._writing() as database:
-            return retention.Pruned(jobs, work, retention.released(database))
+        return retention.Pruned(jobs, work)
 
     def _batches(self, batch: Callable[[sqlite3.Connection], int]) -> int:
         total = 0
@@ -214,14 +211,18 @@ class Store:
                 return total
             time.sleep(_BREATH_S)
 
-    def forget_released(self, results: Iterable[Cid]) -> None:
-        """The pins of these pruned results are gone."""
-        with self._writing() as database:
-            database.executemany(
-                "DELETE FROM released_results WHERE result = ?", [(result.raw,) for result in results]
-            )
-
     # --- reads ---
+
+    def needed_contents(self, since_us: int) -> set[Cid]:
+        """What must not be collected: the results of jobs and work that have ended since then, or have not; and what
+        open jobs and unsettled work run from."""
+        with self._reading() as database:
+            needed = queries.results_since(database, since_us)
+            for job in queries.open_jobs(database):
+                needed.update(job.spec.contents())
+            for work in queries.unsettled_work(database):
+                needed.update(work.award.spec.contents())
+        return needed
 
     def get_meta(self, key: str) -> str | None:
         with self._reading() as database:

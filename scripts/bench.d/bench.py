@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import commands
 import docker_jobs
+import grpc
 import ipfs
 import wasm_jobs
-from claims import CannotMeasure, Finding
+from claims import CannotMeasure, Claim, Finding
 from nodes import REPOSITORY
 
 if TYPE_CHECKING:
@@ -79,12 +80,17 @@ def _arguments() -> argparse.Namespace:
 
 
 def measure(part: ModuleType, folder: Path, *, quick: bool) -> list[Finding]:
-    """The findings of a part; where it cannot be measured, each says why."""
+    """The findings of a part; those that could not be measured say why."""
+    found: dict[Claim, Finding] = {}
+    reason = ""
     try:
-        measured: list[Finding] = part.measure(folder, quick=quick)
-    except CannotMeasure as reason:
-        return [Finding(claim, missing=str(reason)) for claim in part.CLAIMS]
-    return measured
+        for finding in part.measure(folder, quick=quick):
+            found[finding.claim] = finding
+    except CannotMeasure as error:
+        reason = str(error)
+    except grpc.RpcError as error:
+        reason = f"the node refused a call: {error}"
+    return [found.get(claim) or Finding(claim, missing=" ".join(reason.split())) for claim in part.CLAIMS]
 
 
 def table(findings: list[Finding]) -> str:

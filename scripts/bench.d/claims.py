@@ -34,7 +34,23 @@ class Claim:
 
     @property
     def goal_text(self) -> str:
-        return f"{self.goal.value} {figure_text(self.bound, '' if self.against else self.unit)}"
+        if not self.against:
+            return f"{self.goal.value} {self.bound:g} {self.unit}"
+        bound = f"1/{1 / self.bound:g}" if self.is_fraction else f"{self.bound:g}"
+        return f"{self.goal.value} {bound}"
+
+    @property
+    def is_fraction(self) -> bool:
+        """Better read as 1/15 than as 0.067."""
+        return bool(self.against) and self.bound < 0.5
+
+    def text(self, figure: float) -> str:
+        """A figure as people read it."""
+        if not self.against:
+            return f"{figure:.0f} {self.unit}"
+        if self.is_fraction:
+            return f"1/{1 / figure:.1f}"
+        return f"{figure:.2f}" if figure < 10 else f"{figure:.1f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +80,10 @@ class Finding:
 
     @property
     def is_met(self) -> bool:
-        """Judged by the figure as it is printed, so that the table never contradicts itself."""
+        """Judged by the figure itself, not as it is printed: 1.996 does not meet 2."""
         if self.claim.goal is Goal.AT_MOST:
-            return round(self.figure, 2) <= self.claim.bound
-        return round(self.figure, 3) >= round(self.claim.bound, 3)
+            return self.figure <= self.claim.bound
+        return self.figure >= self.claim.bound
 
     @property
     def verdict(self) -> str:
@@ -80,10 +96,8 @@ class Finding:
         """The figure with the lowest and the highest round, or why there is none."""
         if not self.rounds:
             return f"not measured: {self.missing}"
-        unit = "" if self.claim.against else self.claim.unit
         ratios = [one.ratio for one in self.rounds]
-        low, high = (figure_text(ratio, unit) for ratio in (min(ratios), max(ratios)))
-        middle = figure_text(self.figure, unit)
+        middle, low, high = (self.claim.text(ratio) for ratio in (self.figure, min(ratios), max(ratios)))
         return middle if len(ratios) == 1 else f"{middle} ({low} – {high})"
 
     def side_text(self, *, ours: bool) -> str:
@@ -110,12 +124,3 @@ class Finding:
         if self.rounds:
             plain["figure"] = self.figure
         return plain
-
-
-def figure_text(value: float, unit: str = "") -> str:
-    """A ratio for people (0.08 is 1/12.5), or an amount with its unit."""
-    if unit:
-        return f"{value:.0f} {unit}"
-    if 0 < value < 0.4:
-        return f"1/{1 / value:.1f}".removesuffix(".0")
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"

@@ -12,7 +12,7 @@ from claims import Claim, Finding, Goal, Round
 from nodes import COMMAND, Node, run_command, running_node
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 MODULE = Path(__file__).with_name("print_argument.wat")
 _JOBS_LISTED = 10
@@ -33,9 +33,8 @@ with grpc.insecure_channel("{address}") as channel:
 """
 
 
-def measure(folder: Path, *, quick: bool) -> list[Finding]:
+def measure(folder: Path, *, quick: bool) -> Iterator[Finding]:
     """Raises CannotMeasure where the node does not start or a command fails."""
-    findings = []
     # What pip installs beside the interpreter is what users call.
     installed = Path(sys.executable).with_name("bacalhau")
     command = (str(installed),) if installed.exists() else COMMAND
@@ -52,8 +51,7 @@ def measure(folder: Path, *, quick: bool) -> list[Finding]:
             for number in range(4 if quick else 20):
                 taken = {side: _wall_ms(node, side) for side in (sides[::-1] if number % 2 else sides)}
                 finding.rounds.append(Round(*(taken[side] for side in sides)))
-            findings.append(finding)
-    return findings
+            yield finding
 
 
 def _wall_ms(node: Node, command: Sequence[str]) -> float:

@@ -17,6 +17,7 @@ from bacalhau.runtime.docker_request import NODE_LABEL
 from bacalhau.v1 import job_pb2, resources_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 IMAGE = "busybox"
@@ -31,7 +32,7 @@ MANY = Claim(f"{AT_ONCE} Docker jobs at once", "bare SDK calls", "jobs/s", Goal.
 CLAIMS = (ONE, MANY)
 
 
-def measure(folder: Path, *, quick: bool) -> list[Finding]:
+def measure(folder: Path, *, quick: bool) -> Iterator[Finding]:
     """Raises CannotMeasure where there is no engine or no image."""
     engine = _engine()
     try:
@@ -40,7 +41,8 @@ def measure(folder: Path, *, quick: bool) -> list[Finding]:
             client = loop.run(_connect(node))
             try:
                 measurement = _Measurement(engine, node.node_id, client, loop)
-                return [measurement.one(4 if quick else 20), measurement.many(1 if quick else 3)]
+                yield measurement.one(4 if quick else 20)
+                yield measurement.many(1 if quick else 3)
             finally:
                 loop.run(client.__aexit__())
     finally:

@@ -1,4 +1,4 @@
-"""The importer alone, as a process: stores FILE in the block store FOLDER; prints its CID and its peak memory in KiB."""
+"""The importer alone, as a process: stores FILE in the block store FOLDER; prints its CID and peak memory in KiB."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ MEMORY = Claim("peak memory of the node, 1 GiB in and out", "", "MiB", Goal.AT_M
 CLAIMS = (IMPORTER, ADD, GET, MEMORY)
 
 
-def measure(folder: Path, *, quick: bool) -> list[Finding]:
+def measure(folder: Path, *, quick: bool) -> Iterator[Finding]:
     """Raises CannotMeasure where Kubo is missing."""
     binary = os.environ.get("BACALHAU_KUBO") or shutil.which("ipfs")
     if not binary:
@@ -53,7 +53,7 @@ def measure(folder: Path, *, quick: bool) -> list[Finding]:
         measurement = _Measurement(binary, file, place, mebibytes, ours_first=number % 2 == 1)
         measurement.measure(findings)
         shutil.rmtree(place)
-    return list(findings.values())
+    yield from findings.values()
 
 
 class _Measurement:

@@ -41,14 +41,14 @@ ADMISSION = Claim(
 CLAIMS = (LATENCY, THROUGHPUT, ADMISSION)
 
 
-def measure(folder: Path, *, quick: bool) -> list[Finding]:
+def measure(folder: Path, *, quick: bool) -> Iterator[Finding]:
     """Raises CannotMeasure where a job does not complete."""
     with running_node(folder / "requester", "--node-type", "requester", "--heartbeat", "500ms") as requester:
         flags = ("--node-type", "compute", "--heartbeat", "500ms", "--peer", requester.peer_address)
         with running_node(folder / "compute", *flags, "--limit-total-cpu", "64"):
-            latency = asyncio.run(_measure_latency(requester, 3 if quick else 10))
+            yield asyncio.run(_measure_latency(requester, 3 if quick else 10))
     with running_node(folder / "hybrid", "--limit-total-cpu", "64") as hybrid:
-        return [latency, *asyncio.run(_measure_burst(hybrid, 2 if quick else 7))]
+        yield from asyncio.run(_measure_burst(hybrid, 2 if quick else 7))
 
 
 async def _measure_latency(requester: Node, rounds: int) -> Finding:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from bacalhau.v1.job_pb2 import Job, JobEvent, JobEventType, JobState
-from bacalhau.v1.job_service_pb2 import GetJobRequest, WatchJobRequest
+from bacalhau.v1.job_service_pb2 import GetJobRequest, StreamLogsRequest, WatchJobRequest
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
 from bacalhau.v1.node_pb2 import Node
 from bacalhau.v1.node_service_pb2 import GetNodeRequest, ListPeersRequest
@@ -254,6 +254,13 @@ class NodeProcess:
         from bacalhau.v1.execution_pb2 import EXECUTION_PHASE_RUNNING
 
         return self.wait_for(job_id, "PHASE_CHANGED", phase=EXECUTION_PHASE_RUNNING)
+
+    def wait_output(self, job_id: str) -> bytes:
+        """Waits until the job's program writes something, so that it surely runs; what it wrote."""
+        for piece in self.jobs.StreamLogs(StreamLogsRequest(job_id=job_id, follow=True), timeout=WAIT_SECONDS):
+            data: bytes = piece.data
+            return data
+        raise AssertionError(f"{job_id} wrote nothing: {self.job(job_id)}")
 
     def wait_ended(self, job_id: str) -> Job:
         for _ in self.events(job_id):

@@ -90,7 +90,7 @@ def test_a_job_larger_than_the_node_allows_is_infeasible_with_every_figure() -> 
     verdict = screen(offer, a_policy(), BOTH, None)
     assert isinstance(verdict, Refusal)
     assert verdict.reason is RefusalReason.INFEASIBLE
-    assert verdict.message.startswith("this node is too small: asked 4000 cpu_millicores, 2000 allowed")
+    assert verdict.message.startswith("this node is too small: asked 4 CPU, 2 CPU allowed")
     assert verdict.figures == (
         ("asked_cpu_millicores", 4000),
         ("allowed_cpu_millicores", 2000),
@@ -156,7 +156,7 @@ def test_a_busy_node_says_what_was_asked_and_what_is_free() -> None:
     verdict = quote(an_offer(), a_policy(), FlatPrice(1), Resources(999, GIB, GIB), 0)
     assert verdict == Refusal(
         RefusalReason.BUSY,
-        "this node is busy: asked 1000 cpu_millicores, 999 free",
+        "this node is busy: asked 1 CPU, 0.999 CPU free",
         (("asked_cpu_millicores", 1000), ("free_cpu_millicores", 999)),
     )
 

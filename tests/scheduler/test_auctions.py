@@ -321,7 +321,7 @@ def test_a_count_above_the_live_nodes_fails_with_both_numbers(requester: Request
     requester.submit(a_spec(count=3), now=0)
     requester.bid("n1", now=10)
     requester.bid("n2", now=10)
-    assert requester.failure().message == "the job wants 3 nodes and 2 are live"
+    assert requester.failure().message == "the job wants 3 nodes, only 2 are live"
     assert requester.all.sends[-1] == fx.SendOfferClosed("n2", requester.offer().id)
 
 

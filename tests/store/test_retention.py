@@ -1,4 +1,4 @@
-"""What is old and ended goes with all its rows, and a result is released with the last that names it."""
+"""What is old and ended goes with all its rows; which contents are needed, the rows say."""
 
 from __future__ import annotations
 
@@ -39,30 +39,28 @@ def test_what_is_older_than_it_is_kept_goes_with_all_its_rows(store: Store, tmp_
     store.commit([*old.writes(), *new.writes()])
     before = rows_left(tmp_path / "node.db")
     pruned = store.prune(2_500, keep_jobs_us=1_000, keep_work_us=1_000)
-    assert pruned == retention.Pruned(1, 1, (old.result,))
+    assert pruned == retention.Pruned(1, 1)
     assert store.job(old.id) is None
     assert store.job(new.id) is not None
-    store.forget_released(pruned.results)
     assert rows_left(tmp_path / "node.db") == {name: count // 2 for name, count in before.items()}
-    last = store.prune(10_000, keep_jobs_us=0, keep_work_us=0)
-    store.forget_released(last.results)
+    store.prune(10_000, keep_jobs_us=0, keep_work_us=0)
     assert rows_left(tmp_path / "node.db") == {}
 
 
 def test_jobs_and_work_are_kept_for_times_of_their_own(store: Store) -> None:
     job = h.history("a", 1_000)
     store.commit(job.writes())
-    assert store.prune(5_000, keep_jobs_us=100, keep_work_us=9_000) == retention.Pruned(1, 0, ())
+    assert store.prune(5_000, keep_jobs_us=100, keep_work_us=9_000) == retention.Pruned(1, 0)
     assert store.job(job.id) is None
     assert store.work(job.work.id) is not None
-    assert store.prune(5_000, keep_jobs_us=9_000, keep_work_us=100) == retention.Pruned(0, 1, (job.result,))
+    assert store.prune(5_000, keep_jobs_us=9_000, keep_work_us=100) == retention.Pruned(0, 1)
 
 
 def test_what_is_open_stays_however_old(store: Store) -> None:
     job = h.history("a", 0)
     store.commit(job.writes(3))
     store.commit([replace(job.work, state=WorkState.REPORTED)])
-    assert store.prune(10**15, 0, 0) == retention.Pruned(0, 0, ())
+    assert store.prune(10**15, 0, 0) == retention.Pruned(0, 0)
     assert len(store.open_jobs()) == len(store.unsettled_work()) == 1
 
 
@@ -73,39 +71,31 @@ def test_an_old_job_that_ended_late_is_kept_from_its_end(store: Store) -> None:
     assert store.prune(1_700, 600, 0).jobs == 1
 
 
-def test_a_result_is_released_by_the_last_that_names_it(store: Store) -> None:
+def test_a_result_is_needed_for_its_time_and_as_long_as_one_that_names_it(store: Store) -> None:
     first, second = h.history("a", 1_000, result=b"same"), h.history("b", 2_000, result=b"same")
     store.commit([*first.writes(), *second.writes()])
-    assert store.prune(2_500, 1_000, 1_000) == retention.Pruned(1, 1, ())
-    assert store.prune(9_000, 0, 9_000) == retention.Pruned(1, 0, ())
-    assert store.prune(9_000, 0, 0) == retention.Pruned(0, 1, (first.result,))
-
-
-def test_a_released_result_is_named_again_until_it_is_forgotten(store: Store, tmp_path: Path) -> None:
-    """The node may die between the pruning and the unpinning."""
-    job = h.history("a", 0)
-    store.commit(job.writes())
-    assert store.prune(9_000, 0, 0).results == (job.result,)
-    store.close()
-    again = Store(tmp_path / "node.db")
-    assert again.prune(9_000, 0, 0).results == (job.result,)
-    again.forget_released([job.result])
-    assert again.prune(9_000, 0, 0).results == ()
-    again.close()
-
-
-def test_a_released_result_that_is_produced_again_stays(store: Store) -> None:
-    job = h.history("a", 0, result=b"same")
-    store.commit(job.writes())
+    assert store.needed_contents(1_500) == {first.result}
+    assert store.needed_contents(3_000) == set()
+    store.prune(2_500, 1_000, 1_000)
+    assert store.needed_contents(0) == {first.result}
     store.prune(9_000, 0, 0)
-    again = h.history("b", 8_000, result=b"same")
-    store.commit(again.writes())
-    assert store.prune(9_000, 5_000, 5_000).results == ()
-    assert store.prune(20_000, 0, 0).results == (job.result,)
+    assert store.needed_contents(0) == set()
+
+
+def test_what_open_jobs_and_unsettled_work_run_from_is_needed_however_old(store: Store) -> None:
+    job = h.history("a", 0)
+    store.commit(job.writes(3))
+    needed = store.needed_contents(10**15)
+    assert needed >= set(job.accepted.spec.contents())
+    store.commit([JobChanged(job.id, JobState.CANCELLED, 1_000, None, 0)])
+    store.commit([replace(job.work, state=WorkState.REPORTED)])
+    assert store.needed_contents(10**15) == set(job.work.award.spec.contents())
+    store.commit([replace(job.work, state=WorkState.SETTLED)])
+    assert store.needed_contents(10**15) == set()
 
 
 def test_more_than_a_batch_goes_in_one_pruning(store: Store) -> None:
     count = 2 * retention.BATCH + 1
     store.commit([write for n in range(count) for write in h.history(f"{n}", n).writes()])
     pruned = store.prune(10_000, 0, 0)
-    assert (pruned.jobs, pruned.work, len(pruned.results)) == (count, count, count)
+    assert (pruned.jobs, pruned.work) == (count, count)

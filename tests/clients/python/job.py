@@ -1,6 +1,6 @@
 """A whole job by generated stubs: add an input, submit, watch, read the output, fetch the result.
 
-    python job.py 127.0.0.1:1234
+python job.py 127.0.0.1:1234
 """
 
 import sys
@@ -16,7 +16,9 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
 
     # Add an input: a stream of headers, each followed by the chunks of its content.
     parts = [
-        ipfs_service_pb2.AddRequest(entry=ipfs_service_pb2.EntryHeader(type=ipfs_service_pb2.ENTRY_TYPE_FILE)),
+        ipfs_service_pb2.AddRequest(
+            entry=ipfs_service_pb2.EntryHeader(type=ipfs_service_pb2.ENTRY_TYPE_FILE)
+        ),
         ipfs_service_pb2.AddRequest(chunk=b"pear\napple\nfig\n"),
     ]
     added = ipfs.Add(iter(parts))
