@@ -80,7 +80,7 @@ def history(node: Node, job_id: str) -> list[JobEvent]:
     from bacalhau.v1.job_service_pb2 import WatchJobRequest
 
     request = WatchJobRequest(job_id=job_id, history_only=True)
-    return [answer.event for answer in node.stream(node.jobs.WatchJob, request)]
+    return [event for answer in node.stream(node.jobs.WatchJob, request) for event in answer.events]
 
 
 def plain_job(job: Job) -> dict[str, Any]:

@@ -101,7 +101,8 @@ class Follower:
             try:
                 for answer in self._node.read(stream):
                     self._lost_since = None
-                    self._take(answer.event)
+                    for event in answer.events:
+                        self._take(event)
                     if answer.HasField("job"):
                         job: Job = answer.job
                         return job

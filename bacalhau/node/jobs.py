@@ -133,28 +133,28 @@ class Jobs:
 
     async def watch(
         self, job_id: str, after_sequence: int, *, history_only: bool
-    ) -> AsyncGenerator[JobHappening | ProgressSeen, None]:
-        """History, then what happens, to the event that ends the job."""
+    ) -> AsyncGenerator[list[JobHappening | ProgressSeen], None]:
+        """History, then what happens, to the event that ends the job; what is known together comes together."""
         resolved = self.resolve(job_id)
         last = after_sequence
         with self._happenings.watch(resolved) as queue:
             # Asked first: what a job that is on disk as ended has in its history is then on disk as well.
-            ended = self.job(resolved).state.ended
+            state = self._store.job_state(resolved)
+            ended = state is None or state.ended
             while page := self._store.happenings(resolved, last, _HISTORY_PAGE):
-                for happening in page:
-                    last, ended = happening.sequence, ended or happening.ends_job
-                    yield happening
-            if ended or history_only:
-                return
-            while True:
-                seen = await queue.get()
-                if isinstance(seen, ProgressSeen):
-                    yield seen
-                elif seen.sequence > last:
-                    last = seen.sequence
-                    yield seen
-                if isinstance(seen, JobHappening) and seen.ends_job:
-                    return
+                last, ended = page[-1].sequence, ended or page[-1].ends_job
+                yield [*page]
+            while not (ended or history_only):
+                fresh: list[JobHappening | ProgressSeen] = []
+                for seen in await _all_waiting(queue):
+                    if isinstance(seen, ProgressSeen):
+                        fresh.append(seen)
+                    elif seen.sequence > last:
+                        last = seen.sequence
+                        fresh.append(seen)
+                        ended = seen.ends_job
+                if fresh:
+                    yield fresh
 
     async def logs(
         self, job_id: str, *, execution_id: str, follow: bool, tail: int
@@ -182,3 +182,13 @@ class Jobs:
 
     def answers(self, job_id: str, page_size: int, page_token: str) -> tuple[list[StoredAnswer], str]:
         return self._store.answers(self.resolve(job_id), page_size=page_size, page_token=page_token)
+
+
+async def _all_waiting(
+    queue: asyncio.Queue[JobHappening | ProgressSeen],
+) -> list[JobHappening | ProgressSeen]:
+    """Everything that is in the queue, at least one: what one commit holds arrives at once."""
+    waiting = [await queue.get()]
+    while not queue.empty():
+        waiting.append(queue.get_nowait())
+    return waiting

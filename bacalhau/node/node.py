@@ -42,6 +42,7 @@ from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
 from bacalhau.rpc.tls import load_or_make
+from bacalhau.runtime.executor import EngineFault
 from bacalhau.runtime.workspace import Workspaces
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.compute import ComputeConfig, ComputeMachine
@@ -269,8 +270,13 @@ class Node:
         self.driver.take(self.driver.requester.restore(jobs, executions, now=now))
 
     async def _reap(self, keep: list[str]) -> None:
-        for executor in self._engines.executors.values():
-            removed = await executor.reap(keep)
+        for engine, executor in self._engines.executors.items():
+            try:
+                removed = await executor.reap(keep)
+            except EngineFault as fault:
+                # It is not there, or does not answer: that is the user's to see, and no reason to stop.
+                log.info("nothing removed from %s: %s", engine.name.lower(), fault)
+                continue
             if removed:
                 log.info("removed what an earlier life of this node left: %s", ", ".join(removed))
 

@@ -18,8 +18,9 @@ from bacalhau.rpc.views import (
     progress_to_proto,
 )
 from bacalhau.scheduler.history import JobOrder, JobQuery
+from bacalhau.scheduler.records import JobHappening
+from bacalhau.v1 import job_pb2, job_service_pb2_grpc
 from bacalhau.v1 import job_service_pb2 as pb
-from bacalhau.v1 import job_service_pb2_grpc
 from bacalhau.wire import fields
 from bacalhau.wire.job import spec_from_proto
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionPhase
     from bacalhau.model.job import JobSpec
     from bacalhau.scheduler.history import StoredAnswer, StoredJob
-    from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobHappening
+    from bacalhau.scheduler.records import ExecutionRecord, JobAccepted
 
     Context = ServicerContext[Any, Any]
 
@@ -63,7 +64,7 @@ class JobPort(Protocol):
     def list_jobs(self, query: JobQuery) -> tuple[list[StoredJob], str]: ...
     def watch(
         self, job_id: str, after_sequence: int, *, history_only: bool
-    ) -> AsyncGenerator[JobHappening | ProgressSeen, None]: ...
+    ) -> AsyncGenerator[list[JobHappening | ProgressSeen], None]: ...
     def logs(
         self, job_id: str, *, execution_id: str, follow: bool, tail: int
     ) -> AsyncGenerator[tuple[str, int, bytes], None]: ...
@@ -134,21 +135,11 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         except Refused as error:
             await abort(context, error.refusal)
 
-    def _watched(self, seen: JobHappening | ProgressSeen) -> pb.WatchJobResponse:
-        if isinstance(seen, ProgressSeen):
-            return pb.WatchJobResponse(
-                event=progress_to_proto(
-                    seen.time_us,
-                    seen.node_id,
-                    seen.execution_id,
-                    seen.phase,
-                    seen.done_bytes,
-                    seen.total_bytes,
-                )
-            )
-        response = pb.WatchJobResponse(event=happening_to_proto(seen))
-        if seen.ends_job:
-            response.job.CopyFrom(job_to_proto(self._port.job(seen.job_id), self._port.node_id))
+    def _watched(self, seen: list[JobHappening | ProgressSeen]) -> pb.WatchJobResponse:
+        response = pb.WatchJobResponse(events=[_event_to_proto(one) for one in seen])
+        last = seen[-1]
+        if isinstance(last, JobHappening) and last.ends_job:
+            response.job.CopyFrom(job_to_proto(self._port.job(last.job_id), self._port.node_id))
         return response
 
     async def StreamLogs(
@@ -199,6 +190,14 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         return pb.ListBidsResponse(
             answers=[answer_to_proto(answer) for answer in answers], next_page_token=token
         )
+
+
+def _event_to_proto(seen: JobHappening | ProgressSeen) -> job_pb2.JobEvent:
+    if isinstance(seen, JobHappening):
+        return happening_to_proto(seen)
+    return progress_to_proto(
+        seen.time_us, seen.node_id, seen.execution_id, seen.phase, seen.done_bytes, seen.total_bytes
+    )
 
 
 def _page_size(size: int) -> int:

@@ -6,15 +6,20 @@ read texts.
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from bacalhau.model.refusals import Refusal, RefusalReason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from grpc.aio import ServicerContext
 
 DOMAIN = "bacalhau"
@@ -75,19 +80,26 @@ async def abort(context: ServicerContext[object, object], refusal: Refusal) -> N
 
 
 def refusal_of(error: grpc.RpcError) -> Refusal | None:
-    """The refusal that a failed call carries; None where it failed otherwise (nobody there, time out, a bug)."""
+    """The refusal that a failed call carries; None where it failed otherwise (nobody there, time out, a bug).
+
+    What is in the details was written by whoever was called: what cannot be read there is passed over.
+    """
     metadata: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
     for key, value in metadata or ():
-        if key != _DETAILS_KEY:
-            continue
-        status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode("latin-1"))
-        for detail in status.details:
-            info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(info) and info.domain == DOMAIN and info.reason in RefusalReason.__members__:
-                figures = tuple(
-                    (name, int(text))
-                    for name, text in sorted(info.metadata.items())
-                    if text.lstrip("-").isdigit()
-                )
-                return Refusal(RefusalReason[info.reason], status.message, figures)
+        if key == _DETAILS_KEY:
+            with contextlib.suppress(DecodeError):
+                status = status_pb2.Status.FromString(value)
+                for detail in status.details:
+                    info = error_details_pb2.ErrorInfo()
+                    if not detail.Is(info.DESCRIPTOR) or not detail.Unpack(info) or info.domain != DOMAIN:
+                        continue
+                    if info.reason in RefusalReason.__members__:
+                        return Refusal(RefusalReason[info.reason], status.message, _figures(info.metadata))
     return None
+
+
+_FIGURE = re.compile(r"-?[0-9]{1,19}")
+
+
+def _figures(metadata: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, int(text)) for name, text in sorted(metadata.items()) if _FIGURE.fullmatch(text))

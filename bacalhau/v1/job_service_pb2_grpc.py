@@ -107,8 +107,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """A job's history and then, unless it has ended, what happens to it until it ends. The stream closes after the
-        event that ends the job. CLI: bacalhau docker run, describe --include-events, job history.
+        """A job's history and then, unless it has ended, what happens to it until it ends. Events that are known together
+        come together. The stream closes after the event that ends the job. CLI: bacalhau docker run, describe --include-events, job history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

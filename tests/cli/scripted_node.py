@@ -41,7 +41,9 @@ Step = (
 
 def event(kind: str, **fields: Any) -> job_service_pb2.WatchJobResponse:
     """A step of a job's history, by the end of its type's name."""
-    return job_service_pb2.WatchJobResponse(event=job_pb2.JobEvent(type=f"JOB_EVENT_TYPE_{kind}", **fields))
+    return job_service_pb2.WatchJobResponse(
+        events=[job_pb2.JobEvent(type=f"JOB_EVENT_TYPE_{kind}", **fields)]
+    )
 
 
 def output(data: bytes, *, stream: int = 1) -> job_service_pb2.StreamLogsResponse:
@@ -137,8 +139,8 @@ class ScriptedNode(
                 step
                 for step in self.script.history
                 if not isinstance(step, job_service_pb2.WatchJobResponse)
-                or not step.event.sequence
-                or step.event.sequence > request.after_sequence
+                or not step.events[-1].sequence
+                or step.events[-1].sequence > request.after_sequence
             ],
             context,
         )

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bacalhau.cli.main import parser
-from bacalhau.config import DEFAULT_TARIFF
+from bacalhau.cli.quantities import format_duration
+from bacalhau.config import DEFAULT_TARIFF, Settings
+from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.pricing import LinearPrice, Situation
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.job import DEFAULT_EXECUTION_TIMEOUT_US, SECOND_US, Engine, JobState, NetworkMode
 from bacalhau.model.market import ClearingRule, JobOffer, Tariff
 from bacalhau.model.refusals import RefusalReason
-from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, Resources
+from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB, Resources
+from bacalhau.node.membership import PEERS_MAX
+from bacalhau.node.results import RESULT_BYTES_MAX
+from bacalhau.rpc import limits
 from bacalhau.rpc.status import grpc_code
+from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
 from bacalhau.v1 import (
     block_service_pb2,
     compute_service_pb2,
@@ -27,6 +33,7 @@ from bacalhau.v1 import (
     peer_service_pb2,
     requester_service_pb2,
 )
+from bacalhau.wire.limits import MAX_INLINE_BYTES, MAX_SPEC_BYTES
 from tests.docs.documents import DOCUMENTS, REPOSITORY, anchors, blocks, code_spans, links, prose, read, rows
 
 if TYPE_CHECKING:
@@ -185,6 +192,54 @@ def test_every_fault_is_listed_with_whether_it_is_tried_elsewhere() -> None:
 def test_every_state_of_a_job_is_explained() -> None:
     explained = [row[0] for row in rows(read("docs/jobs.md"))]
     assert [state.name.capitalize() for state in JobState if state.name.capitalize() not in explained] == []
+
+
+def test_defaults_of_serve_are_those_of_the_settings(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    given = {row[0]: row[1] for row in rows(read("docs/operations.md")) if len(row) > 1}
+    tariff = settings.tariff
+    rates = (
+        tariff.start_microcredits,
+        tariff.cpu_second_microcredits,
+        tariff.memory_gib_second_microcredits,
+        tariff.input_gib_microcredits,
+    )
+    prices = "`--price-start`, `--price-cpu-second`, `--price-memory-gib-second`, `--price-input-gib`"
+    assert given[prices] == f"{', '.join(map(str, rates))} microcredits"
+    for flag, duration_us in (
+        ("bid-window", settings.bid_window_us),
+        ("lease", settings.lease_us),
+        ("heartbeat", settings.heartbeat_us),
+        ("keep-jobs", settings.keep_jobs_us),
+        ("keep-results", settings.keep_results_us),
+        ("max-timeout", settings.execution_timeout_max_us),
+    ):
+        shown = re.split("[:,]", given[f"`--{flag}`"])[0]
+        assert shown == format_duration(duration_us), flag
+    assert given["`--host`, `--api-port` (`--port`)"] == f"{settings.api_host}, {settings.api_port}"
+    peer_flags = "`--peer-host`, `--peer-port` (`--swarm-port`)"
+    assert given[peer_flags] == f"{settings.peer_host}, {settings.peer_port}"
+    assert f"{settings.disk_reserve_bytes // MIB} MiB are kept free" in read("docs/operations.md")
+
+
+def test_limits_are_those_of_the_code() -> None:
+    given = {row[0]: row[1] for row in rows(read("docs/operations.md")) if len(row) == 2}
+    requester, compute = RequesterConfig(), ComputeConfig(BiddingPolicy(Resources(), Resources()))
+    kib = 1024
+    assert given["open jobs of a requester"] == f"{requester.open_jobs_max:,}"
+    answers = f"{requester.answers_per_offer_max:,} nodes, {requester.answers_per_node_max} of each"
+    assert given["answers to one offer"] == answers
+    assert given["open offers that a compute node remembers"] == f"{compute.remembered_offers_max:,}"
+    assert given["executions for each that a job wants"] == str(requester.attempts_per_execution_max)
+    assert given["attempts of an execution after restarts of its node"] == str(compute.attempts_max)
+    client_mib, peer_mib = limits.MESSAGE_BYTES_MAX // MIB, limits.PEER_MESSAGE_BYTES_MAX // MIB
+    assert given["one message"] == f"{client_mib} MiB (client API), {peer_mib} MiB (peer API)"
+    assert given["offers in one call"] == str(limits.OFFERS_PER_CALL_MAX)
+    assert given["job spec"] == (
+        f"{MAX_SPEC_BYTES // kib} KiB without its inline data; inline data {MAX_INLINE_BYTES // MIB} MiB"
+    )
+    assert given["known nodes"] == f"{PEERS_MAX:,}"
+    assert given["result that a requester fetches"] == f"{RESULT_BYTES_MAX >> 30} GiB"
 
 
 def price_of(tariff: Tariff, timeout_us: int) -> int:

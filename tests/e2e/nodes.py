@@ -83,7 +83,12 @@ class NodeProcess:
         """Starts it, and does not wait."""
         self._ready.unlink(missing_ok=True)
         command = [*COMMAND, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
-        command += ["--api-port", self.api_port or "0", "--peer-port", self.peer_address.rpartition(":")[2] or "0"]
+        command += [
+            "--api-port",
+            self.api_port or "0",
+            "--peer-port",
+            self.peer_address.rpartition(":")[2] or "0",
+        ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *self.flags],
@@ -100,7 +105,9 @@ class NodeProcess:
         return self
 
     def wait_ready(self) -> None:
-        wait_until(lambda: self._ready.exists() or not self.running, f"{self.folder.name} ready", READY_SECONDS)
+        wait_until(
+            lambda: self._ready.exists() or not self.running, f"{self.folder.name} ready", READY_SECONDS
+        )
         if not self._ready.exists():
             raise AssertionError(f"{self.folder.name} ended with {self.exit_code}:\n{self.log}")
         ready = json.loads(self._ready.read_text())
@@ -237,7 +244,7 @@ class NodeProcess:
         """What happened to a job, then what happens, to its end."""
         request = WatchJobRequest(job_id=job_id, history_only=history_only)
         for answer in self.jobs.WatchJob(request, timeout=WAIT_SECONDS):
-            yield answer.event
+            yield from answer.events
 
     def wait_for(self, job_id: str, kind: str, **fields: Any) -> JobEvent:
         """The first event of the kind ("AWARDED", …) with these fields; fails where the job ends before it."""
@@ -257,7 +264,9 @@ class NodeProcess:
 
     def wait_output(self, job_id: str) -> bytes:
         """Waits until the job's program writes something, so that it surely runs; what it wrote."""
-        for piece in self.jobs.StreamLogs(StreamLogsRequest(job_id=job_id, follow=True), timeout=WAIT_SECONDS):
+        for piece in self.jobs.StreamLogs(
+            StreamLogsRequest(job_id=job_id, follow=True), timeout=WAIT_SECONDS
+        ):
             data: bytes = piece.data
             return data
         raise AssertionError(f"{job_id} wrote nothing: {self.job(job_id)}")

@@ -47,5 +47,5 @@ def test_both_listeners_say_that_they_serve(grpcurl: Path, shared_node: NodeProc
 
 def test_grpcurl_reads_the_node_and_its_jobs(grpcurl: Path, shared_node: NodeProcess) -> None:
     answer = json.loads(call(grpcurl, "-plaintext", shared_node.api_address, "bacalhau.v1.NodeService/GetNode"))
-    assert answer["node"]["record"]["nodeId"] == shared_node.node_id
+    assert answer["node"]["record"]["node_id"] == shared_node.node_id
     assert json.loads(call(grpcurl, "-plaintext", shared_node.api_address, "bacalhau.v1.JobService/ListJobs")) == {}

@@ -54,7 +54,9 @@ func run(ctx context.Context, address string) error {
 		return err
 	}
 	err = each(watch, func(watched *pb.WatchJobResponse) {
-		fmt.Println(watched.Event.Type, watched.Event.Message)
+		for _, event := range watched.Events {
+			fmt.Println(event.Type, event.Message)
+		}
 		if watched.Job != nil {
 			job = watched.Job
 		}

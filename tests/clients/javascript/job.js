@@ -49,7 +49,7 @@ async function main() {
 
   // Watch it until it ends: the last event comes with the job in full.
   for await (const watched of jobs.WatchJob({ job_id: job.id })) {
-    console.log(watched.event.type, watched.event.message);
+    for (const event of watched.events) console.log(event.type, event.message);
     job = watched.job || job;
   }
 

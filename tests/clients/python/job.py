@@ -33,7 +33,8 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
 
     # Watch it until it ends: the last event comes with the job in full.
     for watched in jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job.id)):
-        print(job_pb2.JobEventType.Name(watched.event.type), watched.event.message)
+        for event in watched.events:
+            print(job_pb2.JobEventType.Name(event.type), event.message)
         if watched.HasField("job"):
             job = watched.job
 
