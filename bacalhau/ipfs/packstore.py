@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 from bacalhau.ipfs.blockstore import check_limit, wall_clock_us
 from bacalhau.ipfs.errors import BlockNotFound, StoreFull
 from bacalhau.ipfs.packs import Packs
+from bacalhau.ipfs.recent import RecentBlocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,6 +97,7 @@ class PackBlockStore:
         self._waiting: dict[bytes, _Row] = {}
         self._waiting_inline_bytes = 0
         self._touched: set[bytes] = set()
+        self._recent = RecentBlocks()
         path = directory / "blocks.sqlite"
         self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._writer.execute("PRAGMA journal_mode = WAL")
@@ -144,6 +146,8 @@ class PackBlockStore:
                 self._waiting.update(rows)
                 self._waiting_inline_bytes += inline_bytes
             self._stored_bytes += new_bytes
+            inline = [(key, row.block) for key, row in rows.items() if row.block is not None]
+            self._recent.add(inline, self._recent.generation)
 
     def _check_disk(self, new_bytes: int) -> None:
         if not self._reserve_bytes or not new_bytes:
@@ -164,12 +168,17 @@ class PackBlockStore:
         carried = cid.identity_digest
         if carried is not None:
             return carried
+        recent = self._recent.get(cid.multihash)
+        if recent is not None:
+            return recent
+        generation = self._recent.generation
         # A pack can be compacted away between the look-up and the read: then look again.
         for _ in range(3):
             row = self._waiting.get(cid.multihash) or self._lookup(cid.multihash)
             if row is None:
                 break
             if row.block is not None:
+                self._recent.add([(cid.multihash, row.block)], generation)
                 return row.block
             assert row.pack is not None
             assert row.offset is not None
@@ -213,6 +222,7 @@ class PackBlockStore:
                         "RETURNING size",
                         (*batch, limit_us),
                     ).fetchall()
+                self._recent.clear()
                 deleted_bytes = sum(row[0] for row in sizes)
                 self._stored_bytes -= deleted_bytes
             count += len(sizes)
@@ -340,6 +350,9 @@ class PackBlockStore:
         carried = cid.identity_digest
         if carried is not None:
             return len(carried)
+        recent = self._recent.get(cid.multihash)
+        if recent is not None:
+            return len(recent)
         waiting = self._waiting.get(cid.multihash)
         if waiting is not None:
             return waiting.size

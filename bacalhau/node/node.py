@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import uuid
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -72,7 +71,8 @@ class CannotStart(Exception):
 
 def draw_id(prefix: str) -> str:
     """A new id such as "j-5f0c…": the prefix says of what."""
-    return f"{prefix}-{uuid.uuid4()}"
+    drawn = os.urandom(16).hex()  # as a version 4 UUID, by hand: a job draws a dozen, and uuid4 takes five times as long
+    return f"{prefix}-{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-a{drawn[17:20]}-{drawn[20:]}"
 
 
 class Node:

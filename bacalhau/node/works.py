@@ -36,6 +36,7 @@ STDOUT, STDERR = 1, 2
 _TAIL_PAUSE_S = 0.05
 _TAIL_CHUNK_BYTES = 64 * 1024
 _PROGRESS_PAUSE_S = 0.5
+_REMOVAL_PAUSE_S = 0.2
 _READERS_S = 10.0
 """So long a reader that does not read may keep the files of an execution that has ended."""
 
@@ -68,6 +69,9 @@ class Works:
         self._contents = contents
         self._live: dict[str, _Live] = {}
         self._closing = False
+        self._done: list[Workspace] = []
+        """Workspaces that nobody needs any more."""
+        self._removing: asyncio.Task[None] | None = None
 
     # --- started by the machine ---
 
@@ -96,6 +100,10 @@ class Works:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._removing is not None:
+            self._removing.cancel()
+            await asyncio.gather(self._removing, return_exceptions=True)
+        await asyncio.to_thread(_remove_all, self._workspaces, self._done)
 
     def _report_stopped(self, execution_id: str) -> None:
         record = self._driver.compute.work(execution_id)
@@ -142,7 +150,19 @@ class Works:
                     live.unread.clear()
                     await live.unread.wait()
         if live.workspace is not None:
-            await asyncio.to_thread(self._workspaces.remove, live.workspace)
+            self._done.append(live.workspace)
+            if self._removing is None:
+                self._removing = asyncio.get_running_loop().create_task(self._remove_done())
+
+    async def _remove_done(self) -> None:
+        """Removes workspaces some at a time: by the hundred, a thread for each costs more than the removal."""
+        try:
+            while self._done:
+                await asyncio.sleep(_REMOVAL_PAUSE_S)
+                done, self._done = self._done, []
+                await asyncio.to_thread(_remove_all, self._workspaces, done)
+        finally:
+            self._removing = None
 
     async def _attempt(
         self, record: WorkRecord, attempt: int, resume: bool, live: _Live
@@ -305,3 +325,8 @@ async def _tail(live: _Live, workspace: Workspace, follow: bool) -> AsyncGenerat
 def _fetch_limit_bytes(spec: JobSpec) -> int:
     """Blocks weigh a little more than the content that has to fit the job's disk."""
     return spec.resources.disk_bytes + spec.resources.disk_bytes // 16 + 1024 * 1024
+
+
+def _remove_all(workspaces: Workspaces, done: list[Workspace]) -> None:
+    for workspace in done:
+        workspaces.remove(workspace)

@@ -105,7 +105,7 @@ def table(findings: list[Finding]) -> str:
                 finding.side_text(ours=False),
                 finding.measured_text,
                 finding.claim.goal_text,
-                finding.verdict,
+                finding.verdict if finding.rounds else "",
             )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -114,16 +114,29 @@ def table(findings: list[Finding]) -> str:
         for line in lines
     ]
     written += [f"{finding.claim.what}: {note}" for finding in findings for note in finding.notes]
-    return "\n".join(written)
+    return "\n".join(written + _missing(findings))
+
+
+def _missing(findings: list[Finding]) -> list[str]:
+    """Why some were not measured, a line a reason."""
+    reasons = dict.fromkeys(finding.missing for finding in findings if not finding.rounds)
+    return [f"not measured: {reason}" for reason in reasons]
 
 
 def write_readme(findings: list[Finding], circumstances: str) -> None:
     lines = ["| what | against | measured | goal | |", "| --- | --- | --- | --- | --- |"]
     for finding in findings:
         claim = finding.claim
-        cells = (claim.what, claim.against, finding.measured_text, claim.goal_text, finding.verdict)
+        cells = (
+            claim.what,
+            claim.against,
+            finding.measured_text,
+            claim.goal_text,
+            finding.verdict if finding.rounds else "",
+        )
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"Medians of the rounds' ratios, with the lowest and the highest. {circumstances}."]
+    lines += _missing(findings)
     text = README.read_text()
     written, count = _MARKED.subn(lambda found: found[1] + "\n".join(lines) + "\n" + found[2], text)
     if count != 1:

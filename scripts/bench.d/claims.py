@@ -93,9 +93,9 @@ class Finding:
 
     @property
     def measured_text(self) -> str:
-        """The figure with the lowest and the highest round, or why there is none."""
+        """The figure with the lowest and the highest round."""
         if not self.rounds:
-            return f"not measured: {self.missing}"
+            return "not measured"
         ratios = [one.ratio for one in self.rounds]
         middle, low, high = (self.claim.text(ratio) for ratio in (self.figure, min(ratios), max(ratios)))
         return middle if len(ratios) == 1 else f"{middle} ({low} – {high})"

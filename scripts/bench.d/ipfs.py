@@ -160,5 +160,6 @@ class _Measurement:
     def _output(self, command: list[str], environment: dict[str, str]) -> str:
         finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if finished.returncode:
-            raise CannotMeasure(f"{Path(command[0]).name} failed: {finished.stderr.strip()}")
+            reason = finished.stderr.strip().splitlines() or ["it said nothing"]
+            raise CannotMeasure(f"{Path(command[0]).name} failed: {reason[-1]}")
         return finished.stdout

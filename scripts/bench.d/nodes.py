@@ -101,7 +101,8 @@ def run_command(node: Node, *words: str) -> str:
         [*COMMAND, *words], env=node.environment, capture_output=True, text=True, check=False
     )
     if finished.returncode:
-        raise CannotMeasure(f"bacalhau {words[0]} failed: {finished.stderr.strip()}")
+        reason = finished.stderr.strip().splitlines() or ["it said nothing"]
+        raise CannotMeasure(f"bacalhau {words[0]} failed: {reason[-1]}")
     return finished.stdout.strip()
 
 

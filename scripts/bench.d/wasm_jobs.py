@@ -85,8 +85,9 @@ async def _measure_burst(node: Node, rounds: int) -> list[Finding]:
         await client.calls_a_second(_CALLS_AT_ONCE // 4)
         for _ in range(_WARM_UP):
             await client.run(next(specs))
-        for number in range(rounds):
-            rate = 0.0 if number % 2 else await client.calls_a_second(_CALLS_AT_ONCE)
+        for _ in range(rounds):
+            # Calls before and after, for their rate is what varies most.
+            rates = [await client.calls_a_second(_CALLS_AT_ONCE)]
             before = _cpu_seconds(node)
             burst = await client.burst(list(itertools.islice(specs, AT_ONCE)))
             after = _cpu_seconds(node)
@@ -94,7 +95,8 @@ async def _measure_burst(node: Node, rounds: int) -> list[Finding]:
                 raise CannotMeasure(
                     f"{AT_ONCE} different jobs had {burst.different_results} different results"
                 )
-            rate = rate or await client.calls_a_second(_CALLS_AT_ONCE)
+            rates.append(await client.calls_a_second(_CALLS_AT_ONCE))
+            rate = statistics.harmonic_mean(rates)
             throughput.rounds.append(Round(burst.ended_a_second, rate))
             admission.rounds.append(Round(burst.answered_a_second, rate))
             spent.append({name: (after[name] - before[name]) / AT_ONCE * 1000 for name in after})

@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from bacalhau.runtime.docker_request import EXECUTION_LABEL
 from bacalhau.v1.job_pb2 import Job, JobEvent, JobEventType, JobState
 from bacalhau.v1.job_service_pb2 import GetJobRequest, StreamLogsRequest, WatchJobRequest
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
-from bacalhau.v1.node_pb2 import Node
 from bacalhau.v1.node_service_pb2 import GetNodeRequest, ListPeersRequest
 from bacalhau.v1.node_service_pb2_grpc import NodeServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    import docker
+    from docker.models.containers import Container
+
+    from bacalhau.v1.node_pb2 import Node
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "bacalhau")
@@ -40,8 +45,8 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(REPOSITORY)} | variables
 
 
-def run_command(*words: str, stdin: str = "", cwd: Path | None = None, **variables: str) -> Completed:
-    """One command line, to its end."""
+def run_command(*words: str, stdin: str = "", env: Mapping[str, str]) -> Completed:
+    """One command line, to its end, with `env` on top of the environment."""
     return subprocess.run(
         [*COMMAND, *words],
         input=stdin,
@@ -49,8 +54,7 @@ def run_command(*words: str, stdin: str = "", cwd: Path | None = None, **variabl
         text=True,
         timeout=WAIT_SECONDS,
         check=False,
-        cwd=cwd,
-        env=environment(**variables),
+        env=environment(**env),
     )
 
 
@@ -61,6 +65,13 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = WAIT_SECON
         if time.monotonic() > deadline:
             raise AssertionError(f"after {seconds:g} seconds still not: {what}")
         time.sleep(POLL_SECONDS)
+
+
+def containers_of(engine: docker.DockerClient, execution_id: str) -> list[Container]:
+    """The containers of an execution, running or not."""
+    filters: dict[str, str | list[str] | bool] = {"label": f"{EXECUTION_LABEL}={execution_id}"}
+    found: list[Container] = engine.containers.list(all=True, filters=filters)
+    return found
 
 
 class NodeProcess:
@@ -190,9 +201,9 @@ class NodeProcess:
     def api_port(self) -> str:
         return self.api_address.rpartition(":")[2]
 
-    def cli(self, *words: str, stdin: str = "", cwd: Path | None = None, **variables: str) -> Completed:
+    def cli(self, *words: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Completed:
         """One command line against this node, to its end."""
-        return run_command(*words, stdin=stdin, cwd=cwd, BACALHAU_API_PORT=self.api_port, **variables)
+        return run_command(*words, stdin=stdin, env={"BACALHAU_API_PORT": self.api_port, **(env or {})})
 
     def begin_cli(self, *words: str) -> subprocess.Popen[str]:
         """A command line that goes on; it is ended with the node."""

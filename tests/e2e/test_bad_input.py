@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import grpc
@@ -85,15 +86,15 @@ def test_a_job_that_exhausts_its_memory_says_what_it_was_allowed_and_the_flag_th
 def test_a_job_that_asks_for_more_than_any_node_has_fails_at_once_with_the_figures(shared_node: NodeProcess) -> None:
     done = shared_node.cli("docker", "run", "--cpu", "500", "busybox", "true")
     assert done.returncode == 125
-    assert "500000" in done.stderr
-    assert str(shared_node.view().record.capacity.cpu_millicores) in done.stderr
+    assert "500 CPU" in done.stderr
+    assert f"{shared_node.view().record.capacity.cpu_millicores // 1000} CPU" in done.stderr
 
 
 # --- calls ---
 
 
 def test_a_malformed_spec_is_refused_with_the_name_of_the_field(grpcurl: Path, shared_node: NodeProcess) -> None:
-    for spec, field in (
+    cases: tuple[tuple[dict[str, object], str], ...] = (
         ({}, "task"),
         ({"docker": {}}, "image"),
         ({"docker": {"image": "busybox"}, "count": -1}, "count"),
@@ -101,8 +102,9 @@ def test_a_malformed_spec_is_refused_with_the_name_of_the_field(grpcurl: Path, s
         ({"docker": {"image": "busybox"}, "inputs": [{"cid": UNKNOWN_CID, "target": "/a/../b"}]}, "target"),
         ({"docker": {"image": "busybox"}, "outputs": [{"name": "../x", "path": "/x"}]}, "name"),
         ({"docker": {"image": "busybox"}, "network": 99}, "network"),
-    ):
-        call = [grpcurl, "-plaintext", "-d", json.dumps({"spec": spec}), shared_node.api_address]
+    )
+    for spec, field in cases:
+        call = [str(grpcurl), "-plaintext", "-d", json.dumps({"spec": spec}), shared_node.api_address]
         done = subprocess.run([*call, "bacalhau.v1.JobService/SubmitJob"], capture_output=True, text=True, check=False)
         assert done.returncode != 0
         assert "Code: InvalidArgument" in done.stderr, (spec, done.stderr)
@@ -113,11 +115,11 @@ def test_an_oversized_message_is_refused(shared_node: NodeProcess) -> None:
     spec = JobSpec(docker=DockerTask(image="busybox"), env=[EnvironmentVariable(name="A", value="x" * (20 << 20))])
     with pytest.raises(grpc.RpcError) as refusal:
         shared_node.jobs.SubmitJob(SubmitJobRequest(spec=spec), timeout=30)
-    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     spec.env[0].value = "x" * (2 << 20)
     with pytest.raises(grpc.RpcError) as refusal:
         shared_node.jobs.SubmitJob(SubmitJobRequest(spec=spec), timeout=30)
-    assert refusal.value.code() in (  # type: ignore[attr-defined]
+    assert refusal.value.code() in (
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
     )
@@ -126,7 +128,7 @@ def test_an_oversized_message_is_refused(shared_node: NodeProcess) -> None:
 def test_where_nobody_listens_the_command_says_how_to_start_a_node() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        done = run_command("list", BACALHAU_API_PORT=str(unused.getsockname()[1]))
+        done = run_command("list", env={"BACALHAU_API_PORT": str(unused.getsockname()[1])})
     assert done.returncode == 125
     assert "bacalhau serve" in done.stderr
     assert "BACALHAU_API_PORT" in done.stderr
@@ -135,10 +137,10 @@ def test_where_nobody_listens_the_command_says_how_to_start_a_node() -> None:
 # --- starting a node ---
 
 
-def serve(folder: Path, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def serve(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """A node that must not start: it ends by itself."""
     listen = () if "--api-port" in flags else ("--api-port", "0")
-    return run_command("serve", "--data-dir", str(folder), "--peer-port", "0", *listen, *flags, **variables)
+    return run_command("serve", "--data-dir", str(folder), "--peer-port", "0", *listen, *flags, env={})
 
 
 def test_a_port_in_use_is_named_with_the_flag_that_chooses_another(shared_node: NodeProcess, tmp_path: Path) -> None:
@@ -196,15 +198,15 @@ def test_with_tls_and_token_it_serves_those_who_have_the_token(network: Network,
     flags = ("--host", "0.0.0.0", "--tls-cert", str(certificate), "--tls-key", str(key))
     node = network.start("node", *flags, "--api-token-file", str(tmp_path / "token"), "--disable-engine", "docker")
     tls = {"BACALHAU_API_HOST": "127.0.0.1", "BACALHAU_API_TLS_CA": str(certificate)}
-    right = node.cli("id", **tls, BACALHAU_API_TOKEN_FILE=str(tmp_path / "token"))
+    right = node.cli("id", env=tls | {"BACALHAU_API_TOKEN_FILE": str(tmp_path / "token")})
     assert right.returncode == 0, right.stderr
     assert node.node_id in right.stdout
-    for variables in ({}, {"BACALHAU_API_TOKEN_FILE": str(tmp_path / "wrong")}):
-        refused = node.cli("list", **tls, **variables)
+    for env in (tls, tls | {"BACALHAU_API_TOKEN_FILE": str(tmp_path / "wrong")}):
+        refused = node.cli("list", env=env)
         assert refused.returncode == 125
         assert "UNAUTHENTICATED" in refused.stderr
         assert "--api-token-file" in refused.stderr
-    plain = node.cli("list", BACALHAU_API_HOST="127.0.0.1")
+    plain = node.cli("list", env={"BACALHAU_API_HOST": "127.0.0.1"})
     assert plain.returncode == 125
     root = grpc.ssl_channel_credentials(certificate.read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{node.api_port}", root) as channel:
@@ -255,9 +257,10 @@ def test_on_a_full_disk_the_node_refuses_with_a_reason_and_serves_on_when_there_
     assert added.returncode == 125
     assert "STORAGE_FULL" in added.stderr
     filler = small_disk / "filler"
-    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as full:
-        while True:
-            full.write(bytes(1 << 16))
+    with suppress(OSError), filler.open("wb", buffering=0) as full:
+        while full.write(bytes(1 << 16)):
+            pass
+    assert os.statvfs(small_disk).f_bavail == 0
     refused = node.cli("wasm", "run", str(wasm_program("hello")))
     assert refused.returncode == 125, refused.stderr
     assert "STORAGE_FULL" in refused.stderr or "disk" in refused.stderr

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from bacalhau.runtime.docker_request import NODE_LABEL
 from tests.e2e.nodes import COMMAND, environment, run_command, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import docker
 
 
 class Devstack:
@@ -40,19 +43,20 @@ class Devstack:
         ]
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return run_command(*words, BACALHAU_API_PORT=self.nodes[0]["api_address"].rpartition(":")[2])
+        port = self.nodes[0]["api_address"].rpartition(":")[2]
+        return run_command(*words, env={"BACALHAU_API_PORT": port})
 
 
 @pytest.fixture
 def devstack(tmp_path: Path) -> Iterator[Devstack]:
-    started = Devstack(tmp_path, "--nodes", "3", "--disable-engine", "docker", "--labels", "zone=here")
+    started = Devstack(tmp_path, "--nodes", "2", "--disable-engine", "docker", "--labels", "zone=here")
     yield started
     started.process.kill()
     started.process.wait()
 
 
 def test_all_nodes_of_a_devstack_know_each_other_and_have_its_flags(devstack: Devstack) -> None:
-    assert len(devstack.nodes) == 3
+    assert len(devstack.nodes) == 2
     listed = json.loads(devstack.cli("node", "list", "--output", "json").stdout)
     assert {node["record"]["node_id"] for node in listed} == {node["node_id"] for node in devstack.nodes}
     assert all(node["record"]["engines"] == ["Wasm"] for node in listed)
@@ -66,6 +70,23 @@ def test_a_devstack_ends_at_ctrl_c_with_its_nodes_and_its_temporary_folder(devst
     assert devstack.process.wait(20) == 0
     assert not any(child.is_running() for child in devstack.serving)
     assert list(devstack.temporary.iterdir()) == []
+
+
+def test_a_devstack_with_temporary_data_leaves_no_container(
+    docker_engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    devstack = Devstack(tmp_path, "--nodes", "1")
+    try:
+        job_id = devstack.cli("docker", "run", "--id-only", "busybox", "sh", "-c", "echo started; sleep 600").stdout
+        (node_id,) = (node["node_id"] for node in devstack.nodes)
+        filters: dict[str, str | list[str] | bool] = {"label": f"{NODE_LABEL}={node_id}"}
+        wait_until(lambda: len(docker_engine.containers.list(filters=filters)) == 1, f"{job_id} runs")
+        devstack.process.terminate()
+        assert devstack.process.wait(20) == 0
+        assert docker_engine.containers.list(all=True, filters=filters) == []
+    finally:
+        devstack.process.kill()
+        devstack.process.wait()
 
 
 def test_a_devstack_ends_when_one_of_its_nodes_dies_and_says_which(devstack: Devstack) -> None:

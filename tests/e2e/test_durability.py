@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bacalhau.runtime.docker_container import EXECUTION_LABEL, NODE_LABEL
+from bacalhau.runtime.docker_request import EXECUTION_LABEL, NODE_LABEL
 from bacalhau.v1.job_pb2 import JobState
 from tests.e2e import soak
-from tests.e2e.nodes import wait_until
+from tests.e2e.nodes import containers_of, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import docker
+    from docker.models.containers import Container
 
     from tests.e2e.nodes import Network, NodeProcess
     from tests.parts.wasm import WasmProgram
@@ -35,16 +36,15 @@ def test_a_running_container_is_found_again_by_the_next_life_and_not_run_twice(
     job_id = node.submit("docker", "ubuntu", "sh", "-c", script)
     execution_id = node.wait_running(job_id).execution_id
     assert node.wait_output(job_id) == b"started\n"
-    labelled = {"label": f"{EXECUTION_LABEL}={execution_id}"}
-    (container,) = docker_engine.containers.list(filters=labelled)
+    (container,) = containers_of(docker_engine, execution_id)
     node.restart()
-    assert [found.id for found in docker_engine.containers.list(filters=labelled)] == [container.id]
+    assert [found.id for found in containers_of(docker_engine, execution_id)] == [container.id]
     (execution,) = node.wait_completed(job_id).executions
     assert (execution.report.attempt, execution.report.exit_code) == (1, 3)
     cid = execution.report.result_cid
     assert node.cli("ipfs", "cat", f"{cid}/outputs/runs").stdout == "run\n"
     assert node.cli("logs", job_id).stdout == "started\nended\n"
-    wait_until(lambda: docker_engine.containers.list(all=True, filters=labelled) == [], "the container is removed")
+    wait_until(lambda: containers_of(docker_engine, execution_id) == [], "the container is removed")
     node.wait_idle()
 
 
@@ -54,7 +54,7 @@ def test_a_container_that_ended_while_the_node_was_dead_is_reported_with_its_out
     job_id = node.submit("docker", "busybox", "sh", "-c", "echo started; sleep 1; echo ended; exit 4")
     execution_id = node.wait_running(job_id).execution_id
     assert node.wait_output(job_id) == b"started\n"
-    (container,) = docker_engine.containers.list(filters={"label": f"{EXECUTION_LABEL}={execution_id}"})
+    (container,) = containers_of(docker_engine, execution_id)
     node.kill()
     container.wait(timeout=30)
     node.start()
@@ -74,6 +74,21 @@ def test_a_wasm_program_runs_again_as_a_visible_new_attempt(
     assert "attempt 2" in [event["Message"] for event in node.describe(job_id)["Events"] if "Message" in event]
     assert node.cli("logs", job_id).stdout == "before the sleep\nafter the sleep\n"
     node.wait_idle()
+
+
+def test_a_compute_node_that_comes_back_within_its_lease_goes_on_with_the_same_container(
+    docker_engine: docker.DockerClient, network: Network
+) -> None:
+    requester = network.start("requester", *QUICK, "--node-type", "requester")
+    compute = network.node("compute", *QUICK, "--node-type", "compute")
+    network.join(requester, compute)
+    job_id = requester.submit("docker", "busybox", "sh", "-c", "echo started; sleep 4; echo ended")
+    assert requester.wait_output(job_id) == b"started\n"
+    compute.restart()
+    (execution,) = requester.wait_completed(job_id).executions
+    assert (execution.node_id, execution.report.attempt) == (compute.node_id, 1)
+    assert requester.cli("logs", job_id).stdout == "started\nended\n"
+    compute.wait_idle()
 
 
 def test_a_job_that_waits_in_the_queue_survives_its_node(
@@ -105,18 +120,19 @@ def test_a_finished_result_stays_fetchable_and_its_submission_repeatable(
 
 
 def test_orphans_are_reaped_and_only_the_nodes_own(docker_engine: docker.DockerClient, node: NodeProcess) -> None:
-    def begin(node_id: str) -> docker.models.containers.Container:
+    def begin(node_id: str) -> Container:
         labels = {NODE_LABEL: node_id, EXECUTION_LABEL: "e-forgotten"}
-        return docker_engine.containers.run("busybox", ["sleep", "600"], detach=True, network_mode="none", labels=labels)
+        return docker_engine.containers.run(
+            "busybox", ["sleep", "600"], detach=True, network_mode="none", labels=labels
+        )
 
     node.kill()
     own, others = begin(node.node_id), begin(f"not-{node.node_id}")
     try:
         node.start()
-        listed = {"label": f"{EXECUTION_LABEL}=e-forgotten"}
 
-        def left() -> list[str]:
-            found = docker_engine.containers.list(all=True, filters=listed)
+        def left() -> list[str | None]:
+            found = containers_of(docker_engine, "e-forgotten")
             return [container.id for container in found if container.id in (own.id, others.id)]
 
         wait_until(lambda: left() == [others.id], "its own orphan is gone, another node's is there")

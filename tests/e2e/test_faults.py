@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bacalhau.v1.job_pb2 import JobState
-from tests.e2e.nodes import wait_until
+from tests.e2e.nodes import containers_of, wait_until
 
 if TYPE_CHECKING:
     import docker
@@ -90,14 +90,13 @@ def test_a_node_that_was_cut_off_beyond_its_lease_stops_its_work_and_is_not_paid
     assert paid_once(job)
     assert [e.node_id for e in job.executions if e.charged_microcredits] == [dear.node_id]
     cheap.wait_idle()
-    labelled = {"label": f"bacalhau.execution={running.execution_id}"}
-    wait_until(lambda: docker_engine.containers.list(all=True, filters=labelled) == [], "its container is removed")
+    wait_until(lambda: containers_of(docker_engine, running.execution_id) == [], "its container is removed")
 
 
 def test_the_requester_is_killed_and_its_next_life_gets_the_result(
     docker_engine: docker.DockerClient, three: Three
 ) -> None:
-    requester, cheap, _ = three
+    requester = three[0]
     job_id = requester.submit("docker", "busybox", "sh", "-c", "sleep 1; echo done")
     requester.wait_running(job_id)
     requester.restart()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bacalhau.v1.job_pb2 import JobState
+from tests.e2e.nodes import containers_of, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,8 +232,7 @@ def test_a_running_job_is_cancelled_and_its_container_goes(
     assert done.returncode == 0, done.stderr
     assert shared_node.wait_ended(job_id).state == JobState.JOB_STATE_CANCELLED
     shared_node.wait_idle()
-    labelled = {"label": f"bacalhau.execution={execution_id}"}
-    assert docker_engine.containers.list(filters=labelled) == []
+    wait_until(lambda: containers_of(docker_engine, execution_id) == [], "its container is removed")
     again = shared_node.cli("cancel", job_id)
     assert again.returncode == 0, again.stderr
 

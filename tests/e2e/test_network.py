@@ -77,7 +77,7 @@ def test_a_count_above_the_number_of_nodes_fails_at_once_and_says_so(
 def test_a_node_without_docker_declines_and_the_user_sees_it(
     docker_engine: docker.DockerClient, three: Three
 ) -> None:
-    a, b, c = three
+    a, b, _ = three
     done = a.cli("docker", "run", "--node-details", "busybox", "echo", "done")
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     assert "ENGINE_MISSING" in next(line for line in done.stderr.splitlines() if b.node_id in line)

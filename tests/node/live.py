@@ -43,10 +43,10 @@ _PROGRAM = """(module
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
   (func (export "_start")
     (call $say (i32.const 1024) (i32.const {first_bytes}))
-    (i32.store (i32.const 116) (i32.const 1))
-    (i64.store (i32.const 124) (i64.const {sleep_ns}))
+    (i32.store (i32.const 120) (i32.const 1))
+    (i64.store (i32.const 128) (i64.const {sleep_ns}))
     (if (i64.ne (i64.const {sleep_ns}) (i64.const 0))
-      (then (drop (call $poll (i32.const 100) (i32.const 200) (i32.const 1) (i32.const 300)))))
+      (then (drop (call $poll (i32.const 104) (i32.const 200) (i32.const 1) (i32.const 300)))))
     (call $say (i32.const 70000) (i32.const {then_bytes}))))
 """
 

@@ -1,0 +1,51 @@
+"""Small blocks that were put or read a moment ago, in memory: a short job looks at the same few again and again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MAX_BYTES: Final = 8 * 1024 * 1024
+
+
+class RecentBlocks:
+    """The blocks used last, by key, up to a total size. What it holds is in the store, too: a block that is read
+    while others are deleted is only taken when no deletion came between (`generation`)."""
+
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._blocks: OrderedDict[bytes, bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self.generation = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._lock:
+            block = self._blocks.get(key)
+            if block is not None:
+                self._blocks.move_to_end(key)
+            return block
+
+    def add(self, blocks: Iterable[tuple[bytes, bytes]], generation: int) -> None:
+        """Takes blocks that were in the store at `generation`."""
+        with self._lock:
+            if generation != self.generation:
+                return
+            for key, block in blocks:
+                if key not in self._blocks:
+                    self._blocks[key] = block
+                    self._bytes += len(block)
+            while self._bytes > self._max_bytes:
+                _, oldest = self._blocks.popitem(last=False)
+                self._bytes -= len(oldest)
+
+    def clear(self) -> None:
+        """Before blocks are deleted."""
+        with self._lock:
+            self.generation += 1
+            self._blocks.clear()
+            self._bytes = 0
