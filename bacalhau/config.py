@@ -49,11 +49,9 @@ class Settings:
     cpu_millicores: int | None = None
     memory_bytes: int | None = None
     disk_bytes: int | None = None
-    gpu_count: int = 0
     job_cpu_millicores: int | None = None
     job_memory_bytes: int | None = None
     job_disk_bytes: int | None = None
-    job_gpu_count: int | None = None
     execution_timeout_max_us: int = DAY_US
     # Which jobs it takes.
     accept_networked: bool = False
@@ -98,7 +96,6 @@ def machine_capacity(settings: Settings) -> Resources:
         if settings.memory_bytes is not None
         else page_bytes * pages * 8 // 10 // MIB * MIB,
         settings.disk_bytes if settings.disk_bytes is not None else free_disk_bytes * 8 // 10 // GIB * GIB,
-        settings.gpu_count,
     )
 
 
@@ -108,5 +105,4 @@ def job_limit(settings: Settings, capacity: Resources) -> Resources:
         settings.job_cpu_millicores if settings.job_cpu_millicores is not None else capacity.cpu_millicores,
         settings.job_memory_bytes if settings.job_memory_bytes is not None else capacity.memory_bytes,
         settings.job_disk_bytes if settings.job_disk_bytes is not None else capacity.disk_bytes,
-        settings.job_gpu_count if settings.job_gpu_count is not None else capacity.gpu_count,
     )

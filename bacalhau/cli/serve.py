@@ -5,6 +5,7 @@ The node itself is `bacalhau.node`.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from bacalhau.cli import quantities
@@ -79,6 +80,8 @@ def register(verbs: Subparsers) -> None:
 
 def run_serve(args: argparse.Namespace) -> int:
     _check(args)
+    # gRPC would write a line of its own before each of our clear errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from bacalhau.node.main import serve
 
     return serve(args)
@@ -143,9 +146,6 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
             type=quantity(quantities.parse_bytes),
             metavar="SIZE",
             help=f"disk {meaning}",
-        )
-        group.add_argument(
-            f"--limit-{scope}-gpu", type=quantity(quantities.parse_gpu), metavar="N", help=f"GPUs {meaning}"
         )
     group.add_argument("--max-timeout", type=_duration, metavar="DURATION", help="time to one job")
 
@@ -232,6 +232,7 @@ def _add_upkeep(parser: argparse.ArgumentParser) -> None:
 
 def _add_refused(parser: argparse.ArgumentParser) -> None:
     kubo = "use the embedded store; exchange content with Kubo by `bacalhau ipfs import` and `export`"
+    refuse(parser, "--limit-total-gpu", "--limit-job-gpu", instead="nodes do not give GPUs to jobs yet")
     refuse(parser, "--ipfs-connect", "--ipfs-swarm-addr", "--ipfs-swarm-addrs", instead=kubo)
     refuse(parser, "--private-internal-ipfs", switch=True, instead="nodes exchange content by --peer only")
     refuse(

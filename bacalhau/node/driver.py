@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.compute import ComputeMachine
     from bacalhau.scheduler.effects import Send, Start
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
-    from bacalhau.scheduler.records import Write
+    from bacalhau.scheduler.jobs import Job
+    from bacalhau.scheduler.records import ExecutionRecord, WorkRecord, Write
     from bacalhau.scheduler.requester import RequesterMachine
 
 log = logging.getLogger(__name__)
@@ -130,9 +131,15 @@ class Driver:
         self._turn.replies.append(reply)
         await reply
 
-    def take(self, effects: Effects) -> None:
-        """Effects that were not asked for by an event: those of a restart."""
-        self._gather(effects)
+    def restore(
+        self, work: Sequence[WorkRecord], jobs: Sequence[Job], executions: Sequence[ExecutionRecord]
+    ) -> None:
+        """Before the first event: hands the machines what an earlier life of this node had accepted."""
+        now = self.clock.now()
+        if self._trace is not None:
+            self._trace.restored(work, jobs, executions, now)
+        self._gather(self.compute.restore(work, now=now))
+        self._gather(self.requester.restore(jobs, executions, now=now))
 
     # --- the turn ---
 

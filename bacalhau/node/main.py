@@ -53,11 +53,9 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "cpu_millicores": args.limit_total_cpu,
         "memory_bytes": args.limit_total_memory,
         "disk_bytes": args.limit_total_disk,
-        "gpu_count": args.limit_total_gpu,
         "job_cpu_millicores": args.limit_job_cpu,
         "job_memory_bytes": args.limit_job_memory,
         "job_disk_bytes": args.limit_job_disk,
-        "job_gpu_count": args.limit_job_gpu,
         "flat_price_microcredits": args.price_flat,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
@@ -133,6 +131,8 @@ async def _serve(settings: Settings) -> int:
 def _announce(node: Node) -> None:
     """Tells people on stderr, and programs by the ready file, who and where the node is."""
     host, _, port = node.api_address.rpartition(":")
+    if host in ("0.0.0.0", "[::]"):
+        host = "NAME_OF_THIS_MACHINE"
     engines = ", ".join(engine.name.lower() for engine in node.membership.record.engines) or "none"
     lines = [
         f"node {node.node_id} runs (engines: {engines})",

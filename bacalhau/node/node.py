@@ -71,7 +71,8 @@ class CannotStart(Exception):
 
 def draw_id(prefix: str) -> str:
     """A new id such as "j-5f0c…": the prefix says of what."""
-    drawn = os.urandom(16).hex()  # as a version 4 UUID, by hand: a job draws a dozen, and uuid4 takes five times as long
+    # As a version 4 UUID, by hand: a job draws a dozen, and uuid4 takes five times as long.
+    drawn = os.urandom(16).hex()
     return f"{prefix}-{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-a{drawn[17:20]}-{drawn[20:]}"
 
 
@@ -257,7 +258,6 @@ class Node:
 
     async def _restore(self) -> None:
         """Takes up what an earlier life of this node had accepted."""
-        now = self.clock.now()
         work = self.store.unsettled_work()
         jobs, executions = self.store.open_jobs(), self.store.open_executions()
         if work or jobs:
@@ -266,8 +266,7 @@ class Node:
         # Before anything new starts, which would not be among those to keep.
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._go_on(self._reap(keep))
-        self.driver.take(self.driver.compute.restore(work, now=now))
-        self.driver.take(self.driver.requester.restore(jobs, executions, now=now))
+        self.driver.restore(work, jobs, executions)
 
     async def _reap(self, keep: list[str]) -> None:
         for engine, executor in self._engines.executors.items():
@@ -380,7 +379,8 @@ async def _stop_listener(listener: Listener) -> None:
 def _lock_folder(folder: Path, stack: AsyncExitStack) -> None:
     """One node a data folder: two would sign with one key and write one journal."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # it holds a key, and what jobs read and wrote
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CannotStart(f"the data folder {folder} cannot be used: {error.strerror}") from error

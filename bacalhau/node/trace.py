@@ -1,8 +1,9 @@
 """`serve --trace FILE`: every event of the machines as a line of JSON, so that a live run can be replayed.
 
 A line is `{"now": us, "event": {"@": type, ...}, "ids": [...]}`, or `"expire": machine` in place of the event; `ids`
-are those that the machine drew in that step. Values are written by their type's shape: dataclasses as objects with
-"@", enums as {"enum": [type, name]}, bytes as {"hex": …}, CIDs as {"cid": …}, tuples as lists.
+are those that the machine drew in that step. A life of the node begins with what the machines were given to restore.
+Values are written by their type's shape: dataclasses as objects with "@", enums as {"enum": [type, name]}, bytes as
+{"hex": …}, CIDs as {"cid": …}, dicts as {"dict": pairs}, tuples as lists.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING
 from bacalhau.model.cid import Cid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import TextIO
 
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
+    from bacalhau.scheduler.jobs import Job
+    from bacalhau.scheduler.records import ExecutionRecord, WorkRecord
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,13 @@ class Trace:
         self._write({"now": now, "expire": type(machine).__name__, "ids": self._ids})
         self._ids.clear()
 
+    def restored(
+        self, work: Sequence[WorkRecord], jobs: Sequence[Job], executions: Sequence[ExecutionRecord], now: int
+    ) -> None:
+        """What the machines start from; the ids that they draw for it are those of the next line."""
+        restored = {"work": to_plain(work), "jobs": to_plain(jobs), "executions": to_plain(executions)}
+        self._write({"now": now, "restore": restored})
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -86,6 +96,8 @@ def to_plain(value: object) -> object:
         return {"enum": [type(value).__name__, value.name]}
     if isinstance(value, bytes):
         return {"hex": value.hex()}
+    if isinstance(value, dict):
+        return {"dict": [[to_plain(key), to_plain(item)] for key, item in value.items()]}
     if isinstance(value, (tuple, list)):
         return [to_plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):

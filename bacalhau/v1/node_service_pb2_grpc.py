@@ -72,7 +72,7 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Connect(self, request, context):
-        """Makes this node announce itself to another. Refused as CONTENT_UNAVAILABLE where nobody answers.
+        """Makes this node announce itself to another. Refused as NOT_FOUND where nobody answers.
         Idempotent. CLI: bacalhau node connect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

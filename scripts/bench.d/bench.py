@@ -135,7 +135,10 @@ def write_readme(findings: list[Finding], circumstances: str) -> None:
             finding.verdict if finding.rounds else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"Medians of the rounds' ratios, with the lowest and the highest. {circumstances}."]
+    lines += [
+        "",
+        f"Medians of the rounds' ratios (of memory the worst), with the lowest and the highest; {circumstances}.",
+    ]
     lines += _missing(findings)
     text = README.read_text()
     written, count = _MARKED.subn(lambda found: found[1] + "\n".join(lines) + "\n" + found[2], text)

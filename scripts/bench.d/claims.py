@@ -76,7 +76,11 @@ class Finding:
 
     @property
     def figure(self) -> float:
-        return statistics.median(one.ratio for one in self.rounds)
+        """The median of the ratios; of an amount with a bound of its own (memory) the worst."""
+        ratios = [one.ratio for one in self.rounds]
+        if self.claim.against:
+            return statistics.median(ratios)
+        return max(ratios) if self.claim.goal is Goal.AT_MOST else min(ratios)
 
     @property
     def is_met(self) -> bool:
@@ -104,6 +108,8 @@ class Finding:
         """The median of one side, in the claim's unit."""
         if not self.rounds or not (ours or self.claim.against):
             return ""
+        if not self.claim.against:
+            return self.claim.text(self.figure)
         middle = statistics.median(one.ours if ours else one.theirs for one in self.rounds)
         digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
         return f"{middle:.{digits}f} {self.claim.unit}"
