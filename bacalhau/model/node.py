@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from bacalhau.model.job import Engine
 
 
+_NOTHING = Resources()
+_FREE = Tariff()
+
+
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
     """A node's announcement: who and where it is, and what it can do. `sequence` grows with each one."""
@@ -23,7 +27,7 @@ class NodeRecord:
     compute: bool
     requester: bool
     engines: tuple[Engine, ...] = ()
-    capacity: Resources = Resources()
+    capacity: Resources = _NOTHING
     labels: tuple[tuple[str, str], ...] = ()
     version: str = ""
-    tariff: Tariff = Tariff()
+    tariff: Tariff = _FREE
