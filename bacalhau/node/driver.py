@@ -212,8 +212,7 @@ class Driver:
             self._fail(failure, turn)
             return
         self._finish(turn)
-        if self._flush_due:
-            self._flush()
+        self._flush()
 
     def _finish(self, turn: _Turn) -> None:
         """The turn is on disk: its callers hear of it, its messages leave, its work starts."""
@@ -222,13 +221,18 @@ class Driver:
         for reply in turn.replies:
             if not reply.done():
                 reply.set_result(None)
-        for write in turn.writes:
-            if isinstance(write, (JobHappening, JobChanged, JobAccepted)):
-                self.on_happening(write)
-        for send in turn.sends:
-            self.on_send(send)
-        for start in turn.starts:
-            self.on_start(start)
+        try:
+            for write in turn.writes:
+                if isinstance(write, (JobHappening, JobChanged, JobAccepted)):
+                    self.on_happening(write)
+            for send in turn.sends:
+                self.on_send(send)
+            for start in turn.starts:
+                self.on_start(start)
+        except BaseException as bug:  # raised again
+            # Some of what is on disk was not begun: only a restart takes that up.
+            self._fail(bug)
+            raise
         self._arm()
 
     def _clock_meta(self) -> dict[str, str] | None:

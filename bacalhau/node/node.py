@@ -52,7 +52,7 @@ from bacalhau.store.store import Store
 from bacalhau.wire.identity import NodeKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
     from pathlib import Path
     from typing import Any
 
@@ -268,7 +268,7 @@ class Node:
         self._go_on(self._reap(keep))
         self.driver.restore(work, jobs, executions)
 
-    async def _reap(self, keep: list[str]) -> None:
+    async def _reap(self, keep: Collection[str]) -> None:
         for engine, executor in self._engines.executors.items():
             try:
                 removed = await executor.reap(keep)
@@ -303,6 +303,8 @@ class Node:
     def _engines_changed(self) -> None:
         self.driver.tell_compute(self._engines.changed())
         self.membership.refresh()
+        # One that came back may still run what was reported as failed while it was away.
+        self._go_on(self._reap(self.driver.compute.unsettled))
 
     def self_view(self) -> NodeView:
         return NodeView(

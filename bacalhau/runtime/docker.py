@@ -93,7 +93,7 @@ class DockerExecutor:
         return await self._supervise(container, self._limited(container, container.follow_again))
 
     async def reap(self, keep: Collection[str]) -> list[str]:
-        return await call_in_thread(self._reap, frozenset(keep), frozenset(self._active))
+        return await call_in_thread(self._reap, frozenset(keep))
 
     async def close(self) -> None:
         """Let go of running containers, and finish removing those that have ended."""
@@ -194,7 +194,7 @@ class DockerExecutor:
         self._removals.add(task)
         task.add_done_callback(self._removals.discard)
 
-    def _reap(self, keep: frozenset[str], active: frozenset[str]) -> list[str]:
+    def _reap(self, keep: frozenset[str]) -> list[str]:
         from docker.errors import NotFound
 
         removed = []
@@ -203,7 +203,8 @@ class DockerExecutor:
             for found in api.containers(all=True, filters={"label": f"{NODE_LABEL}={self._node_id}"}):
                 execution_id = found["Labels"].get(EXECUTION_LABEL, "")
                 names = {name.removeprefix("/") for name in found["Names"]}
-                if execution_id in keep or names & active:
+                # Asked after the listing: a container is among the active ones before it is created.
+                if execution_id in keep or any(name in self._active for name in names):
                     continue
                 with suppress(NotFound):  # it went by itself
                     api.remove_container(found["Id"], v=True, force=True)

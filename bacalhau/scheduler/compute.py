@@ -160,6 +160,11 @@ class ComputeMachine:
     def running_executions(self) -> int:
         return sum(1 for work in self._works.values() if work.record.state is WorkState.ACCEPTED)
 
+    @property
+    def unsettled(self) -> tuple[str, ...]:
+        """Ids of the work that is not settled."""
+        return tuple(self._works)
+
     def work(self, execution_id: str) -> WorkRecord | None:
         """Unsettled work, None where there is none under this id."""
         work = self._works.get(execution_id)

@@ -152,6 +152,17 @@ def test_a_clean_stop_leaves_the_container_running_for_the_next_life(
     assert node.cli("logs", job_id).stdout == "started\nended\n"
 
 
+def test_a_clean_stop_of_a_wasm_program_is_no_failure_of_the_job(
+    wasm_program: WasmProgram, node: NodeProcess
+) -> None:
+    job_id = node.submit("wasm", str(wasm_program("logtest")), "2")
+    assert node.wait_output(job_id) == b"before the sleep\n"
+    assert node.stop() == 0
+    node.start()
+    (execution,) = node.wait_completed(job_id).executions
+    assert execution.report.attempt == 2
+
+
 def test_of_twenty_jobs_with_kills_at_random_moments_all_but_one_complete(
     docker_engine: docker.DockerClient, network: Network
 ) -> None:

@@ -104,3 +104,19 @@ def test_the_requester_is_killed_and_its_next_life_gets_the_result(
     assert job.state == JobState.JOB_STATE_COMPLETED
     assert paid_once(job)
     assert requester.cli("logs", job_id).stdout == "done\n"
+
+
+def test_the_requester_is_killed_in_mid_auction_and_its_next_life_holds_it_anew(
+    docker_engine: docker.DockerClient, three: Three
+) -> None:
+    requester, cheap, dear = three
+    dear.pause()  # the auction waits for it
+    job_id = requester.submit("docker", "busybox", "echo", "done")
+    requester.wait_for(job_id, "BID_RECEIVED", node_id=cheap.node_id)
+    requester.restart()
+    dear.resume()
+    job = requester.wait_completed(job_id)
+    assert paid_once(job)
+    assert requester.cli("logs", job_id).stdout == "done\n"
+    cheap.wait_idle()
+    dear.wait_idle()

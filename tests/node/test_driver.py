@@ -1,0 +1,246 @@
+"""The driver: nothing leaves before it is on disk, one transaction a turn, and a disk that fails stops the node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bacalhau.market.pricing import FlatPrice
+from bacalhau.model.refusals import RefusalReason, Refused
+from bacalhau.node.clock import Clock
+from bacalhau.node.driver import Driver
+from bacalhau.scheduler import effects as fx
+from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.compute import ComputeMachine
+from bacalhau.scheduler.records import JobAccepted
+from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
+from bacalhau.store.errors import StoreError, StoreFull
+from bacalhau.store.store import Store
+from tests.builders import a_compute_config, a_spec, an_offer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bacalhau.scheduler.records import Write
+
+
+class SlowDisk(Store):
+    """A store whose disk waits until it may go on, and fails when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.failure: Exception | None = None
+        self.fails_at_once: Exception | None = None
+        self.transactions: list[int] = []
+
+    def stage(self, writes: Sequence[Write], *, meta: dict[str, str] | None = None) -> bool:  # type: ignore[override]
+        if self.fails_at_once is not None:
+            raise self.fails_at_once
+        if writes:
+            self.transactions.append(len(writes))
+        return super().stage(writes, meta=meta)
+
+    def commit_staged(self) -> None:
+        self.may_go_on.wait(10)
+        if self.failure is not None:
+            self._end_staged()
+            raise self.failure
+        super().commit_staged()
+
+
+class Outside:
+    """What a driver's hooks were told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = SlowDisk(folder / "journal.sqlite")
+        self.sent: list[fx.Send] = []
+        self.started: list[fx.Start] = []
+        self.happened: list[object] = []
+        self.failures: list[BaseException] = []
+        self.numbers = iter(range(1, 1_000_000))
+        self.driver = self.make_driver()
+
+    def make_driver(self) -> Driver:
+        def ids(prefix: str) -> str:
+            return f"{prefix}-{next(self.numbers)}"
+
+        requester = RequesterMachine(RequesterConfig(), ids)
+        compute = ComputeMachine(a_compute_config(), FlatPrice(1), ids)
+        driver = Driver(requester, compute, self.disk, Clock())
+        driver.deliver_here = lambda send: send
+        driver.settle_here = lambda start: False
+        driver.on_send = self.sent.append
+        driver.on_start = self.started.append
+        driver.on_happening = self.happened.append
+        driver.on_failure = self.failures.append
+        return driver
+
+    async def submit(self, job_id: str) -> None:
+        refusal = await self.driver.ask_requester(ev.JobSubmitted(job_id, a_spec(), (), bytes(32)))
+        assert refusal is None
+
+
+@pytest.fixture
+async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
+    made = Outside(tmp_path)
+    made.driver.tell_requester(ev.PeerHeard("n1"))
+    await made.driver.committed()
+    yield made
+    made.disk.may_go_on.set()
+    await made.driver.stop()
+    made.disk.close()
+
+
+async def some_turns() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_nothing_leaves_and_nobody_is_answered_before_the_step_is_on_disk(outside: Outside) -> None:
+    outside.disk.may_go_on.clear()
+    submitting = asyncio.ensure_future(outside.submit("j-1"))
+    await some_turns()
+    assert (outside.sent, outside.started, outside.happened, submitting.done()) == ([], [], [], False)
+    assert outside.disk.job("j-1") is None
+    outside.disk.may_go_on.set()
+    await submitting
+    assert outside.disk.job("j-1") is not None
+    assert [type(send) for send in outside.sent] == [fx.SendOffer]
+    assert isinstance(outside.happened[0], JobAccepted)
+
+
+async def test_the_steps_of_one_turn_are_one_transaction(outside: Outside) -> None:
+    await asyncio.gather(*(outside.submit(f"j-{n}") for n in range(20)))
+    assert len(outside.disk.transactions) == 1
+    assert len(outside.disk.open_jobs()) == 20
+
+
+async def test_steps_that_come_while_the_disk_works_gather_for_the_next_transaction(outside: Outside) -> None:
+    outside.disk.may_go_on.clear()
+    first = asyncio.ensure_future(outside.submit("j-0"))
+    await some_turns()
+    later = [asyncio.ensure_future(outside.submit(f"j-{n}")) for n in range(1, 20)]
+    await some_turns()
+    outside.disk.may_go_on.set()
+    await asyncio.gather(first, *later)
+    assert len(outside.disk.transactions) == 2
+    assert len(outside.disk.open_jobs()) == 20
+
+
+async def test_a_step_taken_by_a_hook_is_written_too(outside: Outside) -> None:
+    """What a committed turn sets off must not meet a second transaction that is still under way."""
+    submitted: list[asyncio.Future[None]] = []
+
+    def submit_another(_: object) -> None:
+        if len(submitted) < 5:
+            submitted.append(asyncio.ensure_future(outside.submit(f"j-next-{len(submitted)}")))
+            outside.driver.tell_requester(ev.PeerHeard("n1"))
+
+    outside.driver.on_happening = submit_another
+    await outside.submit("j-1")
+    while len(submitted) < 5 or not all(one.done() for one in submitted):
+        await asyncio.gather(*submitted)
+    assert len(outside.disk.open_jobs()) == 6
+
+
+async def test_a_refused_step_is_answered_at_once_and_writes_nothing(outside: Outside) -> None:
+    await outside.submit("j-1")
+    written = len(outside.disk.transactions)
+    refusal = await outside.driver.ask_requester(ev.JobSubmitted("j-1", a_spec(), (), bytes(32)))
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.ID_REUSED
+    assert len(outside.disk.transactions) == written
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_failing_disk_stops_the_node_and_nothing_of_the_step_leaves(
+    outside: Outside, at_once: bool
+) -> None:
+    failure: StoreError = StoreFull("no room")
+    if at_once:
+        outside.disk.fails_at_once = failure
+    else:
+        outside.disk.failure = failure
+    with pytest.raises(Refused) as caught:
+        await outside.submit("j-1")
+    assert caught.value.refusal.reason is RefusalReason.SHUTTING_DOWN
+    assert "no room" in caught.value.refusal.message
+    assert outside.failures == [failure]
+    assert (outside.sent, outside.started, outside.happened) == ([], [], [])
+    for after in (outside.submit("j-2"), outside.driver.committed()):
+        with pytest.raises(Refused, match="no room"):
+            await after
+    assert outside.failures == [failure]
+
+
+async def test_a_bug_in_a_machine_stops_the_node_for_its_memory_cannot_be_trusted(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = AssertionError("an invariant broke")
+
+    def broken(event: object, *, now: int) -> fx.Effects:
+        raise bug
+
+    monkeypatch.setattr(outside.driver.requester, "handle", broken)
+    with pytest.raises(AssertionError):
+        outside.driver.tell_requester(ev.PeerHeard("n1"))
+    assert outside.failures == [bug]
+
+
+async def test_what_was_committed_and_not_sent_is_sent_by_the_next_life(tmp_path: Path) -> None:
+    """A kill between the commit and the sending."""
+    first = Outside(tmp_path)
+
+    first.driver.on_send = lambda _: None
+    first.driver.tell_requester(ev.PeerHeard("n1"))
+    await first.submit("j-1")
+    await first.driver.stop()
+    second = Outside.__new__(Outside)
+    second.disk, second.sent, second.started, second.happened = first.disk, [], [], []
+    second.failures, second.numbers = [], iter(range(1000, 2000))
+    second.driver = second.make_driver()
+    second.driver.restore((), first.disk.open_jobs(), first.disk.open_executions())
+    second.driver.tell_requester(ev.PeerHeard("n1"))
+    await second.driver.committed()
+    async with asyncio.timeout(20):
+        while not any(isinstance(send, fx.SendOffer) and send.offer.job_id == "j-1" for send in second.sent):
+            await asyncio.sleep(0.01)
+    await second.driver.stop()
+    first.disk.close()
+
+
+async def test_a_timer_never_fires_before_its_deadline(outside: Outside) -> None:
+    seen: list[tuple[int, int]] = []
+    machine = outside.driver.compute
+    expire = machine.expire
+
+    def noted(*, now: int) -> fx.Effects:
+        due = machine.deadline()
+        assert due is not None
+        seen.append((due, now))
+        return expire(now=now)
+
+    machine.expire = noted  # type: ignore[method-assign]
+    for n in range(20):
+        offer = an_offer(id=f"o-{n}", open_for_us=1_000 * (n + 1))
+        outside.driver.tell_compute(ev.EnginesChanged((offer.engine,)))
+        outside.driver.tell_compute(ev.OfferReceived("r", offer))
+    async with asyncio.timeout(5):
+        while len(seen) < 5:
+            await asyncio.sleep(0.005)
+    assert all(now >= due for due, now in seen)
+
+
+async def test_stopping_writes_what_is_gathered(tmp_path: Path) -> None:
+    outside = Outside(tmp_path)
+    with contextlib.closing(outside.disk):
+        outside.driver.tell_requester(ev.JobSubmitted("j-1", a_spec(), (), bytes(32)))
+        await outside.driver.stop()
+        assert outside.disk.job("j-1") is not None

@@ -1,0 +1,137 @@
+"""Who is there: heartbeats, nodes that die and come back, peers of peers, and strangers by the thousand."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bacalhau.model.refusals import RefusalReason
+from bacalhau.node import membership
+from bacalhau.rpc.peer_client import PeerUnreachable
+from bacalhau.v1 import peer_service_pb2, peer_service_pb2_grpc
+from tests.node.live import HEARTBEAT_US, Stranger, peer_channel, refusal_from, running
+from tests.rpc.test_peer_api import record_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bacalhau.node.node import Node
+
+
+async def until_live(node: Node, *others: Node) -> None:
+    async with asyncio.timeout(15):
+        while not {other.node_id for other in others} <= set(node.membership.live_ids()):
+            await asyncio.sleep(0.01)
+
+
+async def until_lost(node: Node, node_id: str) -> None:
+    async with asyncio.timeout(15):
+        while node_id in node.membership.live_ids():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_newcomer_learns_of_the_peers_of_its_peer_and_they_of_it(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path / "a") as a,
+        running(tmp_path / "b", peers=(a.peer_address,)) as b,
+    ):
+        await until_live(a, b)
+        async with running(tmp_path / "c", peers=(a.peer_address,)) as c:
+            await until_live(c, a, b)
+            await until_live(b, a, c)
+
+
+async def test_a_node_that_stops_is_not_live_after_three_heartbeats_and_comes_back_on_another_port(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path / "a") as a:
+        async with running(tmp_path / "b", peers=(a.peer_address,)) as b:
+            await until_live(a, b)
+            node_id, first_address = b.node_id, b.peer_address
+            last_heard_us = a.clock.now()
+        await until_lost(a, node_id)
+        assert a.clock.now() - last_heard_us >= 2 * HEARTBEAT_US
+        async with running(tmp_path / "b", peers=(a.peer_address,)) as b:
+            assert b.node_id == node_id
+            assert b.peer_address != first_address
+            await until_live(a, b)
+            [peer] = a.membership.peers()
+            assert peer.record.addresses == (b.peer_address,)
+            link = await a.membership.link(node_id)
+            assert link.address == b.peer_address
+            assert await link.get_peers()
+
+
+async def test_records_get_rising_sequence_numbers_also_over_a_restart(tmp_path: Path) -> None:
+    sequences = []
+    for _ in range(2):
+        async with running(tmp_path / "a") as a:
+            for _ in range(3):
+                a.membership.refresh()
+                sequences.append(a.membership.record.sequence)
+    assert sequences == sorted(set(sequences))
+
+
+async def test_a_node_that_does_not_answer_holds_up_no_heartbeat_to_others(tmp_path: Path) -> None:
+    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    host, port = silent.sockets[0].getsockname()
+    async with (
+        running(tmp_path / "a") as a,
+        running(tmp_path / "b", peers=(f"{host}:{port}", a.peer_address)) as b,
+    ):
+        await until_live(a, b)
+        for _ in range(20):
+            await asyncio.sleep(HEARTBEAT_US / 4e6)
+            assert b.node_id in a.membership.live_ids()
+    silent.close()
+
+
+async def test_two_nodes_with_one_key_refuse_each_other(tmp_path: Path) -> None:
+    async with running(tmp_path / "a"):
+        pass
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a" / "node.key", tmp_path / "b" / "node.key")
+    async with running(tmp_path / "a") as a, running(tmp_path / "b") as b:
+        assert a.node_id == b.node_id
+        with pytest.raises(PeerUnreachable, match="two nodes run with one key"):
+            await b.membership.connect(a.peer_address)
+        assert a.membership.peers() == b.membership.peers() == []
+
+
+async def test_a_flood_of_strangers_is_refused_at_the_limit_and_those_who_were_there_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "PEERS_MAX", 20)
+    async with (
+        running(tmp_path / "a", heartbeat_us=5_000_000) as a,
+        running(tmp_path / "b", heartbeat_us=5_000_000, peers=(a.peer_address,)) as b,
+    ):
+        await until_live(a, b)
+        async with peer_channel(a) as channel:
+            announce = peer_service_pb2_grpc.PeerServiceStub(channel).Announce
+            for _ in range(19):
+                await announce(peer_service_pb2.AnnounceRequest(record=record_of(Stranger(), a)))
+            for _ in range(3):
+                request = peer_service_pb2.AnnounceRequest(record=record_of(Stranger(), a))
+                assert (await refusal_from(announce(request))).reason is RefusalReason.LIMIT_REACHED
+        assert len(a.membership.peers()) == 20
+        assert b.node_id in a.membership.live_ids()
+
+
+async def test_a_node_that_never_answered_is_forgotten(tmp_path: Path) -> None:
+    """Records that others pass on are tried, and kept only where somebody answers."""
+    async with running(tmp_path / "a") as a:
+        stranger = Stranger()
+        envelope = record_of(stranger, a)
+        from bacalhau.model.node import NodeRecord
+        from bacalhau.wire.envelope import open_message
+
+        opened = open_message(envelope, NodeRecord, now_us=a.clock.now(), self_id="")
+        a.membership.announced(opened, envelope, "peer", direct=False)
+        assert a.membership.live_ids() == []
+        async with asyncio.timeout(10):
+            while a.membership.peers():
+                await asyncio.sleep(0.01)
