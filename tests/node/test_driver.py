@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +23,7 @@ from bacalhau.store.store import Store
 from tests.builders import a_compute_config, a_spec, an_offer
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from bacalhau.scheduler.records import Write

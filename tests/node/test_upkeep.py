@@ -99,7 +99,9 @@ async def test_a_root_that_cannot_be_followed_stops_no_collection(tmp_path: Path
 # --- a full disk ---
 
 
-async def test_on_a_full_disk_jobs_offers_and_content_are_refused_and_the_node_serves_on(tmp_path: Path) -> None:
+async def test_on_a_full_disk_jobs_offers_and_content_are_refused_and_the_node_serves_on(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path / "a") as a, client_of(a) as channel:
         job_id, _ = await run_to_result(channel, a)
     full = 1 << 62
@@ -142,5 +144,8 @@ async def test_a_repeated_submission_is_answered_on_a_full_disk_too(tmp_path: Pa
     async with running(tmp_path / "a", compute=False) as a, client_of(a) as channel:
         request = job_service_pb2.SubmitJobRequest(spec=wasm_job(a), request_id="again")
         job_id = (await JobServiceStub(channel).SubmitJob(request)).job.id
-    async with running(tmp_path / "a", compute=False, disk_reserve_bytes=1 << 62) as a, client_of(a) as channel:
+    async with (
+        running(tmp_path / "a", compute=False, disk_reserve_bytes=1 << 62) as a,
+        client_of(a) as channel,
+    ):
         assert (await JobServiceStub(channel).SubmitJob(request)).job.id == job_id

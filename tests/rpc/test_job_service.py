@@ -38,7 +38,9 @@ def jobs(grpc_stub: Any) -> Any:
     return grpc_stub
 
 
-async def submit(jobs: Any, node: Node, module: bytes = HELLO, *, request_id: str = "", **changes: Any) -> str:
+async def submit(
+    jobs: Any, node: Node, module: bytes = HELLO, *, request_id: str = "", **changes: Any
+) -> str:
     request = pb.SubmitJobRequest(spec=wasm_job(node, module, **changes), request_id=request_id)
     return str((await jobs.SubmitJob(request)).job.id)
 
@@ -142,7 +144,10 @@ async def test_a_client_that_goes_away_while_it_submits_finds_its_job_by_the_req
         ("task", lambda spec: spec.ClearField("wasm")),
         ("count", lambda spec: setattr(spec, "count", -1)),
         ("module_cid", lambda spec: setattr(spec.wasm, "module_cid", "no-cid")),
-        ("inputs[0].target", lambda spec: setattr(spec.inputs.add(cid=spec.wasm.module_cid), "target", "../up")),
+        (
+            "inputs[0].target",
+            lambda spec: setattr(spec.inputs.add(cid=spec.wasm.module_cid), "target", "../up"),
+        ),
     ],
 )
 async def test_a_bad_spec_is_refused_by_the_name_of_its_field(
@@ -172,7 +177,9 @@ async def test_an_input_that_nobody_has_is_refused_within_seconds_and_no_job_is_
     assert all(job.spec.name != "lost-input" for job in listed)
 
 
-async def test_a_message_above_the_limit_is_refused_and_the_node_serves_on(jobs: Any, grpc_server: Node) -> None:
+async def test_a_message_above_the_limit_is_refused_and_the_node_serves_on(
+    jobs: Any, grpc_server: Node
+) -> None:
     async with grpc.aio.insecure_channel(grpc_server.api_address) as channel:
         large = channel.unary_unary("/bacalhau.v1.JobService/GetJob")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -217,7 +224,9 @@ async def test_history_only_does_not_wait_for_a_running_job(jobs: Any, grpc_serv
     await cancel(jobs, job_id)
 
 
-async def test_a_watcher_that_resumes_misses_nothing_and_gets_nothing_twice(jobs: Any, grpc_server: Node) -> None:
+async def test_a_watcher_that_resumes_misses_nothing_and_gets_nothing_twice(
+    jobs: Any, grpc_server: Node
+) -> None:
     job_id = await submit(jobs, grpc_server, program(sleep_s=0.3))
     sequences: list[int] = []
     closed = False
@@ -343,7 +352,9 @@ async def test_a_running_job_is_cancelled_and_its_capacity_comes_back(jobs: Any,
 
 async def test_a_job_is_cancelled_twice_at_once(jobs: Any, grpc_server: Node) -> None:
     job_id = await submit(jobs, grpc_server, SLEEPER)
-    assert {job.state for job in await asyncio.gather(*(cancel(jobs, job_id) for _ in range(5)))} == {CANCELLED}
+    assert {job.state for job in await asyncio.gather(*(cancel(jobs, job_id) for _ in range(5)))} == {
+        CANCELLED
+    }
 
 
 async def test_a_queued_job_is_cancelled(jobs: Any, grpc_server: Node) -> None:
@@ -381,7 +392,9 @@ async def test_output_comes_while_the_program_still_sleeps(jobs: Any, grpc_serve
     assert await tail.read() is grpc.aio.EOF
 
 
-async def test_following_goes_on_from_the_program_to_its_result_without_a_gap(jobs: Any, grpc_server: Node) -> None:
+async def test_following_goes_on_from_the_program_to_its_result_without_a_gap(
+    jobs: Any, grpc_server: Node
+) -> None:
     job_id = await submit(jobs, grpc_server, program("one\ntwo\n", sleep_s=0.3, then="three\n"))
     followed, last = await asyncio.gather(
         logs(jobs, job_id, follow=True), logs(jobs, job_id, follow=True, tail=1)

@@ -81,7 +81,9 @@ async def test_without_a_token_file_everything_answers(tmp_path: Path) -> None:
             await channel.unary_unary("/bacalhau.v1.JobService/NoSuchMethod")(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         async with peer_channel(node) as peers:
-            assert (await health_pb2_grpc.HealthStub(peers).Check(health_pb2.HealthCheckRequest())).status == 1
+            assert (
+                await health_pb2_grpc.HealthStub(peers).Check(health_pb2.HealthCheckRequest())
+            ).status == 1
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await JobServiceStub(peers).ListJobs(job_service_pb2.ListJobsRequest())
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -160,7 +162,7 @@ async def test_a_node_tells_of_itself_and_of_its_peers_by_page(tmp_path: Path) -
     ):
         nodes = NodeServiceStub(channel)
         own = (await nodes.GetNode(node_service_pb2.GetNodeRequest())).node
-        assert getattr(own, "self")
+        assert own.self
         assert own.free == own.record.capacity
         joined = (await nodes.Connect(node_service_pb2.ConnectRequest(address=b.peer_address))).node
         assert joined.live

@@ -154,7 +154,9 @@ async def test_an_envelope_above_the_limit_is_refused(peers: grpc.aio.Channel, g
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_a_repeated_bid_gets_the_very_answer_of_the_first(peers: grpc.aio.Channel, grpc_server: Node) -> None:
+async def test_a_repeated_bid_gets_the_very_answer_of_the_first(
+    peers: grpc.aio.Channel, grpc_server: Node
+) -> None:
     stranger = Stranger()
     envelope = bid_of(stranger, grpc_server)
     answers = await asyncio.gather(*(statements(peers)["bid"](envelope) for _ in range(10)))
@@ -171,7 +173,9 @@ async def test_a_repeated_bid_gets_the_very_answer_of_the_first(peers: grpc.aio.
     assert opened.body.refusal.reason is R.OFFER_CLOSED
 
 
-async def test_a_statement_id_with_other_content_is_refused(peers: grpc.aio.Channel, grpc_server: Node) -> None:
+async def test_a_statement_id_with_other_content_is_refused(
+    peers: grpc.aio.Channel, grpc_server: Node
+) -> None:
     stranger = Stranger()
     await statements(peers)["bid"](bid_of(stranger, grpc_server, id="same"))
     other = bid_of(stranger, grpc_server, id="same", body=a_bid(price_microcredits=1))
@@ -243,7 +247,9 @@ def record_of(stranger: Stranger, node: Node, **changes: Any) -> SignedEnvelope:
     return stranger.seal(record, at_us=node.clock.now())
 
 
-async def test_a_record_that_names_another_node_is_refused(peers: grpc.aio.Channel, grpc_server: Node) -> None:
+async def test_a_record_that_names_another_node_is_refused(
+    peers: grpc.aio.Channel, grpc_server: Node
+) -> None:
     before = state_of(grpc_server)
     for node_id in (grpc_server.node_id, Stranger().key.node_id):
         stranger = Stranger()
@@ -259,13 +265,17 @@ async def test_a_record_is_answered_by_the_record_of_this_node_and_an_older_one_
 ) -> None:
     stranger = Stranger()
     answer = await statements(peers)["record"](record_of(stranger, grpc_server, sequence=7, version="new"))
-    assert open_message(answer.record, now_us=grpc_server.clock.now(), self_id="").sender == grpc_server.node_id
+    assert (
+        open_message(answer.record, now_us=grpc_server.clock.now(), self_id="").sender == grpc_server.node_id
+    )
     await statements(peers)["record"](record_of(stranger, grpc_server, sequence=6, version="old"))
     [known] = [p for p in grpc_server.membership.peers() if p.record.node_id == stranger.key.node_id]
     assert known.record.version == "new"
 
 
-async def test_a_certificate_that_the_record_does_not_name_is_not_spoken_to(grpc_server: Node, tmp_path: Any) -> None:
+async def test_a_certificate_that_the_record_does_not_name_is_not_spoken_to(
+    grpc_server: Node, tmp_path: Any
+) -> None:
     stranger = Stranger()
     record = replace(
         grpc_server.membership.record,
@@ -279,7 +289,9 @@ async def test_a_certificate_that_the_record_does_not_name_is_not_spoken_to(grpc
         await grpc_server.membership.link(stranger.key.node_id)
 
 
-async def test_a_link_to_another_certificate_than_was_pinned_says_nothing(grpc_server: Node, tmp_path: Any) -> None:
+async def test_a_link_to_another_certificate_than_was_pinned_says_nothing(
+    grpc_server: Node, tmp_path: Any
+) -> None:
     link = PeerLink(grpc_server.peer_address, load_or_make(tmp_path).certificate_pem)
     with pytest.raises(PeerUnreachable):
         await link.get_peers()
@@ -296,7 +308,9 @@ async def test_peers_are_given_by_page_and_bad_tokens_are_refused(peers: grpc.ai
 # --- offers and clearing ---
 
 
-async def test_more_offers_than_a_call_may_carry_are_refused(peers: grpc.aio.Channel, grpc_server: Node) -> None:
+async def test_more_offers_than_a_call_may_carry_are_refused(
+    peers: grpc.aio.Channel, grpc_server: Node
+) -> None:
     offer = Stranger().seal(an_offer(), at_us=grpc_server.clock.now())
     compute = compute_service_pb2_grpc.ComputeServiceStub(peers)
     request = compute_service_pb2.ConsiderOffersRequest(offers=[offer] * (limits.OFFERS_PER_CALL_MAX + 1))
@@ -318,9 +332,7 @@ async def test_bids_are_sealed_until_an_award_and_then_prove_it(
     [execution] = grpc_server.jobs.job(job.id).executions
     answer = await clearing(execution.offer_id)
     assert answer.bid_set_digest == execution.bid_set_digest
-    opened = open_message(
-        answer.bids[0], Bid, now_us=grpc_server.clock.now(), self_id=grpc_server.node_id
-    )
+    opened = open_message(answer.bids[0], Bid, now_us=grpc_server.clock.now(), self_id=grpc_server.node_id)
     assert (opened.sender, opened.body.id) == (grpc_server.node_id, execution.bid_id)
 
 
@@ -343,7 +355,9 @@ async def test_blocks_that_are_not_here_are_left_out_and_garbage_is_refused(
     assert (await refusal_from(get_blocks(peers, *cids))).reason is R.TOO_LARGE
 
 
-async def test_a_dag_is_sent_in_bounded_messages_each_block_once(peers: grpc.aio.Channel, grpc_server: Node) -> None:
+async def test_a_dag_is_sent_in_bounded_messages_each_block_once(
+    peers: grpc.aio.Channel, grpc_server: Node
+) -> None:
     content = [bytes([n % 251]) * 65_536 + n.to_bytes(4, "big") for n in range(100)]
     root = import_stream(grpc_server.blocks, content).cid
     batches = await get_blocks(peers, root.raw, root.raw, recursive=True)
