@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
+import pytest
 
 from bacalhau.config import Settings
 from bacalhau.ipfs.importer import import_stream
@@ -22,7 +24,7 @@ from bacalhau.wire.identity import NodeKey
 from bacalhau.wire.job import spec_to_proto
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from bacalhau.model.cid import Cid
@@ -114,15 +116,23 @@ def wasm_job(node: Node, module: bytes = HELLO, *, inputs: tuple[Cid, ...] = (),
     return spec_to_proto(wasm_spec(add_module(node, module), inputs=sources, **changes))
 
 
+async def until(holds: Callable[[], object], what: str, seconds: float = 15) -> None:
+    """Asks again and again, for what no event tells of."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not holds():
+        if loop.time() > deadline:
+            raise AssertionError(f"after {seconds:g} seconds still not: {what}")
+        await asyncio.sleep(0.01)
+
+
 async def refusal_from(call: Awaitable[object]) -> Refusal:
     """The refusal that a call ends with; fails where it ends otherwise."""
-    try:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
-    except grpc.aio.AioRpcError as error:
-        refusal = refusal_of(error)
-        assert refusal is not None, error
-        return refusal
-    raise AssertionError("the call was not refused")
+    refusal = refusal_of(caught.value)
+    assert refusal is not None, caught.value
+    return refusal
 
 
 async def all_of(stream: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from bacalhau.store.errors import StoreError, StoreFull
 from bacalhau.store.store import Store
 from tests.builders import a_compute_config, a_spec, an_offer
+from tests.node.live import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -209,9 +210,10 @@ async def test_what_was_committed_and_not_sent_is_sent_by_the_next_life(tmp_path
     second.driver.restore((), first.disk.open_jobs(), first.disk.open_executions())
     second.driver.tell_requester(ev.PeerHeard("n1"))
     await second.driver.committed()
-    async with asyncio.timeout(20):
-        while not any(isinstance(send, fx.SendOffer) and send.offer.job_id == "j-1" for send in second.sent):
-            await asyncio.sleep(0.01)
+    await until(
+        lambda: any(isinstance(send, fx.SendOffer) and send.offer.job_id == "j-1" for send in second.sent),
+        "the job is offered again",
+    )
     await second.driver.stop()
     first.disk.close()
 
@@ -232,9 +234,8 @@ async def test_a_timer_never_fires_before_its_deadline(outside: Outside) -> None
         offer = an_offer(id=f"o-{n}", open_for_us=1_000 * (n + 1))
         outside.driver.tell_compute(ev.EnginesChanged((offer.engine,)))
         outside.driver.tell_compute(ev.OfferReceived("r", offer))
-    async with asyncio.timeout(5):
-        while len(seen) < 5:
-            await asyncio.sleep(0.005)
+    await until(lambda: machine.deadline() is None, "all deadlines have passed")
+    assert seen
     assert all(now >= due for due, now in seen)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from bacalhau.model.refusals import RefusalReason
 from bacalhau.node import membership
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.v1 import peer_service_pb2, peer_service_pb2_grpc
-from tests.node.live import HEARTBEAT_US, Stranger, peer_channel, refusal_from, running
+from tests.node.live import HEARTBEAT_US, Stranger, peer_channel, refusal_from, running, until
 from tests.rpc.test_peer_api import record_of
 
 if TYPE_CHECKING:
@@ -22,15 +23,12 @@ if TYPE_CHECKING:
 
 
 async def until_live(node: Node, *others: Node) -> None:
-    async with asyncio.timeout(15):
-        while not {other.node_id for other in others} <= set(node.membership.live_ids()):
-            await asyncio.sleep(0.01)
+    wanted = {other.node_id for other in others}
+    await until(lambda: wanted <= set(node.membership.live_ids()), "all are live")
 
 
 async def until_lost(node: Node, node_id: str) -> None:
-    async with asyncio.timeout(15):
-        while node_id in node.membership.live_ids():
-            await asyncio.sleep(0.01)
+    await until(lambda: node_id not in node.membership.live_ids(), f"{node_id} is lost")
 
 
 async def test_a_newcomer_learns_of_the_peers_of_its_peer_and_they_of_it(tmp_path: Path) -> None:
@@ -76,8 +74,8 @@ async def test_records_get_rising_sequence_numbers_also_over_a_restart(tmp_path:
 
 
 async def test_a_node_that_does_not_answer_holds_up_no_heartbeat_to_others(tmp_path: Path) -> None:
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
-    host, port = silent.sockets[0].getsockname()
+    silent = socket.create_server(("127.0.0.1", 0))  # takes connections, and says nothing
+    host, port = silent.getsockname()
     async with (
         running(tmp_path / "a") as a,
         running(tmp_path / "b", peers=(f"{host}:{port}", a.peer_address)) as b,
@@ -132,6 +130,4 @@ async def test_a_node_that_never_answered_is_forgotten(tmp_path: Path) -> None:
         opened = open_message(envelope, NodeRecord, now_us=a.clock.now(), self_id="")
         a.membership.announced(opened, envelope, "peer", direct=False)
         assert a.membership.live_ids() == []
-        async with asyncio.timeout(10):
-            while a.membership.peers():
-                await asyncio.sleep(0.01)
+        await until(lambda: not a.membership.peers(), "it is forgotten")

@@ -1,4 +1,4 @@
-"""`serve --trace`: every event is a line of JSON, whatever it holds, and a trace that cannot be written stops nothing."""
+"""`serve --trace`: every event is a line of JSON; a trace that cannot be written stops nothing."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.ipfs.dag import find_missing
@@ -12,7 +11,7 @@ from bacalhau.model.refusals import RefusalReason
 from bacalhau.v1 import ipfs_service_pb2, job_pb2, job_service_pb2
 from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
-from tests.node.live import SLEEPER, all_of, client_of, refusal_from, running, wasm_job
+from tests.node.live import SLEEPER, all_of, client_of, refusal_from, running, until, wasm_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +33,7 @@ async def run_to_result(channel: grpc.aio.Channel, node: Node, **changes: Any) -
 
 
 async def settled(node: Node) -> None:
-    async with asyncio.timeout(10):
-        while node.store.unsettled_work():
-            await asyncio.sleep(0.01)
+    await until(lambda: not node.store.unsettled_work(), "all work is settled")
 
 
 async def test_a_result_survives_collection_for_its_time_and_is_gone_after_it(tmp_path: Path) -> None:
@@ -127,14 +124,11 @@ async def test_on_a_full_disk_jobs_offers_and_content_are_refused_and_the_node_s
         assert (await jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job_id))).job.id == job_id
         assert not a.failed.done()
 
-        async with asyncio.timeout(10):
-            while a.node_id not in b.membership.live_ids():
-                await asyncio.sleep(0.01)
+        await until(lambda: a.node_id in b.membership.live_ids(), "the full node is heard of")
         jobs_b = JobServiceStub(channel_b)
         other = (await jobs_b.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec))).job.id
-        async with asyncio.timeout(10):
-            while not (answers := b.jobs.answers(other, 0, "")[0]):
-                await asyncio.sleep(0.01)
+        await until(lambda: b.jobs.answers(other, 0, "")[0], "the full node has answered")
+        answers, _ = b.jobs.answers(other, 0, "")
         assert answers[0].refusal is not None
         assert answers[0].refusal.reason is RefusalReason.STORAGE_FULL
         await jobs_b.CancelJob(job_service_pb2.CancelJobRequest(job_id=other))

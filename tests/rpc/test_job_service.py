@@ -17,6 +17,7 @@ from bacalhau.v1 import job_pb2, job_service_pb2_grpc
 from bacalhau.v1 import job_service_pb2 as pb
 from bacalhau.v1.execution_pb2 import EXECUTION_PHASE_RUNNING, EXECUTION_STATE_COMPLETED
 from tests.node.live import HELLO, SLEEPER, all_of, program, refusal_from, wasm_job
+from tests.node.live import until as until_so
 
 if TYPE_CHECKING:
     from bacalhau.node.node import Node
@@ -181,7 +182,7 @@ async def test_a_message_above_the_limit_is_refused_and_the_node_serves_on(
     jobs: Any, grpc_server: Node
 ) -> None:
     async with grpc.aio.insecure_channel(grpc_server.api_address) as channel:
-        large = channel.unary_unary("/bacalhau.v1.JobService/GetJob")
+        large: Any = channel.unary_unary("/bacalhau.v1.JobService/GetJob")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await large(bytes(17 * 1024 * 1024))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -249,9 +250,7 @@ async def test_two_watchers_see_the_same(jobs: Any, grpc_server: Node) -> None:
 
 async def no_watchers(node: Node) -> None:
     """The streams of clients that have gone are ended by the server a moment later."""
-    async with asyncio.timeout(5):
-        while node.jobs._happenings._count:
-            await asyncio.sleep(0.01)
+    await until_so(lambda: not node.jobs._happenings._count, "nobody watches")
 
 
 async def test_watchers_that_go_away_or_run_out_of_time_leave_nothing_behind(
@@ -344,9 +343,7 @@ async def test_a_running_job_is_cancelled_and_its_capacity_comes_back(jobs: Any,
     assert (await cancel(jobs, job_id)).state == CANCELLED
     assert (await watching).state == CANCELLED
     assert (await cancel(jobs, job_id)).state == CANCELLED
-    async with asyncio.timeout(10):
-        while grpc_server.driver.compute.running_executions:
-            await asyncio.sleep(0.01)
+    await until_so(lambda: not grpc_server.driver.compute.running_executions, "nothing runs")
     assert grpc_server.self_view().free == grpc_server.capacity
 
 

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.node.node import CannotStart, Node
 from bacalhau.rpc.servers import CannotListen
+from bacalhau.rpc.status import refusal_of
 from bacalhau.rpc.tls import load_or_make
 from bacalhau.v1 import ipfs_service_pb2, job_service_pb2, node_service_pb2
 from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
@@ -49,6 +50,15 @@ def calls(channel: grpc.aio.Channel) -> dict[str, Any]:
     }
 
 
+async def reason_of(call: Any) -> RefusalReason | None:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        refusal = refusal_of(error)
+        return refusal.reason if refusal is not None else None
+    return None
+
+
 async def test_without_the_token_every_shape_of_call_is_refused_and_with_it_none(tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     token_file.write_text(TOKEN + "\n")
@@ -63,10 +73,11 @@ async def test_without_the_token_every_shape_of_call_is_refused_and_with_it_none
                 refusal = await refusal_from(call(metadata=metadata))
                 assert refusal.reason is RefusalReason.UNAUTHENTICATED, name
                 assert "--api-token-file" in refusal.message
-            try:
-                await call(metadata=(("authorization", f"Bearer {TOKEN}"),))
-            except grpc.aio.AioRpcError as error:
-                assert error.code() is not grpc.StatusCode.UNAUTHENTICATED, name
+            assert await reason_of(call(metadata=(("authorization", f"Bearer {TOKEN}"),))) in (
+                None,
+                RefusalReason.NOT_FOUND,
+                RefusalReason.MALFORMED,
+            )
 
 
 async def test_without_a_token_file_everything_answers(tmp_path: Path) -> None:
@@ -77,8 +88,9 @@ async def test_without_a_token_file_everything_answers(tmp_path: Path) -> None:
         names = {service.name for service in listed.list_services_response.service}
         assert {"bacalhau.v1.JobService", "bacalhau.v1.NodeService", "bacalhau.v1.IpfsService"} <= names
         assert "bacalhau.v1.ComputeService" not in names
+        unknown: Any = channel.unary_unary("/bacalhau.v1.JobService/NoSuchMethod")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/bacalhau.v1.JobService/NoSuchMethod")(b"")
+            await unknown(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         async with peer_channel(node) as peers:
             assert (

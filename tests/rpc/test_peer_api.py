@@ -38,7 +38,7 @@ from bacalhau.v1 import (
 from bacalhau.wire.envelope import DOMAIN, PAYLOAD_TYPE, SignedEnvelope, open_message, signing_input
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
 from tests.builders import a_bid, a_report, an_award, an_offer
-from tests.node.live import SLEEPER, Stranger, all_of, peer_channel, refusal_from, running, wasm_job
+from tests.node.live import SLEEPER, Stranger, all_of, peer_channel, refusal_from, running, until, wasm_job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -228,6 +228,7 @@ async def test_an_execution_of_another_node_is_not_touched_by_a_stranger(
     assert grpc_server.driver.compute.running_executions == 1
     await grpc_stub.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id))
     follow.cancel()
+    await until(lambda: not grpc_server.driver.compute.running_executions, "it is stopped")
 
 
 async def test_cancelling_what_is_not_here_has_no_effect(peers: grpc.aio.Channel, grpc_server: Node) -> None:
@@ -382,9 +383,11 @@ async def test_streams_of_blocks_beyond_the_limit_are_refused_and_those_that_end
         assert (await refusal_from(get_blocks(peers, root.raw))).reason is R.LIMIT_REACHED
         for stream in stalled:
             stream.cancel()
-        async with asyncio.timeout(10):
-            while not await blocks_or_refusal(peers, root):
-                await asyncio.sleep(0.01)
+        for _ in range(500):
+            if await blocks_or_refusal(peers, root):
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("streams that have ended make no room")
 
 
 async def blocks_or_refusal(peers: grpc.aio.Channel, root: Cid) -> bool:

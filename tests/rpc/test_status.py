@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -54,17 +54,22 @@ async def refusing() -> AsyncIterator[tuple[list[Refusal], grpc.aio.Channel]]:
     """A server that refuses every call with the last of the list."""
     refusals: list[Refusal] = []
 
-    async def refuse(_: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    async def refuse(_: bytes, context: grpc.aio.ServicerContext[object, object]) -> bytes:
         await abort(context, refusals[-1])
 
     server = grpc.aio.server()
-    handlers = {"Refuse": grpc.unary_unary_rpc_method_handler(refuse)}
+    handlers: Any = {"Refuse": grpc.unary_unary_rpc_method_handler(refuse)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Test", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield refusals, channel
     await server.stop(None)
+
+
+def refuse_by(channel: grpc.aio.Channel) -> Any:
+    call: Any = channel.unary_unary("/Test/Refuse")
+    return call(b"")
 
 
 async def test_a_refusal_arrives_as_it_left_with_its_figures(
@@ -74,7 +79,7 @@ async def test_a_refusal_arrives_as_it_left_with_its_figures(
     for reason in RefusalReason:
         refusals.append(Refusal(reason, f"naïve “{reason.name}”", (("asked", 4000), ("free", -1))))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/Test/Refuse")(b"")
+            await refuse_by(channel)
         assert refusal_of(caught.value) == refusals[-1]
         assert caught.value.code() is grpc_code(reason)
         assert caught.value.details() == refusals[-1].message
