@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
 
 
-class BlockStore(Protocol):
+class BlockSink(Protocol):
+    """Where blocks go."""
+
+    def put_many(self, blocks: Iterable[tuple[Cid, Block]], *, sync: bool = True) -> None:
+        """See BlockStore."""
+
+
+class BlockStore(BlockSink, Protocol):
     """A set of blocks. Every method may be called from any thread.
 
     A CID that carries its block (identity hash) is always there and never stored.

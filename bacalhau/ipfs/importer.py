@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.blockstore import BlockSink, BlockStore
     from bacalhau.model.cid import Cid
 
 # Three frames a level have to fit into the interpreter's stack.
@@ -93,7 +93,7 @@ def import_stream(
 
 
 def import_files(
-    store: BlockStore,
+    store: BlockSink,
     files: Mapping[str, bytes],
     *,
     extra: Mapping[str, Imported] | None = None,

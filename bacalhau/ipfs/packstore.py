@@ -122,7 +122,10 @@ class PackBlockStore:
         """The total size of the blocks."""
         return self._stored_bytes
 
-    def put_many(self, blocks: Iterable[tuple[Cid, Block]], *, sync: bool = True) -> None:
+    def put_many(
+        self, blocks: Iterable[tuple[Cid, Block]], *, sync: bool = True, reserved: bool = False
+    ) -> None:
+        """As BlockStore says; with `reserved` also into the part of the disk that is kept for the node itself."""
         added = {cid.multihash: block for cid, block in blocks if cid.identity_digest is None}
         with self._write_lock:
             indexed = self._indexed(added)
@@ -130,7 +133,8 @@ class PackBlockStore:
                 del added[key]
             new_bytes = sum(map(len, added.values()))
             check_limit(self._stored_bytes, new_bytes, self._limit_bytes)
-            self._check_disk(new_bytes)
+            if not reserved:
+                self._check_disk(new_bytes)
             mark = self._packs.mark()
             with _full_disk_is_store_full():
                 rows = self._place(added)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs import reader
-from bacalhau.ipfs.dag import find_missing, serve_blocks
+from bacalhau.ipfs.dag import child_cids, find_missing, serve_blocks
 from bacalhau.ipfs.errors import BlockNotFound, IpfsError, NoPeerHas
 from bacalhau.ipfs.fetch import FetchLimits, fetch_dag
 from bacalhau.ipfs.importer import import_stream
+from bacalhau.model.cid import UnsupportedHash
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.rpc.peer_client import PeerUnreachable
@@ -36,6 +38,8 @@ class Contents:
         self.pins = pins
         self._membership = membership
         # Of their own: strangers who read blocks hold up no execution of this node.
+        self._whole: OrderedDict[Cid, None] = OrderedDict()
+        """Small results that are here, or will be with the step that is being taken."""
         self._serving = ThreadPoolExecutor(_SERVING_THREADS, "blocks")
 
     async def sources(self, first: Iterable[str] = ()) -> list[BlockSource]:
@@ -117,6 +121,48 @@ class Contents:
         """Every block of it is here. Reads the DAG's inner blocks: not for the event loop."""
         return self.store.has(cid) and find_missing(self.store, cid) is None
 
+    def remember(self, root: Cid) -> None:
+        """The driver keeps every block of this small result."""
+        self._whole[root] = None
+        if len(self._whole) > _REMEMBERED_MAX:
+            self._whole.popitem(last=False)
+
+    def remembers(self, root: Cid) -> bool:
+        return root in self._whole
+
+    def small_blocks(self, root: Cid) -> list[tuple[Cid, bytes]]:
+        """Every block of a small result, to send along with its report; none where it is not small."""
+        blocks: list[tuple[Cid, bytes]] = []
+        size = 0
+        for cid, block in serve_blocks(self.store, [root], recursive=True):
+            size += len(block)
+            if size > SMALL_RESULT_BYTES:
+                return []
+            blocks.append((cid, block))
+        return blocks
+
+    def accept_small(self, root: Cid, blocks: Sequence[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
+        """Those of the blocks sent along with a report that are the result, if they are all of it and what their
+        CIDs say; else none, and the result is fetched."""
+        sent = dict(blocks)
+        if sum(map(len, sent.values())) > SMALL_RESULT_BYTES:
+            return []
+        whole: dict[Cid, bytes] = {}
+        wanted = [root]
+        try:
+            while wanted:
+                cid = wanted.pop()
+                if cid in whole:
+                    continue
+                block = sent.get(cid)
+                if block is None or not cid.verify(block):
+                    return []
+                whole[cid] = block
+                wanted += child_cids(cid, block)
+        except (IpfsError, UnsupportedHash):
+            return []
+        return list(whole.items())
+
     def missing(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int]:
         """(how many, how many bytes) of an offer's inputs are not here; judged by their roots."""
         absent = [item for item in claimed if not self.store.has(item.cid)]
@@ -142,6 +188,8 @@ class Contents:
         self._serving.shutdown(wait=False)
 
 
+SMALL_RESULT_BYTES = 64 * 1024
+_REMEMBERED_MAX = 10_000
 _BATCH_BYTES = 1024 * 1024
 _BATCH_BLOCKS = 4096
 _SERVING_THREADS = 4

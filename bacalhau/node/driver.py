@@ -19,8 +19,9 @@ from bacalhau.scheduler.effects import Effects
 from bacalhau.scheduler.records import JobAccepted, JobChanged, JobHappening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from bacalhau.model.cid import Cid
     from bacalhau.model.refusals import Refusal
     from bacalhau.node.clock import Clock
     from bacalhau.node.trace import Trace
@@ -39,6 +40,7 @@ class Journal(Protocol):
 
     def stage(self, writes: Sequence[Write], *, meta: dict[str, str] | None = None) -> bool: ...
     def commit_staged(self) -> None: ...
+    def roll_back_staged(self) -> None: ...
 
 
 CLOCK_META = "clock_us"
@@ -49,6 +51,7 @@ _CLOCK_SAVE_US = 1_000_000
 class _Turn:
     """What the steps of one turn of the event loop ask for together."""
 
+    blocks: list[tuple[Cid, bytes]] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
@@ -58,7 +61,8 @@ class _Turn:
 class Driver:
     """Owns the machines. The `on_…` and `…_here` hooks are set once, before the first event.
 
-    `deliver_here` handles what a send holds for this node and returns what is left for others, None for nothing;
+    `store_blocks` puts blocks on disk; it is called in the journal's thread. `deliver_here` handles what a send
+    holds for this node and returns what is left for others, None for nothing;
     `settle_here` answers a start from what is known here, and says whether it could.
     """
 
@@ -75,6 +79,7 @@ class Driver:
         self.clock = clock
         self.deliver_here: Callable[[Send], Send | None]
         self.settle_here: Callable[[Start], bool]
+        self.store_blocks: Callable[[list[tuple[Cid, bytes]]], None]
         self.on_send: Callable[[Send], None]
         self.on_start: Callable[[Start], None]
         self.on_happening: Callable[[JobAccepted | JobChanged | JobHappening], None]
@@ -130,6 +135,10 @@ class Driver:
         reply: asyncio.Future[None] = self._loop.create_future()
         self._turn.replies.append(reply)
         await reply
+
+    def keep(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
+        """Small blocks that the next step tells of: they are on disk before it is."""
+        self._turn.blocks += blocks
 
     def restore(
         self, work: Sequence[WorkRecord], jobs: Sequence[Job], executions: Sequence[ExecutionRecord]
@@ -202,8 +211,18 @@ class Driver:
             self._finish(turn)
             return
         self._committing = True
-        commit = self._loop.run_in_executor(self._disk, self._journal.commit_staged)
+        commit = self._loop.run_in_executor(self._disk, self._commit, turn.blocks)
         commit.add_done_callback(lambda done: self._commit_done(done, turn))
+
+    def _commit(self, blocks: list[tuple[Cid, bytes]]) -> None:
+        """In the journal's thread. What the transaction names is stored before it."""
+        try:
+            if blocks:
+                self.store_blocks(blocks)
+        except BaseException:  # whatever it was, the transaction ends as well
+            self._journal.roll_back_staged()
+            raise
+        self._journal.commit_staged()
 
     def _commit_done(self, done: asyncio.Future[None], turn: _Turn) -> None:
         self._committing = False

@@ -91,8 +91,16 @@ class Inbound:
             recipient=opened.sender,
         )
 
-    async def report_received(self, opened: Opened[ExecutionReport]) -> None:
+    async def report_received(
+        self, opened: Opened[ExecutionReport], blocks: Sequence[tuple[Cid, bytes]]
+    ) -> None:
         event = ev.ReportReceived(opened.sender, opened.body)
+        result = opened.body.result
+        if blocks and result is not None and self._driver.requester.awaits(result_of=event):
+            whole = self._contents.accept_small(result, blocks)
+            if whole:
+                self._driver.keep(whole)
+                self._contents.remember(result)
         refusal = await self._driver.ask_requester(event)
         if refusal is None:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 from contextlib import AsyncExitStack
@@ -196,7 +197,7 @@ class Node:
             ids,
             settings.lease_us,
         )
-        outbox = Outbox(key, self.driver, self.membership, ids, settings.lease_us)
+        outbox = Outbox(key, self.driver, self.membership, self.contents, ids, settings.lease_us)
         self._stack.push_async_callback(outbox.close)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
@@ -204,6 +205,7 @@ class Node:
             self.driver, self.contents, key.node_id, settings.probe_command, settings.probe_timeout_us
         )
         self._stack.push_async_callback(self._asks.close)
+        self.driver.store_blocks = functools.partial(self.blocks.put_many, reserved=True)
         self.driver.deliver_here = outbox.deliver_here
         self.driver.settle_here = self._settle_here
         self.driver.on_send = outbox.send

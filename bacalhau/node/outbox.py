@@ -24,7 +24,9 @@ from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.market import Award, Bid, LeaseRenewal
+    from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.membership import Membership
     from bacalhau.wire.envelope import SignedEnvelope
@@ -48,7 +50,13 @@ class Outbox:
     """See the module. `lease_us` is the term that this node grants to itself."""
 
     def __init__(
-        self, key: NodeKey, driver: Driver, membership: Membership, ids: Callable[[str], str], lease_us: int
+        self,
+        key: NodeKey,
+        driver: Driver,
+        membership: Membership,
+        contents: Contents,
+        ids: Callable[[str], str],
+        lease_us: int,
     ) -> None:
         self._key = key
         self._self_id = key.node_id
@@ -56,6 +64,7 @@ class Outbox:
         self._membership = membership
         self._ids = ids
         self._lease_us = lease_us
+        self._contents = contents
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
@@ -167,7 +176,7 @@ class Outbox:
             case fx.SendAward(to=to, award=award):
                 await self._send_award(to, award)
             case fx.SendReport(to=to, report=report):
-                refusal = await self._call(to, report, PeerLink.report_execution)
+                refusal = await self._send_report(to, report)
                 if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
                     driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
             case fx.SendRenewal(to=to, renewal=renewal):
@@ -203,6 +212,15 @@ class Outbox:
         else:
             event = ev.AwardUnanswered(award.execution_id)
         self._driver.tell_requester(event)
+
+    async def _send_report(self, to: str, report: ExecutionReport) -> Refusal | PeerUnreachable | None:
+        """With a small result along, which saves the requester from asking for it."""
+        blocks = self._contents.small_blocks(report.result) if report.result is not None else []
+
+        async def send(link: PeerLink, envelope: SignedEnvelope) -> None:
+            await link.report_execution(envelope, blocks)
+
+        return await self._call(to, report, send)
 
     async def _send_renewal(self, to: str, renewal: LeaseRenewal) -> None:
         sent_us = self._driver.clock.now()

@@ -32,8 +32,9 @@ class Results:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def settle_here(self, start: FetchResult) -> bool:
-        """A result of this node's own is here already."""
-        here = start.node_id == self._node_id and self._contents.store.has(start.result)
+        """A result of this node's own is here already, and a small one came with its report."""
+        own = start.node_id == self._node_id and self._contents.store.has(start.result)
+        here = own or self._contents.remembers(start.result)
         if here:
             self._driver.tell_requester(ResultFetched(start.execution_id))
         return here

@@ -22,6 +22,7 @@ from bacalhau.scheduler import events as ev
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
+    from bacalhau.ipfs.layout import Imported
     from bacalhau.model.cid import Cid
     from bacalhau.model.job import Engine, JobSpec
     from bacalhau.node.contents import Contents
@@ -179,10 +180,15 @@ class Works:
                     return None
                 outcome = resumed
             else:
-                workspace = await asyncio.to_thread(self._lay_out_at_once, record, attempt)
+                # Short jobs come by the hundred: where little is to do, a thread costs more than doing it here.
+                workspace = self._workspaces.materialise_at_once(
+                    self._contents.store, record.id, attempt, spec
+                )
                 if workspace is None:
                     fetched_bytes = await self._fetch_contents(record)
-                    workspace = await asyncio.to_thread(self._lay_out, record, attempt)
+                    workspace = await asyncio.to_thread(
+                        self._workspaces.materialise, self._contents.store, record.id, attempt, spec
+                    )
                 run = self._laid_out(live, record, attempt, workspace)
                 self._enter(record.id, ExecutionPhase.PREPARING)
                 await executor.prepare(run, self._progress(record.id))
@@ -195,15 +201,6 @@ class Works:
         live.ended.set()
         self._enter(record.id, ExecutionPhase.PUBLISHING)
         return await self._publish(run, outcome, fetched_bytes)
-
-    def _lay_out(self, record: WorkRecord, attempt: int) -> Workspace:
-        return self._workspaces.materialise(self._contents.store, record.id, attempt, record.award.spec)
-
-    def _lay_out_at_once(self, record: WorkRecord, attempt: int) -> Workspace | None:
-        """Short jobs come by the hundred: where all content is here, one call to a thread is all it takes."""
-        if all(self._contents.complete(cid) for cid in record.award.spec.contents()):
-            return self._lay_out(record, attempt)
-        return None
 
     def _laid_out(self, live: _Live, record: WorkRecord, attempt: int, workspace: Workspace) -> Run:
         live.workspace = workspace
@@ -219,14 +216,26 @@ class Works:
         result: Cid | None = None
         result_bytes = 0
         try:
-            imported = await asyncio.to_thread(
-                self._workspaces.publish, self._contents.store, run, outcome.exit_code
-            )
+            imported = self._publish_at_once(run, outcome.exit_code)
+            if imported is None:
+                imported = await asyncio.to_thread(
+                    self._workspaces.publish, self._contents.store, run, outcome.exit_code
+                )
             result, result_bytes = imported.cid, imported.size_bytes
         except EngineFault as error:
             fault = fault or error.fault
         usage = replace(outcome.usage, fetched_bytes=fetched_bytes, result_bytes=result_bytes)
         return ExecutionReport(run.execution_id, run.attempt, result, outcome.exit_code, usage, fault)
+
+    def _publish_at_once(self, run: Run, exit_code: int) -> Imported | None:
+        """A result so small that it goes to disk with the step that reports it."""
+        published = self._workspaces.publish_at_once(run, exit_code)
+        if published is None:
+            return None
+        imported, blocks = published
+        self._driver.keep((cid, bytes(block)) for cid, block in blocks)
+        self._contents.remember(imported.cid)
+        return imported
 
     async def _fetch_contents(self, record: WorkRecord) -> int:
         """Inputs and modules, from the requester first; at most what the job's disk allows. Returns bytes."""

@@ -58,7 +58,9 @@ class PeerPort(Protocol):
     async def bid_received(self, opened: Opened[Bid]) -> Refusal | None: ...
     async def decline_received(self, opened: Opened[Decline]) -> Refusal | None: ...
     def acknowledge(self, opened: Opened[Any], refusal: Refusal | None) -> SignedEnvelope: ...
-    async def report_received(self, opened: Opened[ExecutionReport]) -> None: ...
+    async def report_received(
+        self, opened: Opened[ExecutionReport], blocks: Sequence[tuple[Cid, bytes]]
+    ) -> None: ...
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int: ...
     async def award_received(self, opened: Opened[Award]) -> None: ...
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None: ...
@@ -176,7 +178,8 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
         self, request: requester_service_pb2.ReportExecutionRequest, context: Context
     ) -> requester_service_pb2.ReportExecutionResponse:
         async def handle(opened: Opened[ExecutionReport]) -> requester_service_pb2.ReportExecutionResponse:
-            await self._port.report_received(opened)
+            blocks = [(_cid(block.cid), block.data) for block in request.blocks]
+            await self._port.report_received(opened, blocks)
             return requester_service_pb2.ReportExecutionResponse()
 
         return await self._gate.answer(request.report, ExecutionReport, context, handle)
@@ -322,10 +325,7 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
                 raise refused(
                     RefusalReason.TOO_LARGE, f"at most {limits.BLOCK_CIDS_PER_CALL_MAX} CIDs a call"
                 )
-            try:
-                cids = [Cid.from_raw(raw) for raw in request.cids]
-            except InvalidCid as error:
-                raise refused(RefusalReason.MALFORMED, str(error)) from error
+            cids = [_cid(raw) for raw in request.cids]
             with self._streams.one():
                 batches = self._port.blocks(cids, recursive=request.recursive)
                 async with contextlib.aclosing(batches):
@@ -335,6 +335,13 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
                         )
         except Refused as error:
             await abort(context, error.refusal)
+
+
+def _cid(raw: bytes) -> Cid:
+    try:
+        return Cid.from_raw(raw)
+    except InvalidCid as error:
+        raise refused(RefusalReason.MALFORMED, str(error)) from error
 
 
 def read_page(token: str, size: int, size_max: int, default: int | None = None) -> tuple[int, int]:

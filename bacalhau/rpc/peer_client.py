@@ -108,8 +108,14 @@ class PeerLink:
         request = requester_service_pb2.SubmitDeclineRequest(decline=decline)
         return (await self._call(self._requester.SubmitDecline, request)).acknowledgement  # type: ignore[no-any-return]
 
-    async def report_execution(self, report: SignedEnvelope) -> None:
-        request = requester_service_pb2.ReportExecutionRequest(report=report)
+    async def report_execution(
+        self, report: SignedEnvelope, blocks: Sequence[tuple[Cid, bytes]] = ()
+    ) -> None:
+        """The report, with every block of the result where that is small."""
+        request = requester_service_pb2.ReportExecutionRequest(
+            report=report,
+            blocks=[block_service_pb2.Block(cid=cid.raw, data=data) for cid, data in blocks],
+        )
         await self._call(self._requester.ReportExecution, request)
 
     async def renew_lease(self, renewal: SignedEnvelope) -> int:

@@ -41,10 +41,11 @@ from bacalhau.runtime.executor import EngineFault, Workspace
 from bacalhau.runtime.limits import DEPTH_MAX, disk_fault, entry_bytes, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.dagpb import Block
     from bacalhau.ipfs.layout import Imported
     from bacalhau.model.cid import Cid
     from bacalhau.model.job import JobSpec
@@ -60,6 +61,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 # Outputs up to this size are read into memory and stored in one write with the rest of the result.
 _SMALL_BYTES: Final = 256 * 1024
 _SMALL_ENTRIES: Final = 64
+_AT_ONCE_BYTES: Final = 8 * 1024
 
 
 class Workspaces:
@@ -113,6 +115,15 @@ class Workspaces:
             self.remove(workspace)
             raise
         return workspace
+
+    def materialise_at_once(
+        self, store: BlockStore, execution_id: str, attempt: int, spec: JobSpec
+    ) -> Workspace | None:
+        """As materialise, where it takes a few folders only: no inputs, and every module laid out before. None
+        otherwise. Short enough for an event loop."""
+        if spec.inputs or not all((self._modules / str(cid)).exists() for cid in _module_cids(spec)):
+            return None
+        return self.materialise(store, execution_id, attempt, spec)
 
     def _fill(self, store: BlockStore, workspace: Workspace, spec: JobSpec) -> None:
         room_bytes = spec.resources.disk_bytes
@@ -171,6 +182,29 @@ class Workspaces:
         except OSError as error:
             raise _fault(FaultKind.ENGINE_FAILED, _unreadable(str(error.filename), error)) from error
 
+    def publish_at_once(self, run: Run, exit_code: int) -> tuple[Imported, list[tuple[Cid, Block]]] | None:
+        """As publish, where there is a little output and nothing in the output folders: the result, and its blocks,
+        which are not stored yet. None otherwise. Short enough for an event loop."""
+        files = {"exitCode": str(exit_code).encode()}
+        for name, path in (("stdout", run.workspace.stdout), ("stderr", run.workspace.stderr)):
+            try:
+                with open(path, "rb", buffering=0) as file:
+                    files[name] = file.read(_AT_ONCE_BYTES + 1) or b""
+            except OSError:
+                return None
+            if len(files[name]) > _AT_ONCE_BYTES:
+                return None
+        gathered = _Gathered()
+        folders: dict[str, Imported] = {}
+        for output, path in zip(run.spec.outputs, run.workspace.outputs, strict=True):
+            try:
+                if os.listdir(path):
+                    return None
+            except OSError:
+                return None
+            folders[output.name] = import_files(gathered, {})
+        return import_files(gathered, files, extra=folders), gathered.blocks
+
     def remove(self, workspace: Workspace) -> bool:
         """Remove a workspace; whether it is gone. Where the node's user is not root, what a container has
         written as another user stays behind (`sweep` tries again).
@@ -200,6 +234,16 @@ class Workspaces:
             if module.stat().st_mtime < oldest:
                 _remove_tree(module)
         return left
+
+
+class _Gathered:
+    """What import_files would store."""
+
+    def __init__(self) -> None:
+        self.blocks: list[tuple[Cid, Block]] = []
+
+    def put_many(self, blocks: Iterable[tuple[Cid, Block]], *, sync: bool = True) -> None:
+        self.blocks.extend(blocks)
 
 
 @dataclass(frozen=True, slots=True)

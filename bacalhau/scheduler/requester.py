@@ -150,6 +150,16 @@ class RequesterMachine:
         job = self._jobs.get(job_id)
         return job.created_us if job else None
 
+    def awaits(self, result_of: ev.ReportReceived) -> bool:
+        """A report of this execution by this node would be taken."""
+        _, execution = self._executions.find(result_of.report.execution_id)
+        return (
+            execution is not None
+            and execution.node_id == result_of.node_id
+            and execution.report is None
+            and not execution.state.ended
+        )
+
     def job_of(self, execution_id: str) -> str | None:
         """Id of the open job that the execution belongs to."""
         job, _ = self._executions.find(execution_id)

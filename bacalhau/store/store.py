@@ -182,6 +182,10 @@ class Store:
         finally:
             self._end_staged()
 
+    def roll_back_staged(self) -> None:
+        """In place of `commit_staged`: nothing of it is written."""
+        self._end_staged()
+
     def _end_staged(self) -> None:
         # SQLite itself rolls back after some errors, a full disk among them.
         if self._writer.in_transaction:

@@ -1,5 +1,6 @@
 import datetime
 
+from bacalhau.v1 import block_service_pb2 as _block_service_pb2
 from bacalhau.v1 import envelope_pb2 as _envelope_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
@@ -35,10 +36,12 @@ class SubmitDeclineResponse(_message.Message):
     def __init__(self, acknowledgement: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
 
 class ReportExecutionRequest(_message.Message):
-    __slots__ = ("report",)
+    __slots__ = ("report", "blocks")
     REPORT_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
     report: _envelope_pb2.SignedEnvelope
-    def __init__(self, report: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+    blocks: _containers.RepeatedCompositeFieldContainer[_block_service_pb2.Block]
+    def __init__(self, report: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ..., blocks: _Optional[_Iterable[_Union[_block_service_pb2.Block, _Mapping]]] = ...) -> None: ...
 
 class ReportExecutionResponse(_message.Message):
     __slots__ = ()
