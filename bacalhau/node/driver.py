@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.scheduler.effects import Effects
-from bacalhau.scheduler.records import JobAccepted, JobChanged, JobHappening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -82,7 +81,7 @@ class Driver:
         self.store_blocks: Callable[[list[tuple[Cid, bytes]]], None]
         self.on_send: Callable[[Send], None]
         self.on_start: Callable[[Start], None]
-        self.on_happening: Callable[[JobAccepted | JobChanged | JobHappening], None]
+        self.on_written: Callable[[Write], None]
         self.on_failure: Callable[[BaseException], None]
         self._journal = journal
         self._trace = trace
@@ -242,8 +241,7 @@ class Driver:
                 reply.set_result(None)
         try:
             for write in turn.writes:
-                if isinstance(write, (JobHappening, JobChanged, JobAccepted)):
-                    self.on_happening(write)
+                self.on_written(write)
             for send in turn.sends:
                 self.on_send(send)
             for start in turn.starts:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bacalhau.rpc.job_service import ProgressSeen
-    from bacalhau.scheduler.records import JobAccepted, JobChanged
+    from bacalhau.scheduler.records import Write
 
 WATCHERS_MAX = 10_000
 _QUEUE_MAX = 10_000
@@ -26,10 +26,10 @@ class Happenings:
         self._watchers: dict[str, list[asyncio.Queue[JobHappening | ProgressSeen]]] = {}
         self._count = 0
 
-    def committed(self, record: JobAccepted | JobChanged | JobHappening) -> None:
-        if isinstance(record, JobHappening):
-            for queue in self._watchers.get(record.job_id, ()):
-                queue.put_nowait(record)
+    def committed(self, write: Write) -> None:
+        if isinstance(write, JobHappening):
+            for queue in self._watchers.get(write.job_id, ()):
+                queue.put_nowait(write)
 
     def progress(self, job_id: str, seen: ProgressSeen) -> None:
         for queue in self._watchers.get(job_id, ()):

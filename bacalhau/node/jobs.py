@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.joblogs import JobLogs
+    from bacalhau.node.recent import RecentJobs
     from bacalhau.node.room import DiskRoom
     from bacalhau.scheduler.history import JobQuery, StoredAnswer, StoredJob
     from bacalhau.scheduler.records import ExecutionRecord
@@ -41,6 +42,7 @@ class Jobs:
         store: Store,
         contents: Contents,
         happenings: Happenings,
+        recent: RecentJobs,
         logs: JobLogs,
         ids: Callable[[str], str],
         room: DiskRoom,
@@ -50,6 +52,7 @@ class Jobs:
         self._store = store
         self._contents = contents
         self._happenings = happenings
+        self._recent = recent
         self._logs = logs
         self._ids = ids
         self._room = room
@@ -123,7 +126,7 @@ class Jobs:
         return job_id if job_id in found else found[0]
 
     def job(self, job_id: str) -> StoredJob:
-        stored = self._store.job(job_id) or self._store.job(self.resolve(job_id))
+        stored = self._recent.job(job_id) or self._store.job(job_id) or self._store.job(self.resolve(job_id))
         if stored is None:
             raise refused(RefusalReason.NOT_FOUND, f"job {job_id} is gone")
         return stored
@@ -139,9 +142,8 @@ class Jobs:
         last = after_sequence
         with self._happenings.watch(resolved) as queue:
             # Asked first: what a job that is on disk as ended has in its history is then on disk as well.
-            state = self._store.job_state(resolved)
-            ended = state is None or state.ended
-            while page := self._store.happenings(resolved, last, _HISTORY_PAGE):
+            ended = self.job(resolved).state.ended
+            while page := self._history(resolved, last):
                 last, ended = page[-1].sequence, ended or page[-1].ends_job
                 yield [*page]
             while not (ended or history_only):
@@ -155,6 +157,10 @@ class Jobs:
                         ended = seen.ends_job
                 if fresh:
                     yield fresh
+
+    def _history(self, job_id: str, after_sequence: int) -> list[JobHappening]:
+        recent = self._recent.happenings(job_id, after_sequence)
+        return self._store.happenings(job_id, after_sequence, _HISTORY_PAGE) if recent is None else recent
 
     async def logs(
         self, job_id: str, *, execution_id: str, follow: bool, tail: int

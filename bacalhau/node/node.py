@@ -32,6 +32,7 @@ from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
 from bacalhau.node.outbox import Outbox
+from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
 from bacalhau.node.trace import Trace
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
     from bacalhau.model.resources import Resources
     from bacalhau.node.membership import Peer
+    from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +177,8 @@ class Node:
         self._stack.callback(self.contents.close)
         self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed_contents)
         self._stack.callback(self._ipfs.close)
-        happenings = Happenings()
+        happenings = self._happenings = Happenings()
+        self._recent = RecentJobs()
         workspaces = Workspaces(settings.data_dir / "workspaces")
         self._workspaces = workspaces
         self.works = Works(self.driver, self._engines.executors, workspaces, self.contents)
@@ -184,7 +187,15 @@ class Node:
             key, self.driver, self.store, self.blocks, self.membership, self.works, happenings, ids
         )
         self.jobs = Jobs(
-            key.node_id, self.driver, self.store, self.contents, happenings, logs, ids, self._room
+            key.node_id,
+            self.driver,
+            self.store,
+            self.contents,
+            happenings,
+            self._recent,
+            logs,
+            ids,
+            self._room,
         )
         self._inbound = Inbound(
             key,
@@ -210,8 +221,12 @@ class Node:
         self.driver.settle_here = self._settle_here
         self.driver.on_send = outbox.send
         self.driver.on_start = self._begin
-        self.driver.on_happening = happenings.committed
+        self.driver.on_written = self._written
         self.driver.on_failure = self._fail
+
+    def _written(self, write: Write) -> None:
+        self._recent.committed(write)
+        self._happenings.committed(write)
 
     def _make_driver(self, trace: Trace | None) -> Driver:
         settings = self.settings
@@ -356,6 +371,7 @@ class Node:
         pruned = await asyncio.to_thread(
             self.store.prune, self.clock.now(), settings.keep_jobs_us, settings.keep_results_us
         )
+        self._recent.clear()
         collected = await self._ipfs.collect_garbage()
         log.info("upkeep: %s, %s", pruned, collected)
         return collected

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bacalhau.ipfs.errors import IpfsError, NoPeerHas, StoreFull
 from bacalhau.ipfs.fetch import FetchLimit, FetchLimits
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
+from bacalhau.model.job import Engine
 from bacalhau.runtime.executor import EngineFault, Outcome, Run
 from bacalhau.scheduler import events as ev
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from bacalhau.ipfs.layout import Imported
     from bacalhau.model.cid import Cid
-    from bacalhau.model.job import Engine, JobSpec
+    from bacalhau.model.job import JobSpec
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.runtime.executor import Executor, Workspace
@@ -50,6 +51,8 @@ class _Live:
     workspace: Workspace | None = None
     laid_out: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    left_empty: bool = False
+    """Nothing is in the workspace's folders, so that they can serve again."""
     readers: int = 0
     unread: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -70,7 +73,7 @@ class Works:
         self._contents = contents
         self._live: dict[str, _Live] = {}
         self._closing = False
-        self._done: list[Workspace] = []
+        self._done: list[tuple[Workspace, bool]] = []
         """Workspaces that nobody needs any more."""
         self._removing: asyncio.Task[None] | None = None
 
@@ -151,7 +154,7 @@ class Works:
                     live.unread.clear()
                     await live.unread.wait()
         if live.workspace is not None:
-            self._done.append(live.workspace)
+            self._done.append((live.workspace, live.left_empty))
             if self._removing is None:
                 self._removing = asyncio.get_running_loop().create_task(self._remove_done())
 
@@ -200,7 +203,7 @@ class Works:
             )
         live.ended.set()
         self._enter(record.id, ExecutionPhase.PUBLISHING)
-        return await self._publish(run, outcome, fetched_bytes)
+        return await self._publish(live, run, outcome, fetched_bytes)
 
     def _laid_out(self, live: _Live, record: WorkRecord, attempt: int, workspace: Workspace) -> Run:
         live.workspace = workspace
@@ -210,13 +213,15 @@ class Works:
     def _enter(self, execution_id: str, phase: ExecutionPhase) -> None:
         self._driver.tell_compute(ev.PhaseEntered(execution_id, phase))
 
-    async def _publish(self, run: Run, outcome: Outcome, fetched_bytes: int) -> ExecutionReport:
+    async def _publish(self, live: _Live, run: Run, outcome: Outcome, fetched_bytes: int) -> ExecutionReport:
         """What was written is published also where the program was stopped at a limit."""
         fault = outcome.fault
         result: Cid | None = None
         result_bytes = 0
         try:
             imported = self._publish_at_once(run, outcome.exit_code)
+            # A container may have changed the folders themselves; a WASM program cannot.
+            live.left_empty = imported is not None and run.spec.engine is Engine.WASM
             if imported is None:
                 imported = await asyncio.to_thread(
                     self._workspaces.publish, self._contents.store, run, outcome.exit_code
@@ -336,6 +341,9 @@ def _fetch_limit_bytes(spec: JobSpec) -> int:
     return spec.resources.disk_bytes + spec.resources.disk_bytes // 16 + 1024 * 1024
 
 
-def _remove_all(workspaces: Workspaces, done: list[Workspace]) -> None:
-    for workspace in done:
-        workspaces.remove(workspace)
+def _remove_all(workspaces: Workspaces, done: list[tuple[Workspace, bool]]) -> None:
+    for workspace, left_empty in done:
+        if left_empty:
+            workspaces.put_aside(workspace)
+        else:
+            workspaces.remove(workspace)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from bacalhau.model.job import JobState
 from bacalhau.model.refusals import Refused
 from bacalhau.store import paging, queries, retention, rows
 from bacalhau.store.errors import StoreFailed, damaged, explained
@@ -242,12 +241,6 @@ class Store:
     def job(self, id: str) -> StoredJob | None:
         with self._reading() as database:
             return queries.job(database, id)
-
-    def job_state(self, id: str) -> JobState | None:
-        """The state alone: a fraction of the work of `job`."""
-        with self._reading() as database:
-            row = database.execute("SELECT state FROM jobs WHERE id = ?", (id,)).fetchone()
-        return None if row is None else JobState(row[0])
 
     def job_by_request_id(self, request_id: str, client: str) -> StoredJob | None:
         """The job that this client submitted under this id; the first, should there be more."""

@@ -79,7 +79,7 @@ class Outside:
         driver.settle_here = lambda start: False
         driver.on_send = self.sent.append
         driver.on_start = self.started.append
-        driver.on_happening = self.happened.append
+        driver.on_written = self.happened.append
         driver.on_failure = self.failures.append
         return driver
 
@@ -144,7 +144,7 @@ async def test_a_step_taken_by_a_hook_is_written_too(outside: Outside) -> None:
             submitted.append(asyncio.ensure_future(outside.submit(f"j-next-{len(submitted)}")))
             outside.driver.tell_requester(ev.PeerHeard("n1"))
 
-    outside.driver.on_happening = submit_another
+    outside.driver.on_written = submit_another
     await outside.submit("j-1")
     while len(submitted) < 5 or not all(one.done() for one in submitted):
         await asyncio.gather(*submitted)
