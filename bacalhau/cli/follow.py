@@ -15,12 +15,12 @@ from bacalhau.cli.failures import INTERRUPTED, OK, SYSTEM_FAILURE, CommandFailur
 from bacalhau.cli.joblogs import JobLogs
 from bacalhau.cli.progress import Progress
 from bacalhau.cli.quantities import format_price
+from bacalhau.cli.results import completed_executions, fetch_results
 
 if TYPE_CHECKING:
     import argparse
 
     from bacalhau.cli.connection import Node
-    from bacalhau.v1.execution_pb2 import Execution
     from bacalhau.v1.job_pb2 import Job, JobEvent, JobSpec
 
 # A node that restarts is waited for so long; the job is on its disk.
@@ -194,19 +194,10 @@ class Follower:
             self._progress.say(f"result {execution.report.result_cid}")
         self._progress.say(f"price {format_price(job.charged_microcredits)} credits")
         if self._args.download:
-            from bacalhau.cli.get import fetch_results
-
             fetch_results(self._node, job, self._args)
         elif reports:
             self._progress.say(f"fetch it with: bacalhau get {job.id}")
         return exit_code(job)
-
-
-def completed_executions(job: Job) -> list[Execution]:
-    """The executions whose results were accepted, oldest first."""
-    from bacalhau.v1.execution_pb2 import EXECUTION_STATE_COMPLETED
-
-    return [execution for execution in job.executions if execution.state == EXECUTION_STATE_COMPLETED]
 
 
 def exit_code(job: Job) -> int:

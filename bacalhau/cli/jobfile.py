@@ -8,17 +8,29 @@ sense.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bacalhau.cli import quantities
+from bacalhau.cli.jobfile_parts import (
+    SOURCE_REMEDIES,
+    Note,
+    add_pair,
+    add_variable,
+    check_publisher,
+    parse_cid_field,
+    parse_constraint,
+    reference_of,
+    set_inline,
+    set_network,
+    set_resources,
+    set_variables,
+)
 from bacalhau.cli.jobfile_read import Field, JobFileFailure, read_fields
-from bacalhau.cli.mounts import DATA_REFERENCE, checked_path, file_reference, is_cid
+from bacalhau.cli.mounts import checked_path, file_reference, is_cid
 
 if TYPE_CHECKING:
-    from bacalhau.v1.job_pb2 import Constraint, InputSource, JobSpec, OutputPath
+    from bacalhau.v1.job_pb2 import InputSource, JobSpec, OutputPath
 
-Note = Callable[[str], None]
 
 SET_BY_NODE = dict.fromkeys(
     ("ID", "State", "Version", "Revision", "CreateTime", "ModifyTime"),
@@ -28,14 +40,6 @@ _JOB_REFUSED = {
     "Priority": "raise MaxPrice instead",
     "Rollout": "leave it out",
 } | SET_BY_NODE
-SOURCE_REMEDIES = {
-    "urldownload": "download it, then use type localDirectory with the file's path",
-    "url": "download it, then use type localDirectory with the file's path",
-    "s3": "copy it here, then use type localDirectory with the folder's path",
-    "s3presigned": "copy it here, then use type localDirectory with the folder's path",
-    "repoclone": "clone it, then use type localDirectory with the folder's path",
-    "repoclonelfs": "clone it, then use type localDirectory with the folder's path",
-}
 
 
 def parse_job_file(text: str, file: str, note: Note = lambda text: None) -> JobSpec:
@@ -207,15 +211,6 @@ def _module(field: Field, spec: JobSpec, used: list[InputSource], note: Note) ->
     raise field.failure(f"no input source has the target {target!r} (targets: {targets})")
 
 
-def reference_of(source: InputSource) -> str:
-    """The draft's reference of a source that may be inline."""
-    if source.cid:
-        return source.cid
-    import base64
-
-    return f"{DATA_REFERENCE};base64,{base64.b64encode(source.inline_data).decode()}"
-
-
 def parse_source(field: Field, note: Note) -> InputSource:
     """An input source of the v1.9 form. Raises JobFileFailure."""
     from bacalhau.v1.job_pb2 import InputSource
@@ -257,97 +252,6 @@ def parse_source(field: Field, note: Note) -> InputSource:
     return parsed
 
 
-def parse_cid_field(field: Field) -> str:
-    """A CID. Raises JobFileFailure."""
-    cid = field.text().removeprefix("ipfs://") if not field.is_mapping else ""
-    if not is_cid(cid):
-        raise field.failure("has no CID" if not cid else f"{cid!r} is no CID")
-    return cid
-
-
-def set_inline(source: InputSource, field: Field, note: Note) -> None:
-    """Content given in the file as a data: URL. Raises JobFileFailure."""
-    from bacalhau.cli.uploads import read_data_url
-
-    url = field.text() if not field.is_mapping else ""
-    if not url.startswith(DATA_REFERENCE):
-        raise field.failure("should be a data: URL, for instance data:,TEXT or data:;base64,…")
-    if url[len(DATA_REFERENCE) :].lower().startswith("application/gzip"):
-        raise field.failure("packed folders are not supported: unpack it here and use type localDirectory")
-    source.inline_data = field.parsed(read_data_url)
-    if not source.inline_data:
-        raise field.failure("holds no data")
-
-
-def parse_constraint(field: Field) -> Constraint:
-    """A constraint of either form. Raises JobFileFailure."""
-    from bacalhau.v1 import job_pb2
-
-    fields = field.known("Key", "Operator", "Values")
-    if "Key" not in fields or not fields["Key"].text() or "Operator" not in fields:
-        raise field.failure("needs a Key and an Operator: in, notin, =, !=, exists or !")
-    operators: dict[str, Any] = {
-        "in": job_pb2.CONSTRAINT_OPERATOR_IN,
-        "=": job_pb2.CONSTRAINT_OPERATOR_IN,
-        "==": job_pb2.CONSTRAINT_OPERATOR_IN,
-        "notin": job_pb2.CONSTRAINT_OPERATOR_NOT_IN,
-        "!=": job_pb2.CONSTRAINT_OPERATOR_NOT_IN,
-        "exists": job_pb2.CONSTRAINT_OPERATOR_EXISTS,
-        "!": job_pb2.CONSTRAINT_OPERATOR_NOT_EXISTS,
-        "doesnotexist": job_pb2.CONSTRAINT_OPERATOR_NOT_EXISTS,
-    }
-    operator = fields["Operator"].text().lower()
-    if operator not in operators:
-        raise fields["Operator"].failure(f"{operator!r} is not supported: use in, notin, =, !=, exists or !")
-    values = fields["Values"].texts() if "Values" in fields else []
-    compares = operators[operator] in (job_pb2.CONSTRAINT_OPERATOR_IN, job_pb2.CONSTRAINT_OPERATOR_NOT_IN)
-    if compares != bool(values):
-        raise fields.get("Values", field).failure(f"{operator} {'needs' if compares else 'takes no'} Values")
-    return job_pb2.Constraint(key=fields["Key"].text(), operator=operators[operator], values=values)
-
-
-def check_publisher(publisher: Field, note: Note) -> None:
-    """Refuses what is neither IPFS nor nothing. Raises JobFileFailure."""
-    fields = publisher.known("Type", "Params")
-    if "Type" not in fields:
-        return
-    kind = fields["Type"].text().lower()
-    if kind == "local":
-        note(
-            f"{publisher.path}: the result is stored in IPFS rather than on the node; `bacalhau get` "
-            "fetches it"
-        )
-    elif kind not in ("", "ipfs", "noop"):
-        raise fields["Type"].failure(
-            f"the publisher {kind} is not supported: use ipfs; `bacalhau get` fetches results"
-        )
-    if kind in ("ipfs", "noop") and "Params" in fields:
-        fields["Params"].known()
-
-
-def add_pair(variables: dict[str, str], pair: Field) -> None:
-    """`NAME=VALUE` of a list. Raises JobFileFailure."""
-    from bacalhau.cli.jobflags import parse_variable
-
-    variable = pair.parsed(parse_variable)
-    variables[variable.name] = variable.value
-
-
-def add_variable(variables: dict[str, str], name: str, value: Field) -> None:
-    """An entry of a mapping of variables. Raises JobFileFailure."""
-    if not name or "=" in name:
-        raise value.failure("is no name of an environment variable")
-    text = value.text()
-    if text.startswith("env:"):
-        raise value.failure("values from a node's environment (env:NAME) are not supported: write the value")
-    variables[name] = text
-
-
-def set_variables(spec: JobSpec, variables: dict[str, str]) -> None:
-    for name, value in variables.items():
-        spec.env.add(name=name, value=value)
-
-
 def _output(field: Field) -> OutputPath:
     from bacalhau.cli.mounts import parse_output
 
@@ -358,29 +262,6 @@ def _output(field: Field) -> OutputPath:
     if ":" in name:
         raise fields["Name"].failure("is no name of a folder")
     return fields["Path"].parsed(lambda path: parse_output(f"{name}:{path}"))
-
-
-def set_resources(field: Field, spec: JobSpec) -> None:
-    """Resources of either form. Raises JobFileFailure."""
-    fields = field.known("CPU", "Memory", "Disk", "GPU")
-    for key, name, parse in (
-        ("CPU", "cpu_millicores", quantities.parse_cpu),
-        ("Memory", "memory_bytes", quantities.parse_bytes),
-        ("Disk", "disk_bytes", quantities.parse_bytes),
-        ("GPU", "gpu_count", quantities.parse_gpu),
-    ):
-        if key in fields and fields[key].text():
-            setattr(spec.resources, name, fields[key].parsed(parse))
-
-
-def set_network(field: Field, spec: JobSpec) -> None:
-    """The network of either form. Raises JobFileFailure."""
-    from bacalhau.cli.jobflags import network_mode
-
-    remedy = {"Domains": "use type Full, on nodes that allow it", "Ports": "jobs cannot offer ports"}
-    fields = field.known("Type", refused=remedy)
-    if "Type" in fields and fields["Type"].text():
-        spec.network = fields["Type"].parsed(network_mode)
 
 
 def _timeouts(field: Field, spec: JobSpec) -> None:

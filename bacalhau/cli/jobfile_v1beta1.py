@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from bacalhau.cli import quantities
-from bacalhau.cli.jobfile import (
+from bacalhau.cli.jobfile_parts import (
     SOURCE_REMEDIES,
     Note,
     add_pair,

@@ -130,6 +130,10 @@ class Contents:
     def remembers(self, root: Cid) -> bool:
         return root in self._whole
 
+    def forget_remembered(self) -> None:
+        """Before garbage is collected: what is kept later is younger than what is deleted."""
+        self._whole.clear()
+
     def small_blocks(self, root: Cid) -> list[tuple[Cid, bytes]]:
         """Every block of a small result, to send along with its report; none where it is not small."""
         blocks: list[tuple[Cid, bytes]] = []

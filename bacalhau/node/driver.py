@@ -207,6 +207,8 @@ class Driver:
             self._fail(failure, turn)
             return
         if not staged:
+            # Nothing on disk names these blocks yet; they are stored with what will.
+            self._turn.blocks += turn.blocks
             self._finish(turn)
             return
         self._committing = True

@@ -178,6 +178,7 @@ class Ipfs:
         await self._in_thread(lambda: self._pins.remove(cid))
 
     async def collect_garbage(self) -> Collected:
+        self._contents.forget_remembered()
         now_us = wall_clock_us()
         oldest_us = min(self._begun_us.values(), default=now_us)
         grace_us = max(self._gc_grace_us, now_us - oldest_us)

@@ -61,7 +61,9 @@ class RecentJobs:
         recent = self._jobs.get(job_id)
         if recent is None:
             return None
-        return StoredJob(recent.accepted, recent.changed, tuple(recent.executions.values()))
+        # In the journal's order: those of one award have one time, and ids in no order.
+        executions = sorted(recent.executions.values(), key=lambda record: (record.created_us, record.id))
+        return StoredJob(recent.accepted, recent.changed, tuple(executions))
 
     def happenings(self, job_id: str, after_sequence: int) -> list[JobHappening] | None:
         """The history after that entry; None where only the journal may know it."""

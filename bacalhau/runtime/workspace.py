@@ -125,7 +125,8 @@ class Workspaces:
     ) -> Workspace | None:
         """As materialise, where it takes a few folders only: no inputs, and every module laid out before. None
         otherwise. Short enough for an event loop."""
-        if spec.inputs or not all((self._modules / str(cid)).exists() for cid in _module_cids(spec)):
+        # A folder that is named as a module was laid out as well, and is refused the long way.
+        if spec.inputs or not all((self._modules / str(cid)).is_file() for cid in _module_cids(spec)):
             return None
         spares = self._spares.get(len(spec.outputs))
         if spares:
@@ -149,7 +150,8 @@ class Workspaces:
         try:
             workspace.stdout.unlink(missing_ok=True)
             workspace.stderr.unlink(missing_ok=True)
-            spare = self._runs / f"spare-{len(workspace.outputs)}-{workspace.root.name}"
+            # An execution's id, which other nodes choose, never begins with a dot.
+            spare = self._runs / f".spare-{workspace.root.name}"
             workspace.root.rename(spare)
         except OSError:
             self.remove(workspace)

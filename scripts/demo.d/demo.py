@@ -100,7 +100,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def wait_for_nodes(count: int) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        listed = subprocess.run([*BACALHAU, "node", "list", "--output", "json"], capture_output=True, check=True)
+        listed = subprocess.run(
+            [*BACALHAU, "node", "list", "--output", "json"], capture_output=True, check=True
+        )
         if len(json.loads(listed.stdout)) >= count:
             return
         time.sleep(0.1)
@@ -110,7 +112,9 @@ def wait_for_nodes(count: int) -> None:
 def run(*arguments: str, keep: bool = False) -> str:
     """Runs one command as a person would, showing it; with `keep` its output is returned too."""
     print(f"$ bacalhau {shlex.join(arguments)}", flush=True)
-    result = subprocess.run([*BACALHAU, *arguments], stdout=subprocess.PIPE if keep else None, text=True, check=False)
+    result = subprocess.run(
+        [*BACALHAU, *arguments], stdout=subprocess.PIPE if keep else None, text=True, check=False
+    )
     if result.returncode:
         sys.exit(result.returncode)
     if not keep:
@@ -122,7 +126,9 @@ def run(*arguments: str, keep: bool = False) -> str:
 def run_job(*arguments: str) -> str:
     """Runs a job, showing its output and progress; the job's id."""
     run(*arguments)
-    listed = subprocess.run([*BACALHAU, "list", "-n", "1", "--output", "json"], capture_output=True, check=True)
+    listed = subprocess.run(
+        [*BACALHAU, "list", "-n", "1", "--output", "json"], capture_output=True, check=True
+    )
     return str(json.loads(listed.stdout)[0]["id"])
 
 
@@ -153,7 +159,9 @@ def docker_image() -> str:
     for name in ("ubuntu:latest", "busybox:latest"):
         if name in tags:
             return name.partition(":")[0]
-    print("\n(Docker answers, but has neither the ubuntu nor the busybox image; `docker pull busybox` adds one)")
+    print(
+        "\n(Docker answers, but has neither the ubuntu nor the busybox image; `docker pull busybox` adds one)"
+    )
     return ""
 
 

@@ -174,7 +174,9 @@ def _broken_promises(node: NodeProcess, job: Job, expected: bytes, figures: Figu
     if len(completed) != 1:
         wrong.append(f"{job.id} has {len(completed)} completed executions")
     if job.charged_microcredits != completed[0].price_microcredits:
-        wrong.append(f"{job.id} was charged {job.charged_microcredits}, its price {completed[0].price_microcredits}")
+        wrong.append(
+            f"{job.id} was charged {job.charged_microcredits}, its price {completed[0].price_microcredits}"
+        )
     figures.attempts[completed[0].report.attempt] += 1
     output = node.cli("ipfs", "cat", f"{completed[0].report.result_cid}/stdout")
     if output.stdout.encode() != expected:
@@ -185,7 +187,9 @@ def _broken_promises(node: NodeProcess, job: Job, expected: bytes, figures: Figu
 def main() -> int:
     parser = argparse.ArgumentParser(prog="soak_restarts", description=__doc__)
     parser.add_argument("--jobs", type=int, default=100)
-    parser.add_argument("--kills", type=int, default=12, help="at least so many; some lives are killed at once again")
+    parser.add_argument(
+        "--kills", type=int, default=12, help="at least so many; some lives are killed at once again"
+    )
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
@@ -196,7 +200,10 @@ def main() -> int:
         finally:
             network.end()
     print(f"jobs {args.jobs}, kills {figures.kills}, completed {figures.completed}, {figures.seconds:.0f} s")
-    print("attempts:", ", ".join(f"{count} with {attempt}" for attempt, count in sorted(figures.attempts.items())))
+    print(
+        "attempts:",
+        ", ".join(f"{count} with {attempt}" for attempt, count in sorted(figures.attempts.items())),
+    )
     for line in (*figures.unfinished, *figures.wrong):
         print(" ", line)
     return 0 if figures.completed * 100 >= args.jobs * 95 and not figures.wrong else 1

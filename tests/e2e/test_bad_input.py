@@ -83,7 +83,9 @@ def test_a_job_that_exhausts_its_memory_says_what_it_was_allowed_and_the_flag_th
     assert "--memory" in done.stderr
 
 
-def test_a_job_that_asks_for_more_than_any_node_has_fails_at_once_with_the_figures(shared_node: NodeProcess) -> None:
+def test_a_job_that_asks_for_more_than_any_node_has_fails_at_once_with_the_figures(
+    shared_node: NodeProcess,
+) -> None:
     done = shared_node.cli("docker", "run", "--cpu", "500", "busybox", "true")
     assert done.returncode == 125
     assert "500 CPU" in done.stderr
@@ -93,7 +95,9 @@ def test_a_job_that_asks_for_more_than_any_node_has_fails_at_once_with_the_figur
 # --- calls ---
 
 
-def test_a_malformed_spec_is_refused_with_the_name_of_the_field(grpcurl: Path, shared_node: NodeProcess) -> None:
+def test_a_malformed_spec_is_refused_with_the_name_of_the_field(
+    grpcurl: Path, shared_node: NodeProcess
+) -> None:
     cases: tuple[tuple[dict[str, object], str], ...] = (
         ({}, "task"),
         ({"docker": {}}, "image"),
@@ -105,14 +109,18 @@ def test_a_malformed_spec_is_refused_with_the_name_of_the_field(grpcurl: Path, s
     )
     for spec, field in cases:
         call = [str(grpcurl), "-plaintext", "-d", json.dumps({"spec": spec}), shared_node.api_address]
-        done = subprocess.run([*call, "bacalhau.v1.JobService/SubmitJob"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*call, "bacalhau.v1.JobService/SubmitJob"], capture_output=True, text=True, check=False
+        )
         assert done.returncode != 0
         assert "Code: InvalidArgument" in done.stderr, (spec, done.stderr)
         assert field in done.stderr, (spec, done.stderr)
 
 
 def test_an_oversized_message_is_refused(shared_node: NodeProcess) -> None:
-    spec = JobSpec(docker=DockerTask(image="busybox"), env=[EnvironmentVariable(name="A", value="x" * (20 << 20))])
+    spec = JobSpec(
+        docker=DockerTask(image="busybox"), env=[EnvironmentVariable(name="A", value="x" * (20 << 20))]
+    )
     with pytest.raises(grpc.RpcError) as refusal:
         shared_node.jobs.SubmitJob(SubmitJobRequest(spec=spec), timeout=30)
     assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -143,7 +151,9 @@ def serve(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return run_command("serve", "--data-dir", str(folder), "--peer-port", "0", *listen, *flags, env={})
 
 
-def test_a_port_in_use_is_named_with_the_flag_that_chooses_another(shared_node: NodeProcess, tmp_path: Path) -> None:
+def test_a_port_in_use_is_named_with_the_flag_that_chooses_another(
+    shared_node: NodeProcess, tmp_path: Path
+) -> None:
     done = serve(tmp_path / "other", "--api-port", shared_node.api_port)
     assert done.returncode == 125
     assert shared_node.api_address in done.stderr
@@ -182,7 +192,9 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
         .sign(key, hashes.SHA256())
     )
     (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
@@ -196,7 +208,9 @@ def test_with_tls_and_token_it_serves_those_who_have_the_token(network: Network,
     (tmp_path / "token").write_text("a token of enough characters\n")
     (tmp_path / "wrong").write_text("another token of enough characters\n")
     flags = ("--host", "0.0.0.0", "--tls-cert", str(certificate), "--tls-key", str(key))
-    node = network.start("node", *flags, "--api-token-file", str(tmp_path / "token"), "--disable-engine", "docker")
+    node = network.start(
+        "node", *flags, "--api-token-file", str(tmp_path / "token"), "--disable-engine", "docker"
+    )
     tls = {"BACALHAU_API_HOST": "127.0.0.1", "BACALHAU_API_TLS_CA": str(certificate)}
     right = node.cli("id", env=tls | {"BACALHAU_API_TOKEN_FILE": str(tmp_path / "token")})
     assert right.returncode == 0, right.stderr
@@ -212,7 +226,9 @@ def test_with_tls_and_token_it_serves_those_who_have_the_token(network: Network,
     with grpc.secure_channel(f"127.0.0.1:{node.api_port}", root) as channel:
         token = (("authorization", "Bearer a token of enough characters"),)
         spec = JobSpec(docker=DockerTask(image="busybox"), count=1)
-        assert JobServiceStub(channel).SubmitJob(SubmitJobRequest(spec=spec), metadata=token, timeout=10).job.id
+        assert (
+            JobServiceStub(channel).SubmitJob(SubmitJobRequest(spec=spec), metadata=token, timeout=10).job.id
+        )
 
 
 def test_without_any_docker_engine_the_node_runs_and_says_what_is_missing(

@@ -77,7 +77,9 @@ def test_a_devstack_with_temporary_data_leaves_no_container(
 ) -> None:
     devstack = Devstack(tmp_path, "--nodes", "1")
     try:
-        job_id = devstack.cli("docker", "run", "--id-only", "busybox", "sh", "-c", "echo started; sleep 600").stdout
+        job_id = devstack.cli(
+            "docker", "run", "--id-only", "busybox", "sh", "-c", "echo started; sleep 600"
+        ).stdout
         (node_id,) = (node["node_id"] for node in devstack.nodes)
         filters: dict[str, str | list[str] | bool] = {"label": f"{NODE_LABEL}={node_id}"}
         wait_until(lambda: len(docker_engine.containers.list(filters=filters)) == 1, f"{job_id} runs")

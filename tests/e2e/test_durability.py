@@ -71,7 +71,9 @@ def test_a_wasm_program_runs_again_as_a_visible_new_attempt(
     node.restart()
     (execution,) = node.wait_completed(job_id).executions
     assert execution.report.attempt == 2
-    assert "attempt 2" in [event["Message"] for event in node.describe(job_id)["Events"] if "Message" in event]
+    assert "attempt 2" in [
+        event["Message"] for event in node.describe(job_id)["Events"] if "Message" in event
+    ]
     assert node.cli("logs", job_id).stdout == "before the sleep\nafter the sleep\n"
     node.wait_idle()
 
@@ -119,7 +121,9 @@ def test_a_finished_result_stays_fetchable_and_its_submission_repeatable(
     node.wait_idle()
 
 
-def test_orphans_are_reaped_and_only_the_nodes_own(docker_engine: docker.DockerClient, node: NodeProcess) -> None:
+def test_orphans_are_reaped_and_only_the_nodes_own(
+    docker_engine: docker.DockerClient, node: NodeProcess
+) -> None:
     def begin(node_id: str) -> Container:
         labels = {NODE_LABEL: node_id, EXECUTION_LABEL: "e-forgotten"}
         return docker_engine.containers.run(

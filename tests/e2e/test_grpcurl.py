@@ -31,7 +31,9 @@ def test_both_listeners_list_and_describe_their_services(grpcurl: Path, shared_n
         assert ours == {f"bacalhau.v1.{name}" for name in services}
         assert "grpc.health.v1.Health" in listed
         for name in ours:
-            assert f"service {name.rpartition('.')[2]} {{" in call(grpcurl, security, address, "describe", name)
+            assert f"service {name.rpartition('.')[2]} {{" in call(
+                grpcurl, security, address, "describe", name
+            )
 
 
 def test_both_listeners_say_that_they_serve(grpcurl: Path, shared_node: NodeProcess) -> None:
@@ -46,6 +48,11 @@ def test_both_listeners_say_that_they_serve(grpcurl: Path, shared_node: NodeProc
 
 
 def test_grpcurl_reads_the_node_and_its_jobs(grpcurl: Path, shared_node: NodeProcess) -> None:
-    answer = json.loads(call(grpcurl, "-plaintext", shared_node.api_address, "bacalhau.v1.NodeService/GetNode"))
+    answer = json.loads(
+        call(grpcurl, "-plaintext", shared_node.api_address, "bacalhau.v1.NodeService/GetNode")
+    )
     assert answer["node"]["record"]["node_id"] == shared_node.node_id
-    assert json.loads(call(grpcurl, "-plaintext", shared_node.api_address, "bacalhau.v1.JobService/ListJobs")) == {}
+    assert (
+        json.loads(call(grpcurl, "-plaintext", shared_node.api_address, "bacalhau.v1.JobService/ListJobs"))
+        == {}
+    )

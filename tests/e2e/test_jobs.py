@@ -162,7 +162,19 @@ def test_a_dry_run_prints_what_create_accepts(
     docker_engine: docker.DockerClient, shared_node: NodeProcess
 ) -> None:
     before = len(json.loads(shared_node.cli("list", "--all", "--output", "json").stdout))
-    words = ("docker", "run", "--dry-run", "-e", "A=1 2", "--cpu", "0.2", "ubuntu", "sh", "-c", 'echo "$A"; exit 3')
+    words = (
+        "docker",
+        "run",
+        "--dry-run",
+        "-e",
+        "A=1 2",
+        "--cpu",
+        "0.2",
+        "ubuntu",
+        "sh",
+        "-c",
+        'echo "$A"; exit 3',
+    )
     printed = shared_node.cli(*words).stdout
     assert len(json.loads(shared_node.cli("list", "--all", "--output", "json").stdout)) == before
     done = shared_node.cli("create", "-", stdin=printed)
@@ -189,7 +201,14 @@ def test_a_wasm_program_runs_from_a_file_with_arguments_inputs_and_outputs(
     assert (done.returncode, done.stdout) == (0, "from the client\n"), done.stderr
     coded = shared_node.cli("wasm", "run", str(wasm_program("exit_code")), "9")
     assert coded.returncode == 9, coded.stderr
-    words = ("wasm", "run", "--download", "--output-dir", str(tmp_path / "got"), str(wasm_program("write_outputs")))
+    words = (
+        "wasm",
+        "run",
+        "--download",
+        "--output-dir",
+        str(tmp_path / "got"),
+        str(wasm_program("write_outputs")),
+    )
     written = shared_node.cli(*words)
     assert written.returncode == 0, written.stderr
     assert (tmp_path / "got" / "outputs" / "below" / "more.txt").read_text() == "more of it\n"

@@ -28,7 +28,9 @@ def three(shared_network: Network) -> Three:
     """A requester that computes too, at 300; a node without Docker at 200; one with everything at 100."""
     quick = ("--heartbeat", "500ms")
     a = shared_network.start("a", *quick, "--price-flat", "300", "--labels", "name=a")
-    b = shared_network.node("b", *quick, "--price-flat", "200", "--labels", "name=b", "--disable-engine", "docker")
+    b = shared_network.node(
+        "b", *quick, "--price-flat", "200", "--labels", "name=b", "--disable-engine", "docker"
+    )
     c = shared_network.node("c", *quick, "--price-flat", "100", "--labels", "name=c")
     shared_network.join(a, b, c)
     return a, b, c

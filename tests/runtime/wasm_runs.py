@@ -162,7 +162,7 @@ async def an_executor(
 async def until(condition: Callable[[], bool]) -> None:
     """Returns once another process has made `condition` true; that has no event to wait for."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 
