@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bacalhau.ipfs.errors import StoreFull as BlocksFull
+from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.market.pricing import FlatPrice
+from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.node.clock import Clock
 from bacalhau.node.driver import Driver
@@ -24,7 +27,7 @@ from tests.builders import a_compute_config, a_spec, an_offer
 from tests.node.live import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from bacalhau.scheduler.records import Write
@@ -40,12 +43,14 @@ class SlowDisk(Store):
         self.failure: Exception | None = None
         self.fails_at_once: Exception | None = None
         self.transactions: list[int] = []
+        self.calls: list[str] = []
 
     def stage(self, writes: Sequence[Write], *, meta: dict[str, str] | None = None) -> bool:  # type: ignore[override]
         if self.fails_at_once is not None:
             raise self.fails_at_once
         if writes:
             self.transactions.append(len(writes))
+            self.calls.append("staged")
         return super().stage(writes, meta=meta)
 
     def commit_staged(self) -> None:
@@ -54,6 +59,7 @@ class SlowDisk(Store):
             self._end_staged()
             raise self.failure
         super().commit_staged()
+        self.calls.append("committed")
 
 
 class Outside:
@@ -245,3 +251,117 @@ async def test_stopping_writes_what_is_gathered(tmp_path: Path) -> None:
         outside.driver.tell_requester(ev.JobSubmitted("j-1", a_spec(), (), bytes(32)))
         await outside.driver.stop()
         assert outside.disk.job("j-1") is not None
+
+
+# --- blocks that a step tells of ---
+
+
+def a_block(content: bytes) -> tuple[Cid, bytes]:
+    return Cid.of(RAW, content), content
+
+
+@pytest.fixture
+def blocks(tmp_path: Path, outside: Outside) -> Iterator[PackBlockStore]:
+    """The block store of the driver in `outside`; one that holds 100 bytes."""
+    made = PackBlockStore(tmp_path / "blocks", limit_bytes=100)
+
+    def store(some: list[tuple[Cid, bytes]]) -> None:
+        made.put_many(some, reserved=True)
+        outside.disk.calls.append("blocks stored")
+
+    outside.driver.store_blocks = store
+    yield made
+    made.close()
+
+
+async def test_blocks_are_on_disk_before_the_step_that_tells_of_them(
+    outside: Outside, blocks: PackBlockStore
+) -> None:
+    cid, content = a_block(b"a result")
+    outside.driver.on_send = lambda _: outside.disk.calls.append(f"sent, blocks {blocks.has(cid)}")
+    outside.disk.calls.clear()
+    outside.disk.may_go_on.clear()
+    outside.driver.keep([(cid, content)])
+    submitting = asyncio.ensure_future(outside.submit("j-1"))
+    await until(lambda: blocks.has(cid), "the blocks are stored")
+    assert outside.disk.calls == ["staged", "blocks stored"]
+    assert not submitting.done()
+    outside.disk.may_go_on.set()
+    await submitting
+    assert outside.disk.calls == ["staged", "blocks stored", "committed", "sent, blocks True"]
+
+
+async def test_where_the_blocks_cannot_be_stored_nothing_of_the_step_is_committed_and_nothing_leaves(
+    outside: Outside, blocks: PackBlockStore
+) -> None:
+    cid, content = a_block(bytes(101))
+    outside.driver.keep([(cid, content)])
+    with pytest.raises(Refused) as caught:
+        await outside.submit("j-1")
+    assert caught.value.refusal.reason is RefusalReason.SHUTTING_DOWN
+    assert outside.disk.job("j-1") is None
+    assert (outside.sent, outside.started, outside.happened) == ([], [], [])
+    assert [type(failure) for failure in outside.failures] == [BlocksFull]
+    assert not blocks.has(cid)
+    outside.disk.set_meta("the file", "is free again")  # the transaction has ended, or this would wait for ever
+    assert outside.disk.open_jobs() == []
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_where_the_journal_fails_blocks_may_be_there_and_nothing_tells_of_them(
+    outside: Outside, blocks: PackBlockStore, at_once: bool
+) -> None:
+    failure = StoreFull("no room")
+    if at_once:
+        outside.disk.fails_at_once = failure
+    else:
+        outside.disk.failure = failure
+    cid, content = a_block(b"a result")
+    outside.driver.keep([(cid, content)])
+    with pytest.raises(Refused, match="no room"):
+        await outside.submit("j-1")
+    assert blocks.has(cid) is not at_once
+    assert outside.disk.job("j-1") is None
+    assert (outside.sent, outside.started, outside.happened) == ([], [], [])
+    assert outside.failures == [failure]
+
+
+async def test_blocks_wait_for_the_transaction_of_their_own_turn(
+    outside: Outside, blocks: PackBlockStore
+) -> None:
+    outside.disk.may_go_on.clear()
+    outside.driver.keep([a_block(b"first")])
+    first = asyncio.ensure_future(outside.submit("j-1"))
+    await until(lambda: blocks.has(a_block(b"first")[0]), "the first are stored")
+    outside.driver.keep([a_block(b"second")])
+    second = asyncio.ensure_future(outside.submit("j-2"))
+    await some_turns()
+    assert not blocks.has(a_block(b"second")[0])
+    outside.disk.may_go_on.set()
+    await asyncio.gather(first, second)
+    assert blocks.has(a_block(b"second")[0])
+
+
+async def test_blocks_of_a_step_that_writes_nothing_are_stored_with_the_next_that_does(
+    outside: Outside, blocks: PackBlockStore
+) -> None:
+    """Others may take it that they will be: their root is remembered as being here."""
+    cid, content = a_block(b"a result")
+    outside.driver.keep([(cid, content)])
+    for _ in range(3):  # the clock is written down now and then
+        outside.driver.tell_requester(ev.PeerHeard("n1"))
+        await outside.driver.committed()
+    await outside.submit("j-1")
+    assert blocks.has(cid)
+
+
+async def test_blocks_of_a_refused_step_are_stored_with_the_next(
+    outside: Outside, blocks: PackBlockStore
+) -> None:
+    await outside.submit("j-1")
+    cid, content = a_block(b"a result")
+    outside.driver.keep([(cid, content)])
+    refusal = await outside.driver.ask_requester(ev.JobSubmitted("j-1", a_spec(), (), bytes(32)))
+    assert refusal is not None
+    await outside.submit("j-2")
+    assert blocks.has(cid)
