@@ -44,7 +44,7 @@ class RecentBlocks:
                 self._bytes -= len(oldest)
 
     def clear(self) -> None:
-        """Before blocks are deleted."""
+        """When blocks were deleted, and what was read until then may be one of them."""
         with self._lock:
             self.generation += 1
             self._blocks.clear()

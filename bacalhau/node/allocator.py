@@ -13,11 +13,11 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _MMAP_BYTES: Final = 32 * 1024 * 1024  # the most that glibc takes
-_KEPT_BYTES: Final = 64 * 1024 * 1024
+_KEPT_BYTES: Final = 32 * 1024 * 1024
 
 
 def keep_freed_memory() -> bool:
-    """Keep up to 64 MiB of freed memory for the next buffers; False where the C library has no such setting."""
+    """Keep up to 32 MiB of freed memory for the next buffers; False where the C library has no such setting."""
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -7,6 +7,7 @@ takes no content from the network: all that a spec names is in the store by now.
     <folder>/runs/<execution id>-<attempt>/      only for this user (mode 0700): outputs may hold set-user-id
     files
         inputs/<index>  outputs/<index>  stdout  stderr
+    <folder>/runs/.spare-<workspace>/            left empty by a run that has ended, to serve again
 
 Every function blocks; the node calls them in threads. Faults are raised as EngineFault.
 """

@@ -303,7 +303,7 @@ async def test_where_the_blocks_cannot_be_stored_nothing_of_the_step_is_committe
     assert (outside.sent, outside.started, outside.happened) == ([], [], [])
     assert [type(failure) for failure in outside.failures] == [BlocksFull]
     assert not blocks.has(cid)
-    outside.disk.set_meta("the file", "is free again")  # the transaction has ended, or this would wait for ever
+    outside.disk.set_meta("the file", "is free again")  # were the transaction open, this would wait
     assert outside.disk.open_jobs() == []
 
 

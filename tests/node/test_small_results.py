@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +42,8 @@ from tests.wire import strategies as wire
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from pathlib import Path
+
+    import pytest
 
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.node.node import Node
@@ -262,6 +263,27 @@ async def test_a_repeated_report_is_answered_as_the_first_and_its_blocks_change_
         assert not any(requester.blocks.has(cid) for cid, _ in pair.sent[0])
 
 
+async def test_blocks_of_a_repeat_are_not_taken_while_the_result_of_the_first_is_fetched(
+    tmp_path: Path,
+) -> None:
+    async with a_pair(tmp_path) as pair:
+        pair.change = forged
+        pair.serves = False
+        job_id = await pair.submit(program("truth"))
+        await until(lambda: pair.asked, "the result is asked for")
+        (execution,) = pair.job(job_id).executions
+        assert execution.state is ExecutionState.REPORTED
+        assert execution.report is not None
+        result = pair.result_of(execution)
+        await pair.report(execution.report, list(iter_dag(pair.worker.blocks, result)))
+        assert not pair.requester.contents.remembers(result)
+        assert not pair.requester.blocks.has(result)
+        assert pair.job(job_id).executions == (execution,)
+        pair.serves = True
+        await until(lambda: pair.job(job_id).state.ended, "the result is fetched after all")
+        pair.assert_here(pair.job(job_id).executions[0], b"truth")
+
+
 async def test_a_block_whose_cid_is_garbage_refuses_the_report_and_does_not_break_the_node(
     tmp_path: Path,
 ) -> None:
@@ -294,7 +316,8 @@ async def test_a_result_that_was_collected_is_not_taken_for_one_that_is_here(tmp
 async def test_a_full_report_is_far_below_the_message_limit(tmp_path: Path) -> None:
     """The result that sends most is many small blocks: each costs its CID beside its bytes."""
     store = MemoryBlockStore()
-    root = import_files(store, {f"f{number:04}": bytes([number % 256, number // 256]) for number in range(900)}).cid
+    files = {f"f{number:04}": number.to_bytes(2, "big") for number in range(900)}
+    root = import_files(store, files).cid
     async with running(tmp_path) as node:
         node.blocks.put_many(iter_dag(store, root))
         blocks = node.contents.small_blocks(root)
