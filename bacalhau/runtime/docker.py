@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PIDS_LIMIT: Final = 1024
 # Starting is the engine's slow part, and more at a time make none of them faster.
-DEFAULT_STARTS_AT_ONCE: Final = 8
+DEFAULT_STARTS_AT_ONCE: Final = 4
 _REMOVING_S: Final = 10.0
 _STOPPING_S: Final = 30.0
 _AGAIN_S: Final = 1.0
