@@ -10,10 +10,12 @@ import ctypes
 import sys
 from typing import Final
 
+_M_ARENA_MAX: Final = -8
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _MMAP_BYTES: Final = 32 * 1024 * 1024  # the most that glibc takes
 _KEPT_BYTES: Final = 32 * 1024 * 1024
+_ARENAS: Final = 2  # of the default, eight a core, each keeps freed memory of its own
 
 
 def keep_freed_memory() -> bool:
@@ -24,4 +26,9 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # musl
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES) and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
+    settings = (
+        (_M_MMAP_THRESHOLD, _MMAP_BYTES),
+        (_M_TRIM_THRESHOLD, _KEPT_BYTES),
+        (_M_ARENA_MAX, _ARENAS),
+    )
+    return all([mallopt(name, value) for name, value in settings])
