@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.rpc.job_service import ProgressSeen
 from bacalhau.scheduler.records import JobHappening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bacalhau.rpc.job_service import ProgressSeen
+    from bacalhau.model.market import LeaseRenewal
     from bacalhau.scheduler.records import Write
 
 WATCHERS_MAX = 10_000
@@ -31,10 +32,21 @@ class Happenings:
             for queue in self._watchers.get(write.job_id, ()):
                 queue.put_nowait(write)
 
-    def progress(self, job_id: str, seen: ProgressSeen) -> None:
-        for queue in self._watchers.get(job_id, ()):
+    def renewed(self, job_id: str | None, node_id: str, renewal: LeaseRenewal, now_us: int) -> None:
+        """A lease was renewed: what the renewal says of a long phase goes to watchers, and is kept nowhere."""
+        watchers = self._watchers.get(job_id, ()) if job_id is not None and renewal.done_bytes else ()
+        for queue in watchers:
             if queue.qsize() < _QUEUE_MAX:
-                queue.put_nowait(seen)
+                queue.put_nowait(
+                    ProgressSeen(
+                        now_us,
+                        node_id,
+                        renewal.execution_id,
+                        renewal.phase,
+                        renewal.done_bytes,
+                        renewal.total_bytes,
+                    )
+                )
 
     @contextmanager
     def watch(self, job_id: str) -> Iterator[asyncio.Queue[JobHappening | ProgressSeen]]:

@@ -7,7 +7,6 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
-from bacalhau.rpc.job_service import ProgressSeen
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.wire.envelope import Opened, seal_message
@@ -119,8 +118,7 @@ class Inbound:
         if refusal is not None:
             raise Refused(refusal)
         job_id = self._driver.requester.job_of(renewal.execution_id)
-        if job_id is not None and renewal.done_bytes:
-            self._happenings.progress(job_id, progress_seen(self.now_us(), opened.sender, renewal))
+        self._happenings.renewed(job_id, opened.sender, renewal, self.now_us())
         return self._lease_us
 
     def clearing(self, offer_id: str, page_size: int, page_token: str) -> tuple[list[bytes], str, bytes]:
@@ -179,9 +177,3 @@ class Inbound:
         self, cids: Sequence[Cid], *, recursive: bool
     ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]:
         return self._contents.blocks(cids, recursive=recursive)
-
-
-def progress_seen(now_us: int, node_id: str, renewal: LeaseRenewal) -> ProgressSeen:
-    return ProgressSeen(
-        now_us, node_id, renewal.execution_id, renewal.phase, renewal.done_bytes, renewal.total_bytes
-    )

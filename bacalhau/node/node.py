@@ -208,7 +208,7 @@ class Node:
             ids,
             settings.lease_us,
         )
-        outbox = Outbox(key, self.driver, self.membership, self.contents, ids, settings.lease_us)
+        outbox = Outbox(key, self.driver, self.membership, self.contents, happenings, ids, settings.lease_us)
         self._stack.push_async_callback(outbox.close)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)

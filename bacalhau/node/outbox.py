@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bacalhau.model.market import Award, Bid, LeaseRenewal
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
+    from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
     from bacalhau.wire.envelope import SignedEnvelope
     from bacalhau.wire.identity import NodeKey
@@ -55,6 +56,7 @@ class Outbox:
         driver: Driver,
         membership: Membership,
         contents: Contents,
+        happenings: Happenings,
         ids: Callable[[str], str],
         lease_us: int,
     ) -> None:
@@ -65,6 +67,7 @@ class Outbox:
         self._ids = ids
         self._lease_us = lease_us
         self._contents = contents
+        self._happenings = happenings
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
@@ -132,6 +135,8 @@ class Outbox:
             case fx.SendRenewal(renewal=renewal):
                 sent_us = driver.clock.now()
                 refusal = driver.tell_requester(ev.RenewalReceived(self._self_id, renewal))
+                job_id = driver.requester.job_of(renewal.execution_id)
+                self._happenings.renewed(job_id, self._self_id, renewal, sent_us)
                 driver.tell_compute(
                     ev.LeaseRenewed(renewal.execution_id, sent_us, self._lease_us)
                     if refusal is None

@@ -173,9 +173,9 @@ class Works:
     ) -> ExecutionReport | None:
         """The report; None where there was nothing to resume."""
         spec = record.award.spec
-        executor = self._executors[spec.engine]
         fetched_bytes = 0
         try:
+            executor = self._executor(spec.engine)
             if resume:
                 run = self._laid_out(live, record, attempt, self._workspaces.locate(record.id, attempt, spec))
                 resumed = await executor.resume(run)
@@ -204,6 +204,13 @@ class Works:
         live.ended.set()
         self._enter(record.id, ExecutionPhase.PUBLISHING)
         return await self._publish(live, run, outcome, fetched_bytes)
+
+    def _executor(self, engine: Engine) -> Executor:
+        executor = self._executors.get(engine)
+        if executor is None:  # it was taken away between two lives of the node
+            message = f"this node does not run {engine.name.lower()} jobs any more"
+            raise EngineFault(Fault(FaultKind.ENGINE_FAILED, message))
+        return executor
 
     def _laid_out(self, live: _Live, record: WorkRecord, attempt: int, workspace: Workspace) -> Run:
         live.workspace = workspace

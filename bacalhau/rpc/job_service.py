@@ -137,9 +137,9 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
 
     def _watched(self, seen: list[JobHappening | ProgressSeen]) -> pb.WatchJobResponse:
         response = pb.WatchJobResponse(events=[_event_to_proto(one) for one in seen])
-        last = seen[-1]
-        if isinstance(last, JobHappening) and last.ends_job:
-            response.job.CopyFrom(job_to_proto(self._port.job(last.job_id), self._port.node_id))
+        for one in seen:
+            if isinstance(one, JobHappening) and one.ends_job:
+                response.job.CopyFrom(job_to_proto(self._port.job(one.job_id), self._port.node_id))
         return response
 
     async def StreamLogs(

@@ -8,6 +8,7 @@ import pytest
 
 from bacalhau.model.execution import ExecutionPhase
 from bacalhau.model.job import JobEventType, JobState
+from bacalhau.model.market import LeaseRenewal
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.node import happenings
 from bacalhau.node.happenings import Happenings
@@ -42,11 +43,12 @@ async def test_each_watcher_is_told_of_its_job_from_when_it_began() -> None:
 
 async def test_progress_that_nobody_reads_is_bounded_and_what_is_kept_is_not_lost_for_it() -> None:
     told = Happenings()
-    seen = ProgressSeen(1, "n1", "e-1", ExecutionPhase.FETCHING_INPUTS, 1, 2)
+    renewal = LeaseRenewal("e-1", ExecutionPhase.FETCHING_INPUTS, 1, 1, 2)
     with told.watch("j-1") as queue:
         for _ in range(happenings._QUEUE_MAX + 10):
-            told.progress("j-1", seen)
+            told.renewed("j-1", "n1", renewal, now_us=1)
         assert queue.qsize() == happenings._QUEUE_MAX
+        assert queue.get_nowait() == ProgressSeen(1, "n1", "e-1", ExecutionPhase.FETCHING_INPUTS, 1, 2)
         told.committed(happening(1))
         assert taken(queue)[-1] == happening(1)
 

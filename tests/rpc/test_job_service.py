@@ -13,6 +13,7 @@ from bacalhau.model.job import Timeouts
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.model.resources import GIB, Resources
 from bacalhau.rpc.job_service import TAIL_LINES_MAX
+from bacalhau.scheduler.events import ProgressMade
 from bacalhau.v1 import job_pb2, job_service_pb2_grpc
 from bacalhau.v1 import job_service_pb2 as pb
 from bacalhau.v1.execution_pb2 import EXECUTION_PHASE_RUNNING, EXECUTION_STATE_COMPLETED
@@ -200,6 +201,25 @@ async def test_a_job_that_no_node_could_take_says_why_with_figures(jobs: Any, gr
 
 
 # --- watching ---
+
+
+async def test_a_watcher_sees_how_far_a_long_phase_is_also_where_the_node_runs_the_job_itself(
+    jobs: Any, grpc_server: Node
+) -> None:
+    job_id = await submit(jobs, grpc_server, SLEEPER)
+    progress: list[job_pb2.JobEvent] = []
+    async for response in jobs.WatchJob(pb.WatchJobRequest(job_id=job_id)):
+        for event in response.events:
+            if event.type == job_pb2.JOB_EVENT_TYPE_AWARD_CONFIRMED:
+                told = ProgressMade(event.execution_id, done_bytes=3, total_bytes=8)
+                grpc_server.driver.tell_compute(told)
+            if event.type == job_pb2.JOB_EVENT_TYPE_PROGRESS:
+                progress.append(event)
+        if progress:
+            break
+    assert [(event.done_bytes, event.total_bytes) for event in progress] == [(3, 8)]
+    assert progress[0].sequence == 0
+    await cancel(jobs, job_id)
 
 
 async def test_watching_gives_the_history_then_what_happens_and_closes_with_the_job(
