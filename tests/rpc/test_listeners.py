@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,19 @@ from bacalhau.v1.node_service_pb2_grpc import NodeServiceStub
 from tests.node.live import all_of, client_of, peer_channel, refusal_from, running, settings
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 TOKEN = "a-token-of-some-length"
 
 
-def calls(channel: grpc.aio.Channel) -> dict[str, Any]:
-    """One call of each of gRPC's four shapes, and those that are there for tools."""
+def sending(request: object) -> Iterator[object]:
+    return iter([request])
+
+
+def calls(channel: grpc.aio.Channel, stream: Callable[[object], object] = sending) -> dict[str, Any]:
+    """One call of each of gRPC's four shapes, and those that are there for tools; `stream` makes a stream of a
+    request."""
     jobs, ipfs = JobServiceStub(channel), IpfsServiceStub(channel)
     return {
         "unary to unary": lambda **how: NodeServiceStub(channel).GetNode(
@@ -38,16 +45,23 @@ def calls(channel: grpc.aio.Channel) -> dict[str, Any]:
         "unary to stream": lambda **how: all_of(
             jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id="j-none"), **how)
         ),
-        "stream to unary": lambda **how: ipfs.Add(iter([ipfs_service_pb2.AddRequest()]), **how),
+        "stream to unary": lambda **how: ipfs.Add(stream(ipfs_service_pb2.AddRequest()), **how),
         "stream to stream": lambda **how: all_of(
             reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-                iter([reflection_pb2.ServerReflectionRequest(list_services="")]), **how
+                stream(reflection_pb2.ServerReflectionRequest(list_services="")), **how
             )
         ),
         "health": lambda **how: health_pb2_grpc.HealthStub(channel).Check(
             health_pb2.HealthCheckRequest(), **how
         ),
     }
+
+
+async def silence(_request: object) -> AsyncIterator[Any]:
+    """A client that has not sent anything yet. One that sends while its call is being refused may be told so, or, by
+    grpc.aio, only that its message could not be sent."""
+    await asyncio.Event().wait()
+    yield
 
 
 async def reason_of(call: Any) -> RefusalReason | None:
@@ -63,6 +77,7 @@ async def test_without_the_token_every_shape_of_call_is_refused_and_with_it_none
     token_file = tmp_path / "token"
     token_file.write_text(TOKEN + "\n")
     async with running(tmp_path / "node", api_token_file=token_file) as node, client_of(node) as channel:
+        silent = calls(channel, silence)
         for name, call in calls(channel).items():
             for metadata in (
                 (),
@@ -70,7 +85,7 @@ async def test_without_the_token_every_shape_of_call_is_refused_and_with_it_none
                 (("authorization", f"Bearer {TOKEN}x"),),
                 (("x-authorization", f"Bearer {TOKEN}"),),
             ):
-                refusal = await refusal_from(call(metadata=metadata))
+                refusal = await refusal_from(silent[name](metadata=metadata))
                 assert refusal.reason is RefusalReason.UNAUTHENTICATED, name
                 assert "--api-token-file" in refusal.message
             assert await reason_of(call(metadata=(("authorization", f"Bearer {TOKEN}"),))) in (
