@@ -10,6 +10,7 @@ import platform
 import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,14 @@ from nodes import REPOSITORY
 if TYPE_CHECKING:
     from types import ModuleType
 
+# What is measured in milliseconds comes first: engine and disk are busy for a while after the others.
 PARTS: dict[str, ModuleType] = {
-    "docker": docker_jobs,
     "wasm": wasm_jobs,
     "cli": commands,
+    "docker": docker_jobs,
     "ipfs": ipfs,
 }
+_SETTLE_S = 5
 README = REPOSITORY / "README.md"
 _MARKED = re.compile(r"(<!-- bench:begin [^\n]*-->\n).*?(<!-- bench:end -->)", re.DOTALL)
 
@@ -40,6 +43,8 @@ def main() -> int:
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory(dir=arguments.directory, prefix="bacalhau-bench-") as name:
         for part in arguments.parts or PARTS:
+            os.sync()
+            time.sleep(_SETTLE_S)
             loads.append(os.getloadavg()[0])
             print(f"measuring {part} (load {loads[-1]:.1f}) …", file=sys.stderr, flush=True)
             measured = measure(PARTS[part], Path(name), quick=arguments.quick)
