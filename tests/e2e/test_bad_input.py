@@ -19,6 +19,7 @@ from bacalhau.v1.job_pb2 import DockerTask, EnvironmentVariable, JobSpec
 from bacalhau.v1.job_service_pb2 import SubmitJobRequest
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
 from tests.e2e.nodes import run_command
+from tests.parts import missing_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -254,7 +255,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mounting, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small file system cannot be mounted: this needs root, and a container may not do it")
+        missing_part("a small file system of its own", "mounting one needs root, outside a container")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 

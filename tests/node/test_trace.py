@@ -19,6 +19,7 @@ from bacalhau.v1 import job_pb2, job_service_pb2
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
 from tests.builders import RESULT, a_bid, a_report, a_spec, an_award, an_offer
 from tests.node.live import all_of, client_of, running, wasm_job
+from tests.parts import missing_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +116,7 @@ def test_values_keep_what_they_are() -> None:
 def test_a_trace_that_cannot_be_written_ends_and_the_node_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     full = Path("/dev/full")
     if not full.exists():
-        pytest.skip("/dev/full is not here")
+        missing_part("/dev/full", "it comes with Linux")
     trace = Trace(full, "n1")
     for now in range(3):
         trace.event(ev.PeerHeard("n1"), now)
