@@ -1,29 +1,32 @@
 """Pricing strategies: what a compute node asks for the envelope that an offer declares.
 
-A strategy is a pure function of the offer and of what the node knows of it; prices are whole microcredits.
+A strategy is a pure function of the offer and of what the node knows of it; prices are whole microcredits. Those
+that take an `inner` strategy wrap it, in any order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.model.job import SECOND_US
-from bacalhau.model.resources import GIB
+from bacalhau.model.resources import GIB, Resources
 
 if TYPE_CHECKING:
     from bacalhau.model.market import JobOffer, Tariff
-    from bacalhau.model.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the node knows when it prices: free and total capacity, and bytes of input it would have to
-    fetch."""
+    """What the node knows when it prices: free and total capacity, and bytes of input it would have to fetch.
+
+    `scripted_microcredits` is what the operator's price script named, None where it was not asked.
+    """
 
     free: Resources
     capacity: Resources
     missing_input_bytes: int
+    scripted_microcredits: int | None = None
 
 
 class PricingStrategy(Protocol):
@@ -65,6 +68,94 @@ class LinearPrice:
         )
         fetched = _ceil_div(tariff.input_gib_microcredits * situation.missing_input_bytes, GIB)
         return tariff.start_microcredits + cpu + memory + fetched
+
+
+@dataclass(frozen=True, slots=True)
+class UtilisationPrice:
+    """The inner price, for what the job takes out of the market here: what it asks for, and what it strands.
+
+    Where one resource has run out, the rest of the machine cannot be sold. So what can be sold is
+
+        sellable(r) = floor(capacity(r) x min over all s of free(s) / capacity(s)),
+
+    free(r) - sellable(r) is stranded, and of each resource the job is billed the larger of what it asks for and
+    of sellable before it - sellable after it: its opportunity cost at list price. For two resources what is
+    stranded is |free share of CPU - free share of memory|, the imbalance by which Kubernetes ranks nodes
+    (NodeResourcesBalancedAllocation); here it has a price instead.
+    """
+
+    inner: PricingStrategy
+
+    def price(self, offer: JobOffer, situation: Situation) -> int:
+        asked = offer.resources
+        before = _sellable(situation.free, situation.capacity)
+        after = _sellable(situation.free.minus(asked), situation.capacity)
+        billed = Resources(
+            max(asked.cpu_millicores, before.cpu_millicores - after.cpu_millicores),
+            max(asked.memory_bytes, before.memory_bytes - after.memory_bytes),
+            max(asked.disk_bytes, before.disk_bytes - after.disk_bytes),
+            max(asked.gpu_count, before.gpu_count - after.gpu_count),
+        )
+        return self.inner.price(replace(offer, resources=billed), situation)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldInputDiscount:
+    """Less by `discount_permille` of the inner price where every input is held, and by its share where a part is:
+
+        inner - floor(inner x discount x held bytes / (1000 x all input bytes))
+
+    A job without inputs, or with inputs of unknown size, gets none.
+    """
+
+    inner: PricingStrategy
+    discount_permille: int
+
+    def price(self, offer: JobOffer, situation: Situation) -> int:
+        price = self.inner.price(offer, situation)
+        total_bytes = sum(claimed.size_bytes for claimed in offer.inputs)
+        held_bytes = max(0, total_bytes - situation.missing_input_bytes)
+        if not held_bytes:
+            return price
+        return price - price * self.discount_permille * held_bytes // (1000 * total_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedPrice:
+    """What the operator's script named; the inner price, which the script is told, before it was asked."""
+
+    inner: PricingStrategy
+
+    def price(self, offer: JobOffer, situation: Situation) -> int:
+        scripted = situation.scripted_microcredits
+        return self.inner.price(offer, situation) if scripted is None else scripted
+
+
+@dataclass(frozen=True, slots=True)
+class PriceFloor:
+    """The inner price, and never less than the floor."""
+
+    inner: PricingStrategy
+    floor_microcredits: int
+
+    def price(self, offer: JobOffer, situation: Situation) -> int:
+        return max(self.floor_microcredits, self.inner.price(offer, situation))
+
+
+def _sellable(free: Resources, capacity: Resources) -> Resources:
+    """What of each resource is left in the proportions of the whole machine; nothing where one has run out. A
+    resource that the machine does not have limits nothing."""
+    scarcest, of = 1, 1
+    for (_, left), (_, total) in zip(free.items(), capacity.items(), strict=True):
+        left = max(0, left)
+        if total and left * of < scarcest * total:
+            scarcest, of = left, total
+    return Resources(
+        capacity.cpu_millicores * scarcest // of,
+        capacity.memory_bytes * scarcest // of,
+        capacity.disk_bytes * scarcest // of,
+        capacity.gpu_count * scarcest // of,
+    )
 
 
 def _ceil_div(amount: int, unit: int) -> int:

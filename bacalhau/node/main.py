@@ -57,6 +57,13 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "job_memory_bytes": args.limit_job_memory,
         "job_disk_bytes": args.limit_job_disk,
         "flat_price_microcredits": args.price_flat,
+        "bill_stranded": args.pricing == "utilisation",
+        "held_input_discount_permille": None
+        if args.price_held_discount is None
+        else args.price_held_discount * 10,
+        "price_script": args.price_script,
+        "price_floor_microcredits": args.price_floor,
+        "fetch_bytes_per_second": args.fetch_rate,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
         "ready_file": _path(args.ready_file),

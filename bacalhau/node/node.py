@@ -16,11 +16,18 @@ from bacalhau.config import Settings, job_limit, machine_capacity
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
 from bacalhau.market.bidding import BiddingPolicy
-from bacalhau.market.pricing import FlatPrice, LinearPrice
+from bacalhau.market.pricing import (
+    FlatPrice,
+    HeldInputDiscount,
+    LinearPrice,
+    PriceFloor,
+    ScriptedPrice,
+    UtilisationPrice,
+)
 from bacalhau.model.market import Tariff
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
-from bacalhau.node.asks import Asks
+from bacalhau.node.asks import Asks, Programs
 from bacalhau.node.clock import Clock
 from bacalhau.node.contents import Contents
 from bacalhau.node.driver import CLOCK_META, Driver
@@ -212,9 +219,8 @@ class Node:
         self._stack.push_async_callback(outbox.close)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
-        self._asks = Asks(
-            self.driver, self.contents, key.node_id, settings.probe_command, settings.probe_timeout_us
-        )
+        programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
+        self._asks = Asks(self.driver, self.contents, key.node_id, programs)
         self._stack.push_async_callback(self._asks.close)
         self.driver.store_blocks = functools.partial(self.blocks.put_many, reserved=True)
         self.driver.deliver_here = outbox.deliver_here
@@ -264,6 +270,8 @@ class Node:
                 self._results.fetch(start)
             case fx.AskOutside(offer, ask):
                 self._asks.answer(offer, ask)
+            case fx.AskPrice():
+                self._asks.answer_price(start)
             case fx.StopExecution(execution_id):
                 self.works.stop(execution_id)
             case fx.ResumeExecution(execution_id, attempt):
@@ -433,16 +441,27 @@ def _policy(settings: Settings, capacity: Resources) -> BiddingPolicy:
         images=settings.images,
         probe=settings.probe_command is not None,
         execution_timeout_max_us=settings.execution_timeout_max_us,
+        price_script=settings.price_script is not None,
+        fetch_bytes_per_second=settings.fetch_bytes_per_second,
     )
 
 
 def _pricing(settings: Settings) -> tuple[Tariff, PricingStrategy]:
-    """The price list that the record shows, and what bids are computed by."""
-    if settings.flat_price_microcredits is not None:
-        return Tariff(start_microcredits=settings.flat_price_microcredits), FlatPrice(
-            settings.flat_price_microcredits
-        )
-    return settings.tariff, LinearPrice(settings.tariff)
+    """The price list that the record shows, and what bids are computed by. The floor is outermost, so that neither a
+    discount nor a script goes below it."""
+    flat, tariff = settings.flat_price_microcredits, settings.tariff
+    pricing: PricingStrategy = LinearPrice(tariff)
+    if flat is not None:
+        tariff, pricing = Tariff(start_microcredits=flat), FlatPrice(flat)
+    if settings.bill_stranded:
+        pricing = UtilisationPrice(pricing)
+    if settings.held_input_discount_permille:
+        pricing = HeldInputDiscount(pricing, settings.held_input_discount_permille)
+    if settings.price_script is not None:
+        pricing = ScriptedPrice(pricing)
+    if settings.price_floor_microcredits:
+        pricing = PriceFloor(pricing, settings.price_floor_microcredits)
+    return tariff, pricing
 
 
 def _read_token(path: Path | None) -> str | None:

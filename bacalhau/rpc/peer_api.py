@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from bacalhau.model.auction import BidStanding
 from bacalhau.model.cid import Cid, InvalidCid
 from bacalhau.model.execution import ExecutionReport
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
@@ -28,6 +30,7 @@ from bacalhau.v1 import (
     requester_service_pb2_grpc,
 )
 from bacalhau.wire import fields
+from bacalhau.wire.auction import entry_to_proto
 from bacalhau.wire.envelope import Opened, open_message
 from bacalhau.wire.seen import SeenStatements, Sighting
 from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed
@@ -37,12 +40,24 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
-    from bacalhau.model.refusals import Refusal
+    from bacalhau.model.auction import Clearing
+    from bacalhau.scheduler.history import ClearedBid
 
     SignedEnvelope = envelope_pb2.SignedEnvelope
     Context = ServicerContext[Any, Any]
 
 A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class ClearingPage:
+    """A clearing, of how many of its offer, and a page of its bids. `sealed` is the clearing, signed."""
+
+    clearing: Clearing
+    sealed: SignedEnvelope
+    clearings: int
+    bids: list[ClearedBid]
+    next_page_token: str
 
 
 class PeerPort(Protocol):
@@ -55,9 +70,8 @@ class PeerPort(Protocol):
     def live_records(self) -> Sequence[SignedEnvelope]: ...
     async def record_announced(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None: ...
     async def offers_received(self, offers: Sequence[Opened[JobOffer]]) -> None: ...
-    async def bid_received(self, opened: Opened[Bid]) -> Refusal | None: ...
-    async def decline_received(self, opened: Opened[Decline]) -> Refusal | None: ...
-    def acknowledge(self, opened: Opened[Any], refusal: Refusal | None) -> SignedEnvelope: ...
+    async def bid_received(self, opened: Opened[Bid]) -> SignedEnvelope: ...
+    async def decline_received(self, opened: Opened[Decline]) -> SignedEnvelope: ...
     async def report_received(
         self, opened: Opened[ExecutionReport], blocks: Sequence[tuple[Cid, bytes]]
     ) -> None: ...
@@ -69,7 +83,7 @@ class PeerPort(Protocol):
     def blocks(
         self, cids: Sequence[Cid], *, recursive: bool
     ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]: ...
-    def clearing(self, offer_id: str, page_size: int, page_token: str) -> tuple[list[bytes], str, bytes]: ...
+    def clearing(self, offer_id: str, sequence: int, page_size: int, page_token: str) -> ClearingPage: ...
 
 
 class Gate:
@@ -156,10 +170,8 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
         self, request: requester_service_pb2.SubmitBidRequest, context: Context
     ) -> requester_service_pb2.SubmitBidResponse:
         async def handle(opened: Opened[Bid]) -> requester_service_pb2.SubmitBidResponse:
-            refusal = await self._port.bid_received(opened)
-            return requester_service_pb2.SubmitBidResponse(
-                acknowledgement=self._port.acknowledge(opened, refusal)
-            )
+            acknowledgement = await self._port.bid_received(opened)
+            return requester_service_pb2.SubmitBidResponse(acknowledgement=acknowledgement)
 
         return await self._gate.answer(request.bid, Bid, context, handle)
 
@@ -167,10 +179,8 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
         self, request: requester_service_pb2.SubmitDeclineRequest, context: Context
     ) -> requester_service_pb2.SubmitDeclineResponse:
         async def handle(opened: Opened[Decline]) -> requester_service_pb2.SubmitDeclineResponse:
-            refusal = await self._port.decline_received(opened)
-            return requester_service_pb2.SubmitDeclineResponse(
-                acknowledgement=self._port.acknowledge(opened, refusal)
-            )
+            acknowledgement = await self._port.decline_received(opened)
+            return requester_service_pb2.SubmitDeclineResponse(acknowledgement=acknowledgement)
 
         return await self._gate.answer(request.decline, Decline, context, handle)
 
@@ -198,14 +208,24 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
     ) -> requester_service_pb2.GetClearingResponse:
         try:
             _, size = read_page("", request.page_size, limits.PEER_PAGE_SIZE_MAX)
-            bids, token, digest = self._port.clearing(request.offer_id, size, request.page_token)
+            page = self._port.clearing(request.offer_id, request.sequence, size, request.page_token)
         except Refused as error:
             await abort(context, error.refusal)
         return requester_service_pb2.GetClearingResponse(
-            bids=[envelope_pb2.SignedEnvelope.FromString(bid) for bid in bids],
-            next_page_token=token,
-            bid_set_digest=digest,
+            bids=[envelope_pb2.SignedEnvelope.FromString(bid.evidence) for bid in page.bids],
+            next_page_token=page.next_page_token,
+            bid_set_digest=page.clearing.bid_set_digest,
+            disclosures=[_disclosed(bid) for bid in page.bids],
+            clearing=page.sealed,
+            clearings=page.clearings,
         )
+
+
+def _disclosed(bid: ClearedBid) -> requester_service_pb2.DisclosedBid:
+    message = requester_service_pb2.DisclosedBid(entry=entry_to_proto(bid.entry))
+    if bid.entry.standing is BidStanding.WITHDRAWN and bid.decline_evidence:
+        message.decline.CopyFrom(envelope_pb2.SignedEnvelope.FromString(bid.decline_evidence))
+    return message
 
 
 class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):

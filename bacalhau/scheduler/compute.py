@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bacalhau.market.clearing import may_pay
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.market import LeaseRenewal
@@ -32,14 +33,16 @@ from bacalhau.scheduler.effects import (
     refuse,
 )
 from bacalhau.scheduler.offers import Offers
-from bacalhau.scheduler.records import WorkRecord, WorkState
+from bacalhau.scheduler.records import BidKept, WorkRecord, WorkState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bacalhau.market.bidding import Answers, Ask, Quote
     from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.job import Engine
     from bacalhau.model.market import Award, Bid, JobOffer
+    from bacalhau.scheduler.effects import AskPrice
     from bacalhau.scheduler.events import ComputeEvent
 
 __all__ = ["ComputeConfig", "ComputeMachine"]
@@ -86,6 +89,10 @@ class ComputeMachine:
                 return self._offers.received(event, now)
             case ev.AskAnswered():
                 return self._offers.answered(event, now)
+            case ev.PriceAnswered():
+                return self._offers.price_answered(event, now)
+            case ev.BidAcknowledged():
+                return _bid_acknowledged(event)
             case ev.AwardReceived():
                 return self._award_received(event, now)
             case ev.ExecutionEnded(report):
@@ -159,6 +166,18 @@ class ComputeMachine:
     @property
     def running_executions(self) -> int:
         return sum(1 for work in self._works.values() if work.record.state is WorkState.ACCEPTED)
+
+    def appraise(
+        self, offer: JobOffer, answers: Answers | None, scripted_microcredits: int | None = None
+    ) -> Refusal | Ask | Quote:
+        """What the node would answer to such an offer now; nothing is remembered or reserved."""
+        return self._offers.appraise(offer, answers, scripted_microcredits)
+
+    def price_question(self, requester_id: str, offer: JobOffer, missing_input_bytes: int) -> AskPrice | None:
+        """What the operator's price script is told of such an offer; None where there is no script."""
+        if not self._config.policy.price_script:
+            return None
+        return self._offers.price_question(requester_id, offer, missing_input_bytes)
 
     @property
     def unsettled(self) -> tuple[str, ...]:
@@ -384,10 +403,32 @@ def _answer_repeated_award(known: _Work, event: ev.AwardReceived) -> Effects:
     return Effects()
 
 
+def _bid_acknowledged(event: ev.BidAcknowledged) -> Effects:
+    bid = event.bid
+    kept = BidKept(
+        bid.id,
+        bid.offer_id,
+        event.job_id,
+        event.requester_id,
+        event.sent_us,
+        bid.price_microcredits,
+        event.offer_envelope,
+        event.bid_envelope,
+        event.acknowledgement,
+        event.refusal,
+    )
+    return Effects(writes=[kept])
+
+
 def _award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min_us: int) -> Refusal | None:
     """An award binds only to what was offered and bid."""
     award: Award = event.award
-    if award.price_microcredits != bid.price_microcredits:
+    if award.clearing_rule is not offer.clearing_rule:
+        rule, offered = award.clearing_rule.name, offer.clearing_rule.name
+        return Refusal(
+            RefusalReason.MALFORMED, f"the award is by the rule {rule}, the offer was by {offered}"
+        )
+    if not may_pay(offer, bid, award.price_microcredits):
         return Refusal(
             RefusalReason.MALFORMED,
             "the award's price is not what the clearing rule makes of the bid",

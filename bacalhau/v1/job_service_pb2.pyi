@@ -3,6 +3,7 @@ import datetime
 from bacalhau.v1 import execution_pb2 as _execution_pb2
 from bacalhau.v1 import job_pb2 as _job_pb2
 from bacalhau.v1 import refusal_pb2 as _refusal_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -158,7 +159,7 @@ class ListExecutionsResponse(_message.Message):
     def __init__(self, executions: _Optional[_Iterable[_Union[_execution_pb2.Execution, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class OfferAnswer(_message.Message):
-    __slots__ = ("offer_id", "node_id", "receive_time", "price_microcredits", "refusal", "won", "bid_id")
+    __slots__ = ("offer_id", "node_id", "receive_time", "price_microcredits", "refusal", "won", "bid_id", "start_delay", "missing_input_bytes")
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     RECEIVE_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +167,8 @@ class OfferAnswer(_message.Message):
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     WON_FIELD_NUMBER: _ClassVar[int]
     BID_ID_FIELD_NUMBER: _ClassVar[int]
+    START_DELAY_FIELD_NUMBER: _ClassVar[int]
+    MISSING_INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     offer_id: str
     node_id: str
     receive_time: _timestamp_pb2.Timestamp
@@ -173,7 +176,9 @@ class OfferAnswer(_message.Message):
     refusal: _refusal_pb2.Refusal
     won: bool
     bid_id: str
-    def __init__(self, offer_id: _Optional[str] = ..., node_id: _Optional[str] = ..., receive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_microcredits: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., won: _Optional[bool] = ..., bid_id: _Optional[str] = ...) -> None: ...
+    start_delay: _duration_pb2.Duration
+    missing_input_bytes: int
+    def __init__(self, offer_id: _Optional[str] = ..., node_id: _Optional[str] = ..., receive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_microcredits: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., won: _Optional[bool] = ..., bid_id: _Optional[str] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ...) -> None: ...
 
 class ListBidsRequest(_message.Message):
     __slots__ = ("job_id", "page_size", "page_token")

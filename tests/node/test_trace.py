@@ -41,7 +41,9 @@ def samples() -> dict[str, Any]:
     return {
         "answers": Answers(1, 2, "no"),
         "award": an_award(),
+        "acknowledgement": b"\xfeack",
         "bid": a_bid(),
+        "bid_envelope": b"\xfebid",
         "decline": Decline("o-1", refusal),
         "digest": b"\x00\xff",
         "engines": (Engine.WASM, Engine.DOCKER),
@@ -49,6 +51,7 @@ def samples() -> dict[str, Any]:
         "full": True,
         "inputs": (ClaimedInput(RESULT, 7),),
         "offer": an_offer(),
+        "offer_envelope": b"\xfeoffer",
         "phase": ExecutionPhase.RUNNING,
         "refusal": refusal,
         "renewal": LeaseRenewal("e-1", ExecutionPhase.RUNNING, 1),

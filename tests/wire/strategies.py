@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from hypothesis import strategies as st
 
+from bacalhau.model.auction import (
+    NO_WEIGHTS,
+    AuctionTerms,
+    ClearedAward,
+    Clearing,
+    ClearingRule,
+    ScoringWeights,
+)
 from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import (
@@ -25,7 +34,6 @@ from bacalhau.model.market import (
     Award,
     Bid,
     ClaimedInput,
-    ClearingRule,
     Decline,
     JobOffer,
     LeaseRenewal,
@@ -155,13 +163,28 @@ def specs(draw: st.DrawFn) -> JobSpec:
             )
         ),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
-        max_price_microcredits=draw(st.none() | prices),
+        **draw(terms_and_ceilings()),
     )
+
+
+weights = st.builds(ScoringWeights, prices, prices, prices)
+
+
+@st.composite
+def terms_and_ceilings(draw: st.DrawFn) -> dict[str, Any]:
+    """The fields `auction` and `max_price_microcredits`, which depend on each other."""
+    rule = draw(st.sampled_from(ClearingRule))
+    scoring = rule is ClearingRule.SCORING
+    return {
+        "auction": AuctionTerms(rule, draw(weights) if scoring else NO_WEIGHTS),
+        "max_price_microcredits": draw(prices if rule.needs_reserve else st.none() | prices),
+    }
 
 
 @st.composite
 def offers(draw: st.DrawFn) -> JobOffer:
     engine = draw(st.sampled_from(Engine))
+    terms = draw(terms_and_ceilings())
     return JobOffer(
         id=draw(ids),
         job_id=draw(ids),
@@ -173,8 +196,9 @@ def offers(draw: st.DrawFn) -> JobOffer:
         execution_timeout_us=draw(timeouts_us),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
         winners=draw(st.integers(1, limits.MAX_COUNT)),
-        max_price_microcredits=draw(st.none() | prices),
-        clearing_rule=draw(st.sampled_from(ClearingRule)),
+        max_price_microcredits=terms["max_price_microcredits"],
+        clearing_rule=terms["auction"].rule,
+        weights=terms["auction"].weights,
         bid_window_us=draw(st.integers(1, limits.MAX_BID_WINDOW_US)),
         open_for_us=draw(st.integers(0, limits.MAX_TIMEOUT_US)),
         spec_digest=draw(digests),
@@ -185,9 +209,28 @@ figures = st.tuples(st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), st.i
 refusals = st.builds(
     Refusal, st.sampled_from(RefusalReason), messages, st.lists(figures, max_size=3).map(tuple)
 )
-bids = st.builds(Bid, ids, ids, prices, timeouts_us)
+bids = st.builds(Bid, ids, ids, prices, timeouts_us, st.integers(0, limits.MAX_TIMEOUT_US), byte_counts)
 declines = st.builds(Decline, ids, refusals)
-acknowledgements = st.builds(Acknowledgement, ids, digests, st.none() | refusals)
+acknowledgements = st.builds(
+    Acknowledgement,
+    ids,
+    digests,
+    st.none() | refusals,
+    st.none() | st.integers(0, limits.MAX_TIMESTAMP_US),
+    st.integers(0, limits.MAX_BIDS_PER_OFFER),
+    st.integers(0, 1000),
+)
+clearings = st.builds(
+    Clearing,
+    offer_id=ids,
+    job_id=ids,
+    clearing_rule=st.sampled_from(ClearingRule),
+    cleared_us=st.integers(0, limits.MAX_TIMESTAMP_US),
+    slots=st.integers(1, limits.MAX_COUNT),
+    acknowledged_bids=st.integers(0, limits.MAX_BIDS_PER_OFFER),
+    bid_set_digest=digests,
+    awards=st.lists(st.builds(ClearedAward, ids, ids, ids, prices), max_size=3).map(tuple),
+)
 awards = st.builds(
     Award,
     execution_id=ids,
@@ -258,6 +301,7 @@ def bodies(key: NodeKey) -> st.SearchStrategy[object]:
         cancellations,
         log_requests,
         reports,
+        clearings,
     )
 
 

@@ -11,9 +11,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bacalhau.model.auction import ClearingRule
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.job import Engine, NetworkMode
-from bacalhau.model.market import ClearingRule, JobOffer
+from bacalhau.model.market import JobOffer
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES
 from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, node_pb2, refusal_pb2
