@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import quantities
+from bacalhau.cli import auctionterms, quantities
 from bacalhau.cli.jobfile_parts import (
     SOURCE_REMEDIES,
     Note,
@@ -66,6 +66,7 @@ def _job(root: Field, note: Note) -> JobSpec:
         "Labels",
         "Meta",
         "MaxPrice",
+        "Auction",
         "Tasks",
         refused=_JOB_REFUSED,
     )
@@ -88,6 +89,8 @@ def _job(root: Field, note: Note) -> JobSpec:
         _add_labels(fields.get(name), spec)
     if "MaxPrice" in fields:
         spec.max_price_microcredits = fields["MaxPrice"].parsed(quantities.parse_price)
+    if "Auction" in fields:
+        auctionterms.read_terms(fields["Auction"], spec)
     if "Tasks" not in fields or not (tasks := fields["Tasks"].items()):
         raise root.failure("has no Tasks: a job needs one, with an Engine")
     if len(tasks) > 1:

@@ -288,6 +288,11 @@ def specs(draw: st.DrawFn) -> job_pb2.JobSpec:
         spec.constraints.add(key=key, operator=draw(ASKING))
     if draw(st.booleans()):
         spec.max_price_microcredits = draw(AMOUNTS)
+    if draw(st.booleans()):
+        spec.auction.rule = draw(st.sampled_from([1, 2, 3, 4]))  # type: ignore[assignment]
+        if draw(st.booleans()):
+            spec.auction.weights.reputation_microcredits = draw(st.integers(1, 10**12))
+            spec.auction.weights.input_gib_microcredits = draw(st.integers(1, 10**12))
     return spec
 
 
