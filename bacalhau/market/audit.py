@@ -99,6 +99,15 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldAward:
+    """An award that the auditor holds, as it was received, or as a requester has it in its journal."""
+
+    execution_id: str
+    price_microcredits: int
+    bid_set_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AuditedClearing:
     """A clearing as it was stated, and the bid set that was disclosed for it."""
 
@@ -108,10 +117,11 @@ class AuditedClearing:
 
 @dataclass(frozen=True, slots=True)
 class Auditor:
-    """Who audits, with its own acknowledged bids on the offer; a requester has none."""
+    """Who audits, with its own acknowledged bids on the offer, and the awards that it holds."""
 
     node_id: str
     receipts: tuple[Receipt, ...] = ()
+    awards: tuple[HeldAward, ...] = ()
 
 
 @dataclass(slots=True)
@@ -152,6 +162,7 @@ def _findings(
     yield from _of_set(clearing, disclosed)
     yield from _of_receipts(clearing, disclosed, auditor)
     yield from _of_awards(offer, clearing, disclosed)
+    yield from _of_held_awards(clearing, auditor)
 
 
 def _of_bid(
@@ -257,6 +268,22 @@ def _of_awards(offer: JobOffer, clearing: Clearing, disclosed: Sequence[Disclose
             yield f"{rank} should be {_award_text(expected)}, and is nobody"
         else:
             yield f"{rank} should be {_award_text(expected)}, and is {_award_text(found)}"
+
+
+def _of_held_awards(clearing: Clearing, auditor: Auditor) -> Iterable[str]:
+    """What was promised to a winner must be what is stated to everybody else."""
+    held = {award.execution_id: award for award in auditor.awards}
+    for stated in clearing.awards:
+        award = held.get(stated.execution_id)
+        if award is None:
+            continue
+        if award.bid_set_digest != clearing.bid_set_digest:
+            yield f"the award of {award.execution_id} commits to other bids than the clearing"
+        if award.price_microcredits != stated.price_microcredits:
+            yield (
+                f"the award of {award.execution_id} is for {award.price_microcredits} microcredits, "
+                f"the clearing says {stated.price_microcredits}"
+            )
 
 
 def _award_text(award: tuple[str, str, int] | None) -> str:

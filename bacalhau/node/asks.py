@@ -7,9 +7,12 @@ question as JSON on its stdin, for a bounded time, and few at once: strangers de
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import re
 import shlex
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -172,6 +175,7 @@ class Asks:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT if merged else asyncio.subprocess.PIPE,
+                    start_new_session=True,
                 )
             except OSError as error:
                 raise _ProgramFailed(f"it cannot be run: {error}") from error
@@ -182,7 +186,9 @@ class Asks:
                 raise _ProgramFailed(f"it gave no answer within {self._timeout_s:g} seconds") from error
             finally:
                 if process.returncode is None:
-                    process.kill()
+                    # With whatever it has started, which would hold its output open.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         return process.returncode or 0, output, errors or b""
 

@@ -17,14 +17,17 @@ from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from bacalhau.market.bidding import Quote
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
+    from bacalhau.model.refusals import Refusal
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
+    from bacalhau.node.quotes import Quotes
     from bacalhau.node.works import Works
     from bacalhau.store.store import Store
     from bacalhau.wire.envelope import SignedEnvelope
@@ -43,6 +46,7 @@ class Inbound:
         works: Works,
         contents: Contents,
         happenings: Happenings,
+        quotes: Quotes,
         ids: Callable[[str], str],
         lease_us: int,
     ) -> None:
@@ -54,6 +58,7 @@ class Inbound:
         self._works = works
         self._contents = contents
         self._happenings = happenings
+        self._quotes = quotes
         self._ids = ids
         self._lease_us = lease_us
 
@@ -169,6 +174,9 @@ class Inbound:
             refusal = self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body, opened.raw))
             if refusal is not None and len(offers) == 1:
                 raise Refused(refusal)
+
+    async def quote(self, opened: Opened[JobOffer]) -> Refusal | Quote:
+        return await self._quotes.quote(opened.sender, opened.body)
 
     async def award_received(self, opened: Opened[Award]) -> None:
         event = ev.AwardReceived(opened.sender, opened.body, spec_digest(opened.body.spec))

@@ -37,8 +37,10 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.market import Market
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
 from bacalhau.node.outbox import Outbox
+from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
@@ -46,6 +48,7 @@ from bacalhau.node.trace import Trace
 from bacalhau.node.works import Works
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
@@ -130,6 +133,7 @@ class Node:
             settings.api_host,
             settings.api_port,
             jobs=JobServicer(self.jobs),
+            market=MarketServicer(self._market),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
             token=_read_token(settings.api_token_file),
@@ -190,6 +194,10 @@ class Node:
         self._workspaces = workspaces
         self.works = Works(self.driver, self._engines.executors, workspaces, self.contents)
         self._stack.push_async_callback(self.works.close)
+        programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
+        self._asks = Asks(self.driver, self.contents, key.node_id, programs)
+        self._stack.push_async_callback(self._asks.close)
+        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids)
         logs = JobLogs(
             key, self.driver, self.store, self.blocks, self.membership, self.works, happenings, ids
         )
@@ -201,9 +209,11 @@ class Node:
             happenings,
             self._recent,
             logs,
+            quotes,
             ids,
             self._room,
         )
+        self._market = Market(key.node_id, self.store, self.membership, self.jobs, self.clock)
         self._inbound = Inbound(
             key,
             self.driver,
@@ -212,6 +222,7 @@ class Node:
             self.works,
             self.contents,
             happenings,
+            quotes,
             ids,
             settings.lease_us,
         )
@@ -219,9 +230,6 @@ class Node:
         self._stack.push_async_callback(outbox.close)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
-        programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
-        self._asks = Asks(self.driver, self.contents, key.node_id, programs)
-        self._stack.push_async_callback(self._asks.close)
         self.driver.store_blocks = functools.partial(self.blocks.put_many, reserved=True)
         self.driver.deliver_here = outbox.deliver_here
         self.driver.settle_here = self._settle_here

@@ -15,7 +15,7 @@ from bacalhau.model.cid import Cid, InvalidCid
 from bacalhau.model.execution import ExecutionReport
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
-from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.rpc import limits
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import (
@@ -32,6 +32,7 @@ from bacalhau.v1 import (
 from bacalhau.wire import fields
 from bacalhau.wire.auction import entry_to_proto
 from bacalhau.wire.envelope import Opened, open_message
+from bacalhau.wire.refusal import refusal_to_proto
 from bacalhau.wire.seen import SeenStatements, Sighting
 from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
+    from bacalhau.market.bidding import Quote
     from bacalhau.model.auction import Clearing
     from bacalhau.scheduler.history import ClearedBid
 
@@ -76,6 +78,7 @@ class PeerPort(Protocol):
         self, opened: Opened[ExecutionReport], blocks: Sequence[tuple[Cid, bytes]]
     ) -> None: ...
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int: ...
+    async def quote(self, opened: Opened[JobOffer]) -> Refusal | Quote: ...
     async def award_received(self, opened: Opened[Award]) -> None: ...
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None: ...
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None: ...
@@ -233,7 +236,8 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
 
     def __init__(self, port: PeerPort, gate: Gate) -> None:
         self._port = port
-        self._streams = _Streams("output", limits.LOG_STREAMS_MAX)
+        self._streams = _AtOnce("streams of output", limits.LOG_STREAMS_MAX)
+        self._quotes = _AtOnce("quotes", limits.QUOTES_AT_ONCE_MAX)
         self._gate = gate
 
     async def ConsiderOffers(
@@ -264,6 +268,23 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
         if first_refused is not None and not opened:
             raise first_refused
         return opened
+
+    async def Quote(
+        self, request: compute_service_pb2.QuoteRequest, context: Context
+    ) -> compute_service_pb2.QuoteResponse:
+        try:
+            opened = self._gate.open(request.offer, JobOffer)
+            with self._quotes.one():
+                answer = await self._port.quote(opened)
+        except Refused as error:
+            await abort(context, error.refusal)
+        if isinstance(answer, Refusal):
+            return compute_service_pb2.QuoteResponse(refusal=refusal_to_proto(answer))
+        return compute_service_pb2.QuoteResponse(
+            price_microcredits=answer.price_microcredits,
+            start_delay=fields.duration(answer.start_delay_us),
+            missing_input_bytes=answer.missing_input_bytes,
+        )
 
     async def Award(
         self, request: compute_service_pb2.AwardRequest, context: Context
@@ -306,8 +327,8 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
             await abort(context, error.refusal)
 
 
-class _Streams:
-    """How many streams of a kind are open: each costs memory and a share of a thread."""
+class _AtOnce:
+    """How many calls of a kind are under way: each costs memory, and a thread or a program of the operator."""
 
     def __init__(self, what: str, most: int) -> None:
         self._what = what
@@ -320,7 +341,7 @@ class _Streams:
         if self._open >= self._most:
             raise refused(
                 RefusalReason.LIMIT_REACHED,
-                f"this node serves {self._most} streams of {self._what} already: try again later",
+                f"this node serves {self._most} {self._what} already: try again later",
                 limit=self._most,
             )
         self._open += 1
@@ -335,7 +356,7 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
 
     def __init__(self, port: PeerPort) -> None:
         self._port = port
-        self._streams = _Streams("blocks", limits.BLOCK_STREAMS_MAX)
+        self._streams = _AtOnce("streams of blocks", limits.BLOCK_STREAMS_MAX)
 
     async def GetBlocks(
         self, request: block_service_pb2.GetBlocksRequest, context: Context

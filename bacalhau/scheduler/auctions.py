@@ -204,7 +204,7 @@ class Auctions:
             now,
             event.digest,
             auction.acknowledged_bids,
-            max(0, min(REPUTATION_MAX_PERMILLE, self._reputation_permille(node_id))),
+            self.reputation_permille(node_id),
             event.issued_us,
         )
         auction.bids[node_id] = auction.acknowledged[node_id] = sealed
@@ -269,6 +269,10 @@ class Auctions:
         """Who wins of the bids that stand."""
         auction.drop_expired_bids(now)
         return clear(auction.offer, auction.bids.values(), slots)
+
+    def reputation_permille(self, node_id: str) -> int:
+        """What a bid of the node counts with."""
+        return max(0, min(REPUTATION_MAX_PERMILLE, self._reputation_permille(node_id)))
 
     def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
         """The node's last bid on an open offer, as it was acknowledged."""

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bacalhau.market.audit import BidSetEntry
     from bacalhau.model.auction import Clearing
-    from bacalhau.model.job import Engine, JobState
+    from bacalhau.model.job import JobState
     from bacalhau.model.market import Bid, JobOffer
     from bacalhau.model.refusals import Refusal
-    from bacalhau.model.resources import Resources
     from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobChanged
 
 
@@ -118,14 +117,3 @@ class OwnBid:
     bid_envelope: bytes
     acknowledgement: bytes
     refusal: Refusal | None
-
-
-@dataclass(frozen=True, slots=True)
-class TradedPrice:
-    """What a completed execution was awarded for, and the envelope that was sold."""
-
-    time_us: int
-    price_microcredits: int
-    engine: Engine
-    resources: Resources
-    execution_timeout_us: int

@@ -168,6 +168,14 @@ class RequesterMachine:
             and not execution.state.ended
         )
 
+    def live_nodes(self, now: int) -> tuple[str, ...]:
+        """The compute nodes that a job would be offered to."""
+        return self._auctions.live(now)
+
+    def reputation_permille(self, node_id: str) -> int:
+        """What a bid of the node would count with."""
+        return self._auctions.reputation_permille(node_id)
+
     def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
         """The node's last bid on an open offer, as it was acknowledged."""
         return self._auctions.acknowledged(offer_id, node_id)

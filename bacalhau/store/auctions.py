@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bacalhau.market.pricehistory import TradedPrice
 from bacalhau.model.execution import ExecutionState
 from bacalhau.scheduler.history import (
     ClearedBid,
@@ -14,7 +15,6 @@ from bacalhau.scheduler.history import (
     OwnBid,
     StoredAnswer,
     StoredClearing,
-    TradedPrice,
 )
 from bacalhau.store import encoding
 from bacalhau.store.paging import page_token

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from bacalhau.market.pricehistory import TradedPrice
     from bacalhau.model.cid import Cid
     from bacalhau.model.market import JobOffer
     from bacalhau.scheduler.history import (
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
         StoredAnswer,
         StoredClearing,
         StoredJob,
-        TradedPrice,
     )
     from bacalhau.scheduler.jobs import Job
     from bacalhau.scheduler.records import ExecutionRecord, JobHappening, WorkRecord, Write

@@ -13,6 +13,7 @@ from bacalhau.market.audit import (
     AuditedClearing,
     Auditor,
     Disclosed,
+    HeldAward,
     Receipt,
     SignedBid,
     SignedDecline,
@@ -279,6 +280,18 @@ def test_a_bid_without_its_envelope_or_with_anothers_is_named() -> None:
 def test_a_bid_on_another_offer_is_named() -> None:
     foreign = replace(BIDS[0], bid=replace(BIDS[0].bid, offer_id="o-9"))
     assert findings(honest(OFFER, [disclosed(foreign)])) == ["bid b0 of n0 is on another offer, o-9"]
+
+
+def test_an_award_that_says_otherwise_than_the_clearing_is_named() -> None:
+    audited = honest(OFFER, everyone(), slots=1)
+    digest = audited.clearing.bid_set_digest
+    held = Auditor("n1", awards=(HeldAward("e-0", 3, digest),))
+    assert findings(audited, auditor=held) == []
+    otherwise = Auditor("n1", awards=(HeldAward("e-0", 4, b"other"),))
+    assert findings(audited, auditor=otherwise) == [
+        "the award of e-0 commits to other bids than the clearing",
+        "the award of e-0 is for 4 microcredits, the clearing says 3",
+    ]
 
 
 # --- the auditor's own acknowledgements ---

@@ -3,9 +3,11 @@ and whatever was accepted has to come to its end."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from bacalhau.model.auction import AuctionTerms, ClearingRule, ScoringWeights
 from bacalhau.model.job import SECOND_US, WasmTask
 from bacalhau.model.resources import Resources
 from tests.builders import JOB_RESOURCES, MODULE, a_spec
@@ -32,8 +34,8 @@ def tell(seed: int, machines: Machines | None = None) -> World:
         )
         world.add_node(f"n{index}", capacity, 100 * random.randint(1, 3))
     world.weather = draw_weather(random)
-    for _ in range(random.randint(1, 8)):
-        plan_job(world, random)
+    for number in range(random.randint(1, 8)):
+        plan_job(world, random, tuple(ClearingRule)[number % len(ClearingRule)])
     for _ in range(random.randint(0, 4)):
         plan_misfortune(world, random)
     world.run(FAULTS_US)
@@ -60,7 +62,8 @@ def draw_weather(random: Random) -> Weather:
     )
 
 
-def plan_job(world: World, random: Random) -> None:
+def plan_job(world: World, random: Random, rule: ClearingRule) -> None:
+    """A job under this rule, or under first price where it has no reserve and the rule needs one."""
     node_id = random.choice(tuple(world.nodes))
     spec = a_spec(
         task=random.choice((None, WasmTask(MODULE))),
@@ -70,6 +73,8 @@ def plan_job(world: World, random: Random) -> None:
         total_us=random.choice((None, None, None, 5 * SECOND_US, 200 * SECOND_US)),
         max_price_microcredits=random.choice((None, None, 150, 250)),
     )
+    if spec.max_price_microcredits is not None or not rule.needs_reserve:
+        spec = replace(spec, auction=AuctionTerms(rule, ScoringWeights(reputation_microcredits=1)))
     cancelled_after_us = random.choice((None,) * 9 + (10_000, SECOND_US, 30 * SECOND_US))
 
     def submit() -> None:
