@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 class Situation:
     """What the node knows when it prices: free and total capacity, and bytes of input it would have to fetch.
 
-    `scripted_microcredits` is what the operator's price script named, None where it was not asked.
+    `scripted_microcredits` is what the operator's price script named, None where it was not asked; `billed` is what an
+    outer strategy bills in place of what the offer asks for.
     """
 
     free: Resources
     capacity: Resources
     missing_input_bytes: int
     scripted_microcredits: int | None = None
+    billed: Resources | None = None
 
 
 class PricingStrategy(Protocol):
@@ -57,7 +59,7 @@ class LinearPrice:
 
     def price(self, offer: JobOffer, situation: Situation) -> int:
         tariff = self.tariff
-        asked = offer.resources
+        asked = situation.billed or offer.resources
         cpu = _ceil_div(
             tariff.cpu_second_microcredits * asked.cpu_millicores * offer.execution_timeout_us,
             1000 * SECOND_US,
@@ -87,16 +89,20 @@ class UtilisationPrice:
     inner: PricingStrategy
 
     def price(self, offer: JobOffer, situation: Situation) -> int:
-        asked = offer.resources
-        before = _sellable(situation.free, situation.capacity)
-        after = _sellable(situation.free.minus(asked), situation.capacity)
-        billed = Resources(
-            max(asked.cpu_millicores, before.cpu_millicores - after.cpu_millicores),
-            max(asked.memory_bytes, before.memory_bytes - after.memory_bytes),
-            max(asked.disk_bytes, before.disk_bytes - after.disk_bytes),
-            max(asked.gpu_count, before.gpu_count - after.gpu_count),
+        asked, free, capacity = offer.resources, situation.free, situation.capacity
+        before, of_before = _least_share(free, capacity)
+        after, of_after = _least_share(free.minus(asked), capacity)
+
+        def billed(asked: int, capacity: int) -> int:
+            return max(asked, capacity * before // of_before - capacity * after // of_after)
+
+        resources = Resources(
+            billed(asked.cpu_millicores, capacity.cpu_millicores),
+            billed(asked.memory_bytes, capacity.memory_bytes),
+            billed(asked.disk_bytes, capacity.disk_bytes),
+            billed(asked.gpu_count, capacity.gpu_count),
         )
-        return self.inner.price(replace(offer, resources=billed), situation)
+        return self.inner.price(offer, replace(situation, billed=resources))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +148,19 @@ class PriceFloor:
         return max(self.floor_microcredits, self.inner.price(offer, situation))
 
 
-def _sellable(free: Resources, capacity: Resources) -> Resources:
-    """What of each resource is left in the proportions of the whole machine; nothing where one has run out. A
+def _least_share(free: Resources, capacity: Resources) -> tuple[int, int]:
+    """The smallest free share of any resource, as numerator and denominator: 0 where one has run out, at most 1. A
     resource that the machine does not have limits nothing."""
-    scarcest, of = 1, 1
-    for (_, left), (_, total) in zip(free.items(), capacity.items(), strict=True):
-        left = max(0, left)
-        if total and left * of < scarcest * total:
-            scarcest, of = left, total
-    return Resources(
-        capacity.cpu_millicores * scarcest // of,
-        capacity.memory_bytes * scarcest // of,
-        capacity.disk_bytes * scarcest // of,
-        capacity.gpu_count * scarcest // of,
-    )
+    least, of = 1, 1
+    for left, total in (
+        (free.cpu_millicores, capacity.cpu_millicores),
+        (free.memory_bytes, capacity.memory_bytes),
+        (free.disk_bytes, capacity.disk_bytes),
+        (free.gpu_count, capacity.gpu_count),
+    ):
+        if total and left * of < least * total:
+            least, of = left, total
+    return max(0, least), of
 
 
 def _ceil_div(amount: int, unit: int) -> int:
