@@ -163,6 +163,7 @@ def a_policy(
     images: tuple[str, ...] = (),
     probe: bool = False,
     execution_timeout_max_us: int = 3600 * SECOND_US,
+    price_script: bool = False,
 ) -> BiddingPolicy:
     return BiddingPolicy(
         capacity=capacity,
@@ -174,6 +175,7 @@ def a_policy(
         images=images,
         probe=probe,
         execution_timeout_max_us=execution_timeout_max_us,
+        price_script=price_script,
     )
 
 
