@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from hypothesis import strategies as st
 
 from bacalhau.model.auction import (
-    NO_WEIGHTS,
     AuctionTerms,
     ClearedAward,
     Clearing,
@@ -128,6 +126,15 @@ wasm_tasks = st.builds(
 )
 
 
+weights = st.builds(ScoringWeights, prices, prices, prices)
+# Terms with the ceiling, for some rules need one.
+terms_and_ceilings = st.one_of(
+    st.tuples(st.builds(AuctionTerms), st.none() | prices),
+    st.tuples(st.builds(AuctionTerms, st.just(ClearingRule.SCORING), weights), st.none() | prices),
+    st.tuples(st.sampled_from([AuctionTerms(rule) for rule in ClearingRule if rule.needs_reserve]), prices),
+)
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> JobSpec:
     """A job spec: targets and output paths are all different."""
@@ -141,6 +148,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
             unique=True,
         )
     )
+    auction, ceiling = draw(terms_and_ceilings)
     variables = st.tuples(nonempty_names.filter(lambda name: "=" not in name), arguments)
     return JobSpec(
         task=draw(docker_tasks | wasm_tasks),
@@ -163,28 +171,15 @@ def specs(draw: st.DrawFn) -> JobSpec:
             )
         ),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
-        **draw(terms_and_ceilings()),
+        max_price_microcredits=ceiling,
+        auction=auction,
     )
-
-
-weights = st.builds(ScoringWeights, prices, prices, prices)
-
-
-@st.composite
-def terms_and_ceilings(draw: st.DrawFn) -> dict[str, Any]:
-    """The fields `auction` and `max_price_microcredits`, which depend on each other."""
-    rule = draw(st.sampled_from(ClearingRule))
-    scoring = rule is ClearingRule.SCORING
-    return {
-        "auction": AuctionTerms(rule, draw(weights) if scoring else NO_WEIGHTS),
-        "max_price_microcredits": draw(prices if rule.needs_reserve else st.none() | prices),
-    }
 
 
 @st.composite
 def offers(draw: st.DrawFn) -> JobOffer:
     engine = draw(st.sampled_from(Engine))
-    terms = draw(terms_and_ceilings())
+    terms, ceiling = draw(terms_and_ceilings)
     return JobOffer(
         id=draw(ids),
         job_id=draw(ids),
@@ -196,9 +191,9 @@ def offers(draw: st.DrawFn) -> JobOffer:
         execution_timeout_us=draw(timeouts_us),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
         winners=draw(st.integers(1, limits.MAX_COUNT)),
-        max_price_microcredits=terms["max_price_microcredits"],
-        clearing_rule=terms["auction"].rule,
-        weights=terms["auction"].weights,
+        max_price_microcredits=ceiling,
+        clearing_rule=terms.rule,
+        weights=terms.weights,
         bid_window_us=draw(st.integers(1, limits.MAX_BID_WINDOW_US)),
         open_for_us=draw(st.integers(0, limits.MAX_TIMEOUT_US)),
         spec_digest=draw(digests),
