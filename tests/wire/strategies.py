@@ -34,10 +34,11 @@ from bacalhau.model.market import (
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.resources import Resources
+from bacalhau.model.verification import ResultCommitment, Verification, VerificationPolicy
 from bacalhau.wire import limits
 from bacalhau.wire.identity import NodeKey
 from bacalhau.wire.job import RESERVED_OUTPUT_NAMES
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 # Keys cost 60 us each: a few, made once.
 KEYS = tuple(NodeKey(hashlib.sha256(bytes([index])).digest()) for index in range(4))
@@ -120,6 +121,13 @@ wasm_tasks = st.builds(
 )
 
 
+verifications = st.one_of(
+    st.just(Verification()),
+    st.builds(Verification, st.just(VerificationPolicy.REPLICATED), st.integers(2, 20), st.booleans()),
+    st.builds(Verification, st.just(VerificationPolicy.ADAPTIVE), st.just(2), st.booleans()),
+)
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> JobSpec:
     """A job spec: targets and output paths are all different."""
@@ -133,12 +141,18 @@ def specs(draw: st.DrawFn) -> JobSpec:
             unique=True,
         )
     )
+    verification = draw(verifications)
+    counts = {
+        VerificationPolicy.NONE: st.integers(1, limits.MAX_COUNT),
+        VerificationPolicy.REPLICATED: st.integers(verification.confidence, limits.MAX_COUNT),
+        VerificationPolicy.ADAPTIVE: st.just(1),
+    }
     variables = st.tuples(nonempty_names.filter(lambda name: "=" not in name), arguments)
     return JobSpec(
         task=draw(docker_tasks | wasm_tasks),
         name=draw(names),
         labels=draw(labels),
-        count=draw(st.integers(1, limits.MAX_COUNT)),
+        count=draw(counts[verification.policy]),
         env=tuple(draw(st.lists(variables, max_size=3, unique_by=lambda variable: variable[0]))),
         inputs=tuple(InputSource(draw(cids), place, draw(names)) for place in places[:cut]),
         outputs=tuple(
@@ -156,6 +170,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
         ),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
         max_price_microcredits=draw(st.none() | prices),
+        verification=verification,
     )
 
 
@@ -217,7 +232,10 @@ reports = st.builds(
     usages,
     st.none() | faults,
     st.booleans(),
+    st.just(b"") | digests,
 )
+commitments = st.builds(ResultCommitment, ids, attempts, digests)
+reveal_requests = st.builds(RevealRequest, ids)
 
 tariffs = st.builds(Tariff, prices, prices, prices, prices)
 addresses = st.builds(
@@ -258,6 +276,8 @@ def bodies(key: NodeKey) -> st.SearchStrategy[object]:
         cancellations,
         log_requests,
         reports,
+        commitments,
+        reveal_requests,
     )
 
 
