@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 
@@ -40,6 +41,30 @@ _BAD: Final = {
 }
 """How many times a bad one counts. After a proven cheat it takes twenty good results to be rated as an
 unknown node again."""
+
+
+_FAULTS_OF_NODES: Final = {
+    FaultKind.ENGINE_FAILED: Conduct.FAILED,
+    FaultKind.STORAGE_FULL: Conduct.FAILED,
+    FaultKind.NODE_RESTARTED: Conduct.FAILED,
+    FaultKind.RESULT_UNAVAILABLE: Conduct.FAILED,
+    FaultKind.NODE_LOST: Conduct.LATE,
+    FaultKind.RESULT_REFUTED: Conduct.CHEATED,
+    FaultKind.NOT_REVEALED: Conduct.REFUSED,
+}
+
+
+def conduct_of(state: ExecutionState, failure: Fault | None) -> Conduct | None:
+    """What an execution's new state says of its node; None for what says nothing, or is the job's own fault."""
+    match state:
+        case ExecutionState.COMPLETED:
+            return Conduct.COMPLETED
+        case ExecutionState.FAILED if failure is not None:
+            return _FAULTS_OF_NODES.get(failure.kind)
+        case ExecutionState.REFUSED if failure is not None:
+            return Conduct.REFUSED
+        case _:
+            return None
 
 
 def decayed(recent_ppm: int, days: int) -> int:

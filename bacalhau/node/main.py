@@ -57,6 +57,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "job_memory_bytes": args.limit_job_memory,
         "job_disk_bytes": args.limit_job_disk,
         "flat_price_microcredits": args.price_flat,
+        "min_reputation_ppm": args.min_reputation,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
         "ready_file": _path(args.ready_file),

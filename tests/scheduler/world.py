@@ -7,22 +7,28 @@ its own check() and by the journal's; what must hold once everything is settled 
 
 from __future__ import annotations
 
+import hashlib
 import heapq
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Answers
 from bacalhau.market.pricing import FlatPrice
+from bacalhau.market.verification import commitment_digest
+from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, ExecutionState, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import ClaimedInput
+from bacalhau.model.reputation import Conduct, Role
 from bacalhau.model.resources import Resources
+from bacalhau.model.verification import Compared
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.scheduler.records import WorkState
 from tests.builders import RESULT, SPEC_DIGEST, a_compute_config, a_policy
-from tests.scheduler.nodes import Crash, Machines, Node, Program, Weather
+from tests.scheduler.nodes import Crash, Honesty, Machines, Node, Program, Weather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 
     from bacalhau.model.job import JobSpec
     from bacalhau.model.refusals import Refusal
+    from bacalhau.scheduler.records import WorkRecord
 
 HEARTBEAT_US = 5 * SECOND_US
 RPC_TIMEOUT_US = 3 * SECOND_US
@@ -50,11 +57,20 @@ class World:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
         self._ids = 0
+        self.asked: set[str] = set()
+        """Executions whose result was asked for."""
 
     # --- what a test tells it ---
 
-    def add_node(self, id: str, capacity: Resources, price_microcredits: int) -> None:
+    def add_node(
+        self,
+        id: str,
+        capacity: Resources,
+        price_microcredits: int,
+        honesty: Honesty = Honesty.HONEST,
+    ) -> None:
         self.nodes[id] = Node(id, capacity, price_microcredits)
+        self.nodes[id].honesty = honesty
         self.start(id)
         self._heartbeat(id)
 
@@ -112,8 +128,9 @@ class World:
         node.programs = {id: program for id, program in node.programs.items() if id in wanted}
         try:
             jobs, executions = journal.open_jobs(), journal.executions_of_open_jobs()
-            self._apply(node, node.requester.restore(jobs, executions, now=self.now))
-            self._apply(node, node.compute.restore(works, now=self.now))
+            known = journal.reputations.values()
+            self._apply(node, node.requester.restore(jobs, executions, known, now=self.now))
+            self._apply(node, node.compute.restore(works, known, now=self.now))
         except Crash:
             return
 
@@ -282,6 +299,16 @@ class World:
                     lambda n: self._take_report(n, ev.ReportReceived(node.id, report)),
                     lambda no: self._tell_compute(node, ev.ReportAnswered(report.execution_id, no)),
                 )
+            case fx.SendCommitment(to=to, commitment=commitment):
+                bound = ev.CommitmentReceived(node.id, commitment)
+                self._call(
+                    node,
+                    to,
+                    lambda n: self._step_requester(n, bound),
+                    lambda no: self._tell_compute(node, ev.CommitmentAnswered(commitment.execution_id, no)),
+                )
+            case fx.SendRevealRequest(to=to, execution_id=execution_id):
+                self._send_reveal_request(node, to, execution_id)
 
     def _send_award(self, node: Node, send: fx.SendAward) -> None:
         id, life = send.award.execution_id, node.life
@@ -312,6 +339,22 @@ class World:
 
         self._call(node, send.to, lambda n: self._step_requester(n, received), answer)
 
+    def _send_reveal_request(self, node: Node, to: str, execution_id: str) -> None:
+        if execution_id not in self.asked:  # asked again, it may be that another has failed and was replaced
+            self.asked.add(execution_id)
+            job_id = node.journal.executions[execution_id].job_id
+            open_ones = [e for e in node.journal.executions_of(job_id) if not e.state.ended]
+            assert all(e.commitment for e in open_ones), f"{execution_id} is asked before all have committed"
+        if self.nodes[to].honesty is Honesty.CONCEALS:
+            return
+        requested = ev.RevealRequested(node.id, execution_id)
+        self._call(
+            node,
+            to,
+            lambda n: self._step_compute(n, requested),
+            lambda no: self._tell_requester(node, ev.RevealRefused(execution_id, no)) if no else None,
+        )
+
     def _take_report(self, node: Node, event: ev.ReportReceived) -> Refusal | None:
         """As a driver does: what the machine no longer knows is looked up on disk."""
         refusal = self._step_requester(node, event)
@@ -324,11 +367,9 @@ class World:
 
     def _start(self, node: Node, start: fx.Start) -> None:
         match start:
-            case fx.FetchResult(execution_id, from_id):
+            case fx.FetchResult():
                 life = node.life
-                self.after(
-                    self.random.randrange(SECOND_US), lambda: self._fetch(node, life, execution_id, from_id)
-                )
+                self.after(self.random.randrange(SECOND_US), lambda: self._fetch(node, life, start))
             case fx.AskOutside(offer):
                 self.after(1000, lambda: self._tell_compute(node, ev.AskAnswered(offer.id, Answers())))
             case fx.StartExecution(execution_id, attempt):
@@ -338,13 +379,14 @@ class World:
             case fx.StopExecution(execution_id):
                 self._stop_program(node, execution_id)
 
-    def _fetch(self, node: Node, life: int, execution_id: str, from_id: str) -> None:
+    def _fetch(self, node: Node, life: int, start: fx.FetchResult) -> None:
         if node.life != life:
             return
-        if self.nodes[from_id].up and self.random.randrange(100) >= self.weather.loss:
-            self._tell_requester(node, ev.ResultFetched(execution_id))
+        if self.nodes[start.node_id].up and self.random.randrange(100) >= self.weather.loss:
+            compared = None if start.verification is None else compared_of(start.result)
+            self._tell_requester(node, ev.ResultFetched(start.execution_id, compared))
         else:
-            self._tell_requester(node, ev.ResultUnavailable(execution_id, "no peer has the result"))
+            self._tell_requester(node, ev.ResultUnavailable(start.execution_id, "no peer has the result"))
 
     def _run_program(self, node: Node, execution_id: str, attempt: int) -> None:
         work = node.compute.work(execution_id)
@@ -358,6 +400,8 @@ class World:
             self.after(self.random.randrange(SECOND_US), entered)
         took_us = self.random.choice((SECOND_US // 100, SECOND_US, 20 * SECOND_US, 100 * SECOND_US))
         report = ExecutionReport(execution_id, attempt, RESULT, 0, Usage(wall_us=took_us))
+        if work.award.spec.verification.compares:
+            report = self._result_to_compare(node, report)
         if self.random.randrange(100) < self.weather.node_faults:
             kind = self.random.choice(
                 (FaultKind.ENGINE_FAILED, FaultKind.INPUT_UNAVAILABLE, FaultKind.INVALID_TASK)
@@ -378,7 +422,45 @@ class World:
             program.report = report
             return
         del node.programs[report.execution_id]
-        self._tell_compute(node, ev.ExecutionEnded(report))
+        self._tell_compute(node, ev.ExecutionEnded(report, self._commitment(node, report)))
+
+    # --- results that are compared ---
+
+    def _result_to_compare(self, node: Node, report: ExecutionReport) -> ExecutionReport:
+        """What the node will reveal: an honest one its result, and a copycat that of a node that has committed."""
+        salt = hashlib.sha256(report.execution_id.encode()).digest()
+        match node.honesty:
+            case Honesty.INVENTS:
+                return replace(report, result=Cid.of(DAG_PB, f"invented by {node.id}".encode()), salt=salt)
+            case Honesty.COPIES:
+                copied = self._to_copy(node, report.execution_id)
+                if copied is not None and copied.report is not None:
+                    return replace(report, result=copied.report.result, salt=copied.report.salt)
+        return replace(report, salt=salt)
+
+    def _commitment(self, node: Node, report: ExecutionReport) -> bytes:
+        if not report.salt or report.result is None:
+            return b""
+        result = report.result
+        match node.honesty:
+            case Honesty.COPIES if (copied := self._to_copy(node, report.execution_id)) is not None:
+                return copied.commitment
+            case Honesty.COPIES:  # there is nothing to copy yet
+                result = Cid.of(DAG_PB, f"guessed by {node.id}".encode())
+            case Honesty.SWITCHES:
+                result = Cid.of(DAG_PB, f"switched by {node.id}".encode())
+        digest = compared_of(result).digest
+        return commitment_digest(report.salt, digest, report.execution_id, node.id)
+
+    def _to_copy(self, node: Node, execution_id: str) -> WorkRecord | None:
+        """Work of an honest node at the same job, which has committed."""
+        own = node.compute.work(execution_id)
+        for other in self.nodes.values():
+            for work in other.journal.works.values():
+                same = own is not None and work.award.job_id == own.award.job_id
+                if same and work.commitment and other.honesty is Honesty.HONEST:
+                    return work
+        return None
 
     def _resume_program(self, node: Node, execution_id: str) -> None:
         program = node.programs.get(execution_id)
@@ -413,9 +495,23 @@ class World:
             assert node.compute.capacity.free == node.capacity, f"{node.id} lost capacity"
             assert node.requester.deadline() is None, f"{node.id} waits for something that has ended"
             assert not node.programs, node.programs
+            self._check_verdicts(node)
             for work in node.journal.works.values():
                 assert work.state is WorkState.SETTLED, work
                 self._check_heard(node, work.id)
+
+    def _check_verdicts(self, node: Node) -> None:
+        """No cheater was paid where results were compared, and no honest node was taken for one."""
+        for execution in node.journal.executions.values():
+            honest = self.nodes[execution.node_id].honesty is Honesty.HONEST
+            compares = node.journal.jobs[execution.job_id].spec.verification.compares
+            if compares and execution.state is ExecutionState.COMPLETED:
+                assert honest, f"{execution} is that of a cheater, and was paid"
+            if execution.failure is not None and execution.failure.kind is FaultKind.RESULT_REFUTED:
+                assert not honest, f"{execution} is honest, and was refuted"
+        for (node_id, role), reputation in node.journal.reputations.items():
+            if role is Role.COMPUTE and self.nodes[node_id].honesty is Honesty.HONEST:
+                assert not reputation.count(Conduct.CHEATED), reputation
 
     def _check_heard(self, node: Node, execution_id: str) -> None:
         """What a node takes for accepted its requester knows of; what the requester paid for was accepted."""
@@ -426,3 +522,8 @@ class World:
             assert execution.report == work.report, f"the report of {execution_id} was lost: {execution}"
         if execution.state is ExecutionState.COMPLETED:
             assert accepted, f"{execution_id} was paid for, and its node does not know it: {work}"
+
+
+def compared_of(result: Cid) -> Compared:
+    """What is compared of a result of the world: all that there is to it is its CID."""
+    return Compared(hashlib.sha256(result.raw).digest(), 0)

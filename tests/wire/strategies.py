@@ -33,6 +33,7 @@ from bacalhau.model.market import (
 )
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 from bacalhau.model.resources import Resources
 from bacalhau.model.verification import ResultCommitment, Verification, VerificationPolicy
 from bacalhau.wire import limits
@@ -233,6 +234,15 @@ reports = st.builds(
     st.none() | faults,
     st.booleans(),
     st.just(b"") | digests,
+)
+_counts = st.integers(0, 2**62)
+reputations = st.builds(
+    Reputation,
+    node_ids,
+    st.sampled_from(Role),
+    st.integers(0, 2**60),
+    st.lists(st.builds(ConductCount, st.sampled_from(Conduct), _counts, _counts), max_size=8).map(tuple),
+    _counts,
 )
 commitments = st.builds(ResultCommitment, ids, attempts, digests)
 reveal_requests = st.builds(RevealRequest, ids)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from bacalhau.model.refusals import RefusalReason, Refused
-from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.v1 import verification_pb2
 from bacalhau.wire.verification import (
@@ -15,6 +15,10 @@ from bacalhau.wire.verification import (
     reputation_to_proto,
     verification_from_proto,
 )
+from tests.wire import strategies
+
+if TYPE_CHECKING:
+    from bacalhau.model.reputation import Reputation
 
 NONE = verification_pb2.VERIFICATION_POLICY_NONE
 REPLICATED = verification_pb2.VERIFICATION_POLICY_REPLICATED
@@ -61,19 +65,8 @@ def test_what_cannot_be_verified_is_refused(
     assert says in caught.value.refusal.message
 
 
-counts = st.integers(0, 2**62)
-reputations = st.builds(
-    Reputation,
-    st.just("n1"),
-    st.sampled_from(Role),
-    st.integers(0, 2**60),
-    st.lists(st.builds(ConductCount, st.sampled_from(Conduct), counts, counts), max_size=8).map(tuple),
-    counts,
-)
-
-
-@given(reputations)
+@given(strategies.reputations)
 def test_a_reputation_is_read_as_it_was_written(reputation: Reputation) -> None:
     message = reputation_to_proto(reputation)
-    known = reputation_from_proto(message, "n1", reputation.role, reputation.updated_us)
+    known = reputation_from_proto(message, reputation.node_id, reputation.role, reputation.updated_us)
     assert known == reputation
