@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US
+from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 
 if TYPE_CHECKING:
@@ -101,6 +102,15 @@ def score_ppm(reputation: Reputation | None, now: int) -> int:
         else:
             bad += recent * _BAD[seen.conduct]
     return (good + PPM) * PPM // (good + bad + 2 * PPM)
+
+
+def too_low(score: int, least_ppm: int) -> Refusal | None:
+    """Why a node below the least score is not dealt with; None where it is."""
+    if score >= least_ppm:
+        return None
+    shown = [f"{ppm // PPM}.{ppm % PPM:06d}" for ppm in (score, least_ppm)]
+    message = f"this node has seen too little good of you: your score is {shown[0]}, the least is {shown[1]}"
+    return Refusal(RefusalReason.REPUTATION, message, (("score_ppm", score), ("least_score_ppm", least_ppm)))
 
 
 def price_factor_ppm(score: int) -> int:

@@ -18,6 +18,7 @@ from bacalhau.ipfs.fetch import FetchLimit, FetchLimits
 from bacalhau.market.verification import SALT_BYTES, commitment_digest
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import Engine
+from bacalhau.model.verification import ResultCommitment
 from bacalhau.node.comparing import compare
 from bacalhau.node.seals import SealingStore
 from bacalhau.runtime.executor import EngineFault, Outcome, Run
@@ -257,7 +258,8 @@ class Works:
         compared = await asyncio.to_thread(compare, self._contents.store, result, run.spec.verification)
         salt = os.urandom(SALT_BYTES)
         digest = commitment_digest(salt, compared.digest, run.execution_id, self._node_id)
-        return ev.ExecutionEnded(replace(report, salt=salt), digest)
+        commitment = ResultCommitment(run.execution_id, run.attempt, digest)
+        return ev.ExecutionEnded(replace(report, salt=salt), commitment)
 
     def _publish_at_once(self, run: Run, exit_code: int) -> Imported | None:
         """A result so small that it goes to disk with the step that reports it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bacalhau.market.clearing import SealedBid, rank
-from bacalhau.market.reputation import PPM
+from bacalhau.market.reputation import too_low
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
 from bacalhau.model.market import ClearingRule, JobOffer
@@ -84,7 +84,7 @@ class Auctions:
             auction = job.auction
             if auction is None or not job.missing() or job.excludes(node_id):
                 continue
-            if self._below_reputation(node_id, now) is not None:
+            if self._disliked(node_id, now) is not None:
                 continue
             if auction.unheard:
                 auction.unheard = False
@@ -100,17 +100,12 @@ class Auctions:
         return tuple(
             node_id
             for node_id in self.live(now)
-            if not job.excludes(node_id) and self._below_reputation(node_id, now) is None
+            if not job.excludes(node_id) and self._disliked(node_id, now) is None
         )
 
-    def _below_reputation(self, node_id: str, now: int) -> Refusal | None:
-        least = self._config.min_reputation_ppm
-        if not least or (score := self._book.score_ppm(node_id, now)) >= least:
-            return None
-        message = (
-            f"this requester takes no bids below a score of {least / PPM:.3f}, yours is {score / PPM:.3f}"
-        )
-        return Refusal(RefusalReason.REPUTATION, message, (("score_ppm", score), ("min_score_ppm", least)))
+    def _disliked(self, node_id: str, now: int) -> Refusal | None:
+        """Why the node gets no award whatever it bids."""
+        return too_low(self._book.score_ppm(node_id, now), self._config.min_reputation_ppm)
 
     # --- offers ---
 
@@ -205,9 +200,9 @@ class Auctions:
             return job, Effects()
         if job.excludes(node_id):
             return None, _no_bid_taken(bid.offer_id)
-        below = self._below_reputation(node_id, now)
-        if below is not None:
-            return None, refuse(below)
+        disliked = self._disliked(node_id, now)
+        if disliked is not None:
+            return None, refuse(disliked)
         price, ceiling = bid.price_microcredits, auction.offer.max_price_microcredits
         if price < 0:
             return None, refuse(Refusal(RefusalReason.MALFORMED, f"the bid of {price} is negative"))

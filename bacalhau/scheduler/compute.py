@@ -325,7 +325,7 @@ class ComputeMachine:
             else:
                 fault = Fault(FaultKind.NODE_RESTARTED, "the node stopped the work because it shut down")
             report = replace(report, cancelled=False, fault=fault)
-        return self._finish(work, report, now, event.commitment)
+        return self._finish(work, report, now, event.commitment.digest if event.commitment else b"")
 
     def _execution_gone(self, execution_id: str, now: int) -> Effects:
         """Nothing was left to go on with after a restart: run it again, as a new attempt."""

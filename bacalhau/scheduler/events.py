@@ -201,7 +201,7 @@ class ExecutionEnded:
     """`commitment` binds the node to the result where the job compares results; then the report's salt opens it."""
 
     report: ExecutionReport
-    commitment: bytes = b""
+    commitment: ResultCommitment | None = None
 
 
 @dataclass(frozen=True, slots=True)

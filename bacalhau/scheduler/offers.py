@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Ask, quote, screen
-from bacalhau.market.reputation import PPM
+from bacalhau.market.reputation import too_low
 from bacalhau.model.market import Bid, Decline, JobOffer
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.effects import AskOutside, Effects, SendBid, SendDecline, refuse
@@ -83,9 +83,10 @@ class Offers:
         known = self._offers.get(offer.id)
         if known is not None:
             return self._repeated(known, event, now)
-        below = self._below_reputation(event.requester_id, now)
-        if below is not None:
-            return _decline(event.requester_id, offer.id, below)
+        score = self._book.score_ppm(event.requester_id, now)
+        disliked = too_low(score, self._config.min_reputation_ppm)
+        if disliked is not None:
+            return _decline(event.requester_id, offer.id, disliked)
         limit = self._config.remembered_offers_max
         if len(self._offers) >= limit:
             message = f"this node holds {limit} open offers, its limit"
@@ -101,13 +102,6 @@ class Offers:
             entry.asking = True
             return Effects(starts=[AskOutside(offer, verdict)])
         return self._quote(entry, now)
-
-    def _below_reputation(self, requester_id: str, now: int) -> Refusal | None:
-        least = self._config.min_reputation_ppm
-        if not least or (score := self._book.score_ppm(requester_id, now)) >= least:
-            return None
-        message = f"this node works for nobody below a score of {least / PPM:.3f}, yours is {score / PPM:.3f}"
-        return Refusal(RefusalReason.REPUTATION, message, (("score_ppm", score), ("min_score_ppm", least)))
 
     def _repeated(self, known: _Offer, event: ev.OfferReceived, now: int) -> Effects:
         """The requester may have lost the answer, or the bid may have expired."""

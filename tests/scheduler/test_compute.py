@@ -361,7 +361,6 @@ def test_work_that_is_called_off_is_stopped_and_not_reported(compute: Compute, h
     assert compute.refusal() is RefusalReason.LEASE_ENDED
     compute.tell(ev.ExecutionEnded(a_report(result=None, cancelled=True)), 20)
     record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
-    assert isinstance(record, WorkRecord)
     assert record.state is WorkState.SETTLED
     assert record.refusal is not None
     assert compute.last.sends == []
@@ -401,7 +400,6 @@ def test_a_report_frees_the_capacity_and_is_repeated_until_it_is_answered(comput
     assert times == [1, 3, 7, 15, 31, 63, 123, 183]
     compute.tell(ev.ReportAnswered("e-1"), seconds(200))
     record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
-    assert isinstance(record, WorkRecord)
     assert (record.state, record.refusal) == (WorkState.SETTLED, None)
     assert compute.machine.deadline() is None
     compute.tell(ev.ReportAnswered("e-1"), seconds(201))
@@ -414,7 +412,6 @@ def test_a_report_that_nobody_ever_answers_is_given_up_after_a_week_also_across_
     compute.accepted(now=0)
     compute.tell(ev.ExecutionEnded(a_report()), seconds(5))
     record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
-    assert isinstance(record, WorkRecord)
     compute = Compute()
     compute.took(compute.machine.restore([record], now=seconds(WEEK)))
     assert len(compute.sent(fx.SendReport)) == 1
@@ -440,7 +437,6 @@ def test_a_refused_report_is_settled_with_its_refusal(compute: Compute) -> None:
     refusal = Refusal(RefusalReason.LEASE_ENDED, "too late")
     compute.tell(ev.ReportAnswered("e-1", refusal), 20)
     record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
-    assert isinstance(record, WorkRecord)
     assert record.refusal == refusal
 
 

@@ -360,7 +360,9 @@ COMMITMENT = b"c" * 32
 
 
 def ended(compute: Compute, now: int) -> None:
-    compute.tell(ev.ExecutionEnded(replace(a_report(), salt=SALT), COMMITMENT), now)
+    compute.tell(
+        ev.ExecutionEnded(replace(a_report(), salt=SALT), ResultCommitment("e-1", 1, COMMITMENT)), now
+    )
 
 
 def test_a_result_that_is_compared_is_committed_to_and_not_reported_until_it_is_asked_for(

@@ -207,7 +207,6 @@ class AsksEarly(RequesterMachine):
     ("machine", "complaint"),
     [
         (BelievesEverybody, "cheater, and was paid"),
-        (BelievesEverybody, "winners that differ"),
         (AsksEarly, "is asked before all have committed"),
     ],
 )

@@ -7,27 +7,22 @@ its own check() and by the journal's; what must hold once everything is settled 
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Answers
 from bacalhau.market.pricing import FlatPrice
-from bacalhau.market.verification import commitment_digest
-from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, ExecutionState, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import ClaimedInput
-from bacalhau.model.reputation import Conduct, Role
 from bacalhau.model.resources import Resources
-from bacalhau.model.verification import Compared
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.scheduler.records import WorkState
 from tests.builders import RESULT, SPEC_DIGEST, a_compute_config, a_policy
+from tests.scheduler.cheats import check_verdicts, commitment_of, compared_of, result_to_compare
 from tests.scheduler.nodes import Crash, Honesty, Machines, Node, Program, Weather
 
 if TYPE_CHECKING:
@@ -36,7 +31,6 @@ if TYPE_CHECKING:
 
     from bacalhau.model.job import JobSpec
     from bacalhau.model.refusals import Refusal
-    from bacalhau.scheduler.records import WorkRecord
 
 HEARTBEAT_US = 5 * SECOND_US
 RPC_TIMEOUT_US = 3 * SECOND_US
@@ -401,7 +395,7 @@ class World:
         took_us = self.random.choice((SECOND_US // 100, SECOND_US, 20 * SECOND_US, 100 * SECOND_US))
         report = ExecutionReport(execution_id, attempt, RESULT, 0, Usage(wall_us=took_us))
         if work.award.spec.verification.compares:
-            report = self._result_to_compare(node, report)
+            report = result_to_compare(self, node, report)
         if self.random.randrange(100) < self.weather.node_faults:
             kind = self.random.choice(
                 (FaultKind.ENGINE_FAILED, FaultKind.INPUT_UNAVAILABLE, FaultKind.INVALID_TASK)
@@ -422,45 +416,7 @@ class World:
             program.report = report
             return
         del node.programs[report.execution_id]
-        self._tell_compute(node, ev.ExecutionEnded(report, self._commitment(node, report)))
-
-    # --- results that are compared ---
-
-    def _result_to_compare(self, node: Node, report: ExecutionReport) -> ExecutionReport:
-        """What the node will reveal: an honest one its result, and a copycat that of a node that has committed."""
-        salt = hashlib.sha256(report.execution_id.encode()).digest()
-        match node.honesty:
-            case Honesty.INVENTS:
-                return replace(report, result=Cid.of(DAG_PB, f"invented by {node.id}".encode()), salt=salt)
-            case Honesty.COPIES:
-                copied = self._to_copy(node, report.execution_id)
-                if copied is not None and copied.report is not None:
-                    return replace(report, result=copied.report.result, salt=copied.report.salt)
-        return replace(report, salt=salt)
-
-    def _commitment(self, node: Node, report: ExecutionReport) -> bytes:
-        if not report.salt or report.result is None:
-            return b""
-        result = report.result
-        match node.honesty:
-            case Honesty.COPIES if (copied := self._to_copy(node, report.execution_id)) is not None:
-                return copied.commitment
-            case Honesty.COPIES:  # there is nothing to copy yet
-                result = Cid.of(DAG_PB, f"guessed by {node.id}".encode())
-            case Honesty.SWITCHES:
-                result = Cid.of(DAG_PB, f"switched by {node.id}".encode())
-        digest = compared_of(result).digest
-        return commitment_digest(report.salt, digest, report.execution_id, node.id)
-
-    def _to_copy(self, node: Node, execution_id: str) -> WorkRecord | None:
-        """Work of an honest node at the same job, which has committed."""
-        own = node.compute.work(execution_id)
-        for other in self.nodes.values():
-            for work in other.journal.works.values():
-                same = own is not None and work.award.job_id == own.award.job_id
-                if same and work.commitment and other.honesty is Honesty.HONEST:
-                    return work
-        return None
+        self._tell_compute(node, ev.ExecutionEnded(report, commitment_of(self, node, report)))
 
     def _resume_program(self, node: Node, execution_id: str) -> None:
         program = node.programs.get(execution_id)
@@ -495,23 +451,10 @@ class World:
             assert node.compute.capacity.free == node.capacity, f"{node.id} lost capacity"
             assert node.requester.deadline() is None, f"{node.id} waits for something that has ended"
             assert not node.programs, node.programs
-            self._check_verdicts(node)
+            check_verdicts(self, node)
             for work in node.journal.works.values():
                 assert work.state is WorkState.SETTLED, work
                 self._check_heard(node, work.id)
-
-    def _check_verdicts(self, node: Node) -> None:
-        """No cheater was paid where results were compared, and no honest node was taken for one."""
-        for execution in node.journal.executions.values():
-            honest = self.nodes[execution.node_id].honesty is Honesty.HONEST
-            compares = node.journal.jobs[execution.job_id].spec.verification.compares
-            if compares and execution.state is ExecutionState.COMPLETED:
-                assert honest, f"{execution} is that of a cheater, and was paid"
-            if execution.failure is not None and execution.failure.kind is FaultKind.RESULT_REFUTED:
-                assert not honest, f"{execution} is honest, and was refuted"
-        for (node_id, role), reputation in node.journal.reputations.items():
-            if role is Role.COMPUTE and self.nodes[node_id].honesty is Honesty.HONEST:
-                assert not reputation.count(Conduct.CHEATED), reputation
 
     def _check_heard(self, node: Node, execution_id: str) -> None:
         """What a node takes for accepted its requester knows of; what the requester paid for was accepted."""
@@ -522,8 +465,3 @@ class World:
             assert execution.report == work.report, f"the report of {execution_id} was lost: {execution}"
         if execution.state is ExecutionState.COMPLETED:
             assert accepted, f"{execution_id} was paid for, and its node does not know it: {work}"
-
-
-def compared_of(result: Cid) -> Compared:
-    """What is compared of a result of the world: all that there is to it is its CID."""
-    return Compared(hashlib.sha256(result.raw).digest(), 0)
