@@ -27,17 +27,17 @@ def module(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.fixture
-def five(network: Network) -> tuple[list[NodeProcess], NodeProcess]:
+@pytest.fixture(scope="module")
+def five(shared_network: Network) -> tuple[list[NodeProcess], NodeProcess]:
     """Four honest nodes, and one that is cheaper than all of them, for it has no costs."""
     picky = ("--min-reputation", "0.2")
     honest = [
-        network.node(f"honest-{index}", *FLAGS, *picky, "--price-flat", str(200 + index))
+        shared_network.node(f"honest-{index}", *FLAGS, *picky, "--price-flat", str(200 + index))
         for index in range(4)
     ]
-    cheater = network.node("other", *FLAGS, "--price-flat", "100", command=CHEATER)
+    cheater = shared_network.node("other", *FLAGS, "--price-flat", "100", command=CHEATER)
     honest[0].start()
-    network.join(honest[0], *honest[1:], cheater)
+    shared_network.join(honest[0], *honest[1:], cheater)
     return honest, cheater
 
 
@@ -111,7 +111,7 @@ def test_a_job_survives_that_its_nodes_and_its_requester_are_killed_between_comm
 ) -> None:
     path = tmp_path / "slow.wat"
     path.write_bytes(program("before\n", sleep_s=2, then="after\n"))
-    a, b, c = (network.node(name, *FLAGS, "--lease", "5s") for name in "abc")
+    a, b, c = (network.node(name, *FLAGS) for name in "abc")
     a.start()
     network.join(a, b, c)
     job_id = a.submit("wasm", "--count", "3", "--confidence", "3", str(path))
