@@ -333,7 +333,7 @@ class Network:
         return node
 
     def start(self, name: str, *flags: str, **variables: str) -> NodeProcess:
-        return self.node(name, *flags, **variables).start()
+        return self.node(name, *flags, command=COMMAND, **variables).start()
 
     def join(self, first: NodeProcess, *nodes: NodeProcess) -> None:
         """Starts nodes that join the first one, all at once, and waits until each two know each other."""
