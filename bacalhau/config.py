@@ -39,6 +39,9 @@ class Settings:
     api_token_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    ipfs_api: str | None = None
+    """The RPC API of the Kubo node that keeps this node's content, as URL or multiaddr; else it is kept in the data
+    folder."""
     # What it is.
     requester: bool = True
     compute: bool = True

@@ -57,6 +57,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "job_memory_bytes": args.limit_job_memory,
         "job_disk_bytes": args.limit_job_disk,
         "flat_price_microcredits": args.price_flat,
+        "ipfs_api": args.ipfs_api,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
         "ready_file": _path(args.ready_file),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau import __version__
 from bacalhau.config import Settings, job_limit, machine_capacity
+from bacalhau.ipfs.kubo_rpc import InvalidAddress, KuboRpc, PackageMissing
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
 from bacalhau.market.bidding import BiddingPolicy
@@ -30,6 +31,7 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.kubo import Kubo
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
 from bacalhau.node.outbox import Outbox
 from bacalhau.node.recent import RecentJobs
@@ -132,6 +134,8 @@ class Node:
         self._go_on(self.membership.run())
         self._go_on(self._engines.watch(self._engines_changed))
         self._go_on(self._room.watch(self.driver))
+        if self.kubo is not None:
+            self._go_on(self.kubo.run(self._ipfs.wanted))
         self._go_on(self._upkeep())
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
@@ -173,7 +177,8 @@ class Node:
             heartbeat_us=settings.heartbeat_us,
         )
         self._stack.push_async_callback(self.membership.close)
-        self.contents = Contents(self.blocks, self.pins, self.membership)
+        self.kubo = await self._connect_kubo(key.node_id)
+        self.contents = Contents(self.blocks, self.pins, self.membership, self.kubo)
         self._stack.callback(self.contents.close)
         self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed_contents)
         self._stack.callback(self._ipfs.close)
@@ -184,7 +189,7 @@ class Node:
         self.works = Works(self.driver, self._engines.executors, workspaces, self.contents)
         self._stack.push_async_callback(self.works.close)
         logs = JobLogs(
-            key, self.driver, self.store, self.blocks, self.membership, self.works, happenings, ids
+            key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )
         self.jobs = Jobs(
             key.node_id,
@@ -227,6 +232,19 @@ class Node:
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
         self._happenings.committed(write)
+        if self.kubo is not None:
+            self.kubo.committed(write)
+
+    async def _connect_kubo(self, node_id: str) -> Kubo | None:
+        if self.settings.ipfs_api is None:
+            return None
+        try:
+            kubo = Kubo(KuboRpc(self.settings.ipfs_api), self.blocks, node_id)
+        except (PackageMissing, InvalidAddress) as error:
+            raise CannotStart(str(error)) from error
+        self._stack.push_async_callback(kubo.close)
+        await kubo.check()
+        return kubo
 
     def _make_driver(self, trace: Trace | None) -> Driver:
         settings = self.settings
@@ -332,7 +350,7 @@ class Node:
             found_by="self",
             free=self.driver.compute.capacity.free,
             running_executions=self.driver.compute.running_executions,
-            notices=self._engines.notices,
+            notices=(*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ())),
         )
 
     def peer_views(self) -> list[NodeView]:
@@ -372,7 +390,7 @@ class Node:
             self.store.prune, self.clock.now(), settings.keep_jobs_us, settings.keep_results_us
         )
         self._recent.clear()
-        collected = await self._ipfs.collect_garbage()
+        collected = await self._ipfs.tidy()
         log.info("upkeep: %s, %s", pruned, collected)
         return collected
 

@@ -32,7 +32,9 @@ class Results:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def settle_here(self, start: FetchResult) -> bool:
-        """A result of this node's own is here already, and a small one came with its report."""
+        """A result of this node's own is here already, and a small one came with its report. Kubo has to be told."""
+        if self._contents.kubo is not None:
+            return False
         own = start.node_id == self._node_id and self._contents.store.has(start.result)
         here = own or self._contents.remembers(start.result)
         if here:
@@ -60,6 +62,7 @@ class Results:
                 await asyncio.sleep(pause_s)
                 pause_s *= 2
             else:
+                await self._contents.keep(start.result)
                 self._driver.tell_requester(ResultFetched(start.execution_id))
                 return
 
