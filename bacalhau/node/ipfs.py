@@ -180,7 +180,8 @@ class Ipfs:
                 await self._contents.keep(cid)
 
     async def unpin(self, cid: Cid) -> None:
-        await self._in_thread(lambda: self._pins.remove(cid))
+        with refusing():
+            await self._in_thread(lambda: self._pins.remove(cid))
         kubo = self._contents.kubo
         if kubo is not None and cid not in await self._in_thread(lambda: set(self._needed())):
             kubo.release_soon(cid)
