@@ -233,6 +233,12 @@ def _add_upkeep(parser: argparse.ArgumentParser) -> None:
         "--keep-jobs", type=_duration, metavar="DURATION", help="how long ended jobs are listed (30d)"
     )
     group.add_argument("--trace", metavar="FILE", help="record every event, for replay")
+    group.add_argument(
+        "--metrics-port",
+        type=whole_number(0, 65535),
+        metavar="PORT",
+        help="show metrics for Prometheus on this port of 127.0.0.1 (no metrics)",
+    )
     group.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
 
 

@@ -73,6 +73,10 @@ class Kubo:
 
     # --- whether it answers ---
 
+    @property
+    def answers(self) -> bool:
+        return self._answers.is_set()
+
     async def check(self) -> None:
         """Asks Kubo whether it is there."""
         try:
