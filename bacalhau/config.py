@@ -39,6 +39,9 @@ class Settings:
     api_token_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    ipfs_api: str | None = None
+    """The RPC API of the Kubo node that keeps this node's content, as URL or multiaddr; else it is kept in the data
+    folder."""
     # What it is.
     requester: bool = True
     compute: bool = True
@@ -77,6 +80,8 @@ class Settings:
     disk_reserve_bytes: int = 64 * MIB
     """Free disk that is kept for what was accepted: below it new jobs, offers and content are refused."""
     trace: Path | None = None
+    metrics_port: int | None = None
+    """Of the loopback interface, where Prometheus reads what the node counts; none is shown without."""
     ready_file: Path | None = None
     engine_check_us: int = 10 * SECOND_US
     """How often each engine is asked whether it still answers."""

@@ -42,15 +42,15 @@ class Asks:
 
     def settle_here(self, offer: JobOffer, ask: Ask) -> bool:
         """Answers at once where only the block store has to be asked."""
-        if not ask.probe:
-            missing, missing_bytes = self._contents.missing(offer.inputs)
+        found = None if ask.probe else self._contents.missing_at_once(offer.inputs)
+        if found is not None:
+            missing, missing_bytes = found
             self._driver.tell_compute(AskAnswered(offer.id, Answers(missing_bytes, missing)))
-        return not ask.probe
+        return found is not None
 
     def answer(self, offer: JobOffer, ask: Ask) -> None:
-        """Asks the probe, and answers when that has."""
-        missing, missing_bytes = self._contents.missing(offer.inputs)
-        task = asyncio.get_running_loop().create_task(self._ask_probe(offer, missing, missing_bytes))
+        """Asks Kubo and the probe, and answers when they have."""
+        task = asyncio.get_running_loop().create_task(self._ask(offer, ask))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -60,9 +60,12 @@ class Asks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _ask_probe(self, offer: JobOffer, missing: int, missing_bytes: int) -> None:
-        async with self._probing:
-            refusal = await self._run_probe(offer)
+    async def _ask(self, offer: JobOffer, ask: Ask) -> None:
+        missing, missing_bytes = await self._contents.missing(offer.inputs)
+        refusal = None
+        if ask.probe:
+            async with self._probing:
+                refusal = await self._run_probe(offer)
         self._driver.tell_compute(AskAnswered(offer.id, Answers(missing_bytes, missing, refusal)))
 
     async def _run_probe(self, offer: JobOffer) -> str | None:

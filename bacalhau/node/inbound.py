@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
@@ -48,6 +49,8 @@ class Inbound:
         lease_us: int,
     ) -> None:
         self.node_id = key.node_id
+        self.envelopes_refused: Counter[str] = Counter()
+        """By reason."""
         self._key = key
         self._driver = driver
         self._store = store
@@ -57,6 +60,9 @@ class Inbound:
         self._happenings = happenings
         self._ids = ids
         self._lease_us = lease_us
+
+    def envelope_refused(self, refusal: Refusal) -> None:
+        self.envelopes_refused[refusal.reason.name] += 1
 
     def now_us(self) -> int:
         return self._driver.clock.now()

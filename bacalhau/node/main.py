@@ -14,7 +14,8 @@ from bacalhau.config import DEFAULT_TARIFF, Settings
 from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
 from bacalhau.node.allocator import keep_freed_memory
-from bacalhau.node.node import CannotStart, Node
+from bacalhau.node.node import Node
+from bacalhau.node.startup import CannotStart
 from bacalhau.rpc.servers import CannotListen
 from bacalhau.store.errors import StoreError
 from bacalhau.wire.identity import InvalidKey
@@ -58,6 +59,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "job_disk_bytes": args.limit_job_disk,
         "flat_price_microcredits": args.price_flat,
         "min_reputation_ppm": args.min_reputation,
+        "ipfs_api": args.ipfs_api,
+        "metrics_port": args.metrics_port,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
         "ready_file": _path(args.ready_file),
@@ -138,6 +141,7 @@ def _announce(node: Node) -> None:
     lines = [
         f"node {node.node_id} runs (engines: {engines})",
         f"  clients: {node.api_address}    nodes: {node.peer_address}    data: {node.settings.data_dir}",
+        *([f"  metrics: http://{node.metrics_address}/metrics"] if node.metrics_address else []),
         *(f"  note: {notice}" for notice in node.self_view().notices),
         "To use it from another terminal:",
         f"  export BACALHAU_API_HOST={host} BACALHAU_API_PORT={port}",
@@ -150,6 +154,7 @@ def _announce(node: Node) -> None:
             "node_id": node.node_id,
             "api_address": node.api_address,
             "peer_address": node.peer_address,
+            "metrics_address": node.metrics_address,
         }
         partial = node.settings.ready_file.with_name(node.settings.ready_file.name + ".partial")
         partial.write_text(json.dumps(ready), encoding="utf-8")

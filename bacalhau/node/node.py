@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import logging
 import os
@@ -35,8 +34,9 @@ from bacalhau.node.outbox import Outbox
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
-from bacalhau.node.trace import Trace
+from bacalhau.node.startup import connect_kubo, lock_folder, open_trace, read_tls, read_token
 from bacalhau.node.works import Works
+from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
@@ -55,8 +55,7 @@ from bacalhau.store.store import Store
 from bacalhau.wire.identity import NodeKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Coroutine, Mapping
     from typing import Any
 
     from bacalhau.ipfs.pins import Collected
@@ -64,14 +63,13 @@ if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
     from bacalhau.model.reputation import Reputation
     from bacalhau.model.resources import Resources
+    from bacalhau.node.driver import Journal
     from bacalhau.node.membership import Peer
+    from bacalhau.node.metrics import Metrics
+    from bacalhau.node.trace import Trace
     from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
-
-
-class CannotStart(Exception):
-    """The node cannot start as it is set up; the message says what to do."""
 
 
 def draw_id(prefix: str) -> str:
@@ -103,21 +101,27 @@ class Node:
 
     async def _start(self) -> None:
         settings = self.settings
-        tls = _read_tls(settings)
-        _lock_folder(settings.data_dir, self._stack)
+        tls = read_tls(settings)
+        lock_folder(settings.data_dir, self._stack)
         key = NodeKey.load_or_create(settings.data_dir / "node.key")
         certificate = load_or_make(settings.data_dir)
         self.node_id = key.node_id
         self._certificate_digest = certificate.digest
         self._open_stores()
+        self._metrics = self._make_metrics()
         await self._put_together(key)
         await self._engines.start()
         self._stack.push_async_callback(self._engines.close)
         self.driver.tell_compute(self._engines.changed())
         await self._restore()
         self._room.tell(self.driver)
+        meter = None if self._metrics is None else CallMeter(self._metrics.called)
         self._peer_listener = await start_peer_api(
-            settings.peer_host, settings.peer_port, peers=self._inbound, certificate=certificate
+            settings.peer_host,
+            settings.peer_port,
+            peers=self._inbound,
+            certificate=certificate,
+            meter=meter,
         )
         self._stack.push_async_callback(_stop_listener, self._peer_listener)
         self.membership.refresh()
@@ -127,13 +131,19 @@ class Node:
             jobs=JobServicer(self.jobs),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
-            token=_read_token(settings.api_token_file),
+            token=read_token(settings.api_token_file),
             tls=tls,
+            meter=meter,
         )
         self._stack.push_async_callback(_stop_listener, self._client_listener)
+        if self._metrics is not None and settings.metrics_port is not None:
+            await self._metrics.serve(self, settings.metrics_port)
+            self._stack.push_async_callback(self._metrics.close)
         self._go_on(self.membership.run())
         self._go_on(self._engines.watch(self._engines_changed))
         self._go_on(self._room.watch(self.driver))
+        if self.kubo is not None:
+            self._go_on(self.kubo.run(self._ipfs.wanted))
         self._go_on(self._upkeep())
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
@@ -164,7 +174,7 @@ class Node:
         ids = draw_id
         self.capacity = machine_capacity(settings)
         self._engines = Engines(settings, key.node_id, self.capacity)
-        self.driver = self._make_driver(_open_trace(settings, key.node_id))
+        self.driver = self._make_driver(open_trace(settings, key.node_id))
         self._stack.push_async_callback(self.driver.stop)
         self.membership = Membership(
             key,
@@ -175,7 +185,10 @@ class Node:
             heartbeat_us=settings.heartbeat_us,
         )
         self._stack.push_async_callback(self.membership.close)
-        self.contents = Contents(self.blocks, self.pins, self.membership)
+        self.kubo = await connect_kubo(settings, self.blocks, key.node_id)
+        if self.kubo is not None:
+            self._stack.push_async_callback(self.kubo.close)
+        self.contents = Contents(self.blocks, self.pins, self.membership, self.kubo)
         self._stack.callback(self.contents.close)
         self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed_contents)
         self._stack.callback(self._ipfs.close)
@@ -186,7 +199,7 @@ class Node:
         self.works = Works(self.driver, self._engines.executors, workspaces, self.contents, key.node_id)
         self._stack.push_async_callback(self.works.close)
         logs = JobLogs(
-            key, self.driver, self.store, self.blocks, self.membership, self.works, happenings, ids
+            key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )
         self.jobs = Jobs(
             key.node_id,
@@ -218,8 +231,13 @@ class Node:
             self.driver, self.contents, key.node_id, settings.probe_command, settings.probe_timeout_us
         )
         self._stack.push_async_callback(self._asks.close)
+        self._set_hooks(outbox)
+
+    def _set_hooks(self, outbox: Outbox) -> None:
         self.driver.store_blocks = functools.partial(self.blocks.put_many, reserved=True)
         self.driver.deliver_here = outbox.deliver_here
+        if self._metrics is not None:
+            self.driver.deliver_here = self._metrics.market.counting(outbox.deliver_here)
         self.driver.settle_here = self._settle_here
         self.driver.on_send = outbox.send
         self.driver.on_start = self._begin
@@ -231,6 +249,17 @@ class Node:
         self._happenings.committed(write)
         if isinstance(write, WorkRecord) and write.state is not WorkState.ACCEPTED and not write.sealed:
             self.contents.seals.open(write.id)
+        if self.kubo is not None:
+            self.kubo.committed(write)
+        if self._metrics is not None:
+            self._metrics.market.committed(write)
+
+    def _make_metrics(self) -> Metrics | None:
+        if self.settings.metrics_port is None:
+            return None
+        from bacalhau.node.metrics import Metrics
+
+        return Metrics()
 
     def _make_driver(self, trace: Trace | None) -> Driver:
         settings = self.settings
@@ -255,7 +284,10 @@ class Node:
             report_keep_us=settings.keep_results_us,
             min_reputation_ppm=settings.min_reputation_ppm,
         )
-        return Driver(requester, ComputeMachine(config, pricing, ids), self.store, self.clock, trace)
+        journal: Journal = self.store
+        if self._metrics is not None:
+            journal = self._metrics.timed(self.store)
+        return Driver(requester, ComputeMachine(config, pricing, ids), journal, self.clock, trace)
 
     def _settle_here(self, start: fx.Start) -> bool:
         match start:
@@ -343,7 +375,7 @@ class Node:
             found_by="self",
             free=self.driver.compute.capacity.free,
             running_executions=self.driver.compute.running_executions,
-            notices=self._engines.notices,
+            notices=(*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ())),
             reputations=self._reputations(self.node_id),
         )
 
@@ -382,6 +414,15 @@ class Node:
     def peer_address(self) -> str:
         return self._peer_listener.address
 
+    @property
+    def metrics_address(self) -> str:
+        """Where the metrics are shown; empty where they are not."""
+        return self._metrics.address if self._metrics is not None else ""
+
+    @property
+    def envelopes_refused(self) -> Mapping[str, int]:
+        return self._inbound.envelopes_refused
+
     # --- upkeep and end ---
 
     async def _upkeep(self) -> None:
@@ -399,7 +440,7 @@ class Node:
             self.store.prune, self.clock.now(), settings.keep_jobs_us, settings.keep_results_us
         )
         self._recent.clear()
-        collected = await self._ipfs.collect_garbage()
+        collected = await self._ipfs.tidy()
         log.info("upkeep: %s, %s", pruned, collected)
         return collected
 
@@ -423,32 +464,6 @@ async def _stop_listener(listener: Listener) -> None:
     await listener.server.stop(grace=0.5)
 
 
-def _lock_folder(folder: Path, stack: AsyncExitStack) -> None:
-    """One node a data folder: two would sign with one key and write one journal."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # it holds a key, and what jobs read and wrote
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CannotStart(f"the data folder {folder} cannot be used: {error.strerror}") from error
-    stack.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise CannotStart(
-            f"another node runs on {folder}: stop it, or give this one its own with --data-dir"
-        ) from error
-
-
-def _open_trace(settings: Settings, node_id: str) -> Trace | None:
-    if settings.trace is None:
-        return None
-    try:
-        return Trace(settings.trace, node_id)
-    except OSError as error:
-        raise CannotStart(f"the trace {settings.trace} cannot be written: {error.strerror}") from error
-
-
 def _policy(settings: Settings, capacity: Resources) -> BiddingPolicy:
     return BiddingPolicy(
         capacity=capacity,
@@ -470,26 +485,3 @@ def _pricing(settings: Settings) -> tuple[Tariff, PricingStrategy]:
             settings.flat_price_microcredits
         )
     return settings.tariff, LinearPrice(settings.tariff)
-
-
-def _read_token(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise CannotStart(f"the token file {path} cannot be read: {error.strerror}") from error
-    if len(token) < 16 or not token.isascii() or not token.isprintable():
-        raise CannotStart(f"the token in {path} must be at least 16 printable ASCII characters")
-    return token
-
-
-def _read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
-    if settings.tls_cert is None and settings.tls_key is None:
-        return None
-    if settings.tls_cert is None or settings.tls_key is None:
-        raise CannotStart("TLS needs a certificate and its key: give both --tls-cert and --tls-key")
-    try:
-        return settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
-    except OSError as error:
-        raise CannotStart(f"{error.filename} cannot be read: {error.strerror}") from error

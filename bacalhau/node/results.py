@@ -35,8 +35,8 @@ class Results:
 
     def settle_here(self, start: FetchResult) -> bool:
         """A result of this node's own is here already, and a small one came with its report."""
-        if start.verification is not None:
-            return False  # its blocks have to be read
+        if start.verification is not None or self._contents.kubo is not None:
+            return False  # its blocks have to be read, or Kubo told
         own = start.node_id == self._node_id and self._contents.store.has(start.result)
         here = own or self._contents.remembers(start.result)
         if here:
@@ -64,6 +64,7 @@ class Results:
                 await asyncio.sleep(pause_s)
                 pause_s *= 2
             else:
+                await self._contents.keep(start.result)
                 self._driver.tell_requester(ResultFetched(start.execution_id, await self._compared(start)))
                 return
 

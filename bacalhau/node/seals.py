@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.ipfs.dagpb import Block
@@ -71,12 +71,6 @@ class SealingStore:
 
     def size(self, cid: Cid) -> int:
         return self._store.size(cid)
-
-    def keys(self) -> Iterator[bytes]:
-        return self._store.keys()
-
-    def delete_many(self, keys: Iterable[bytes], *, untouched_since_us: int | None = None) -> tuple[int, int]:
-        return self._store.delete_many(keys, untouched_since_us=untouched_since_us)
 
     def close(self) -> None:
         """The store is somebody else's."""

@@ -52,6 +52,10 @@ class PeerPort(Protocol):
     node_id: str
 
     def now_us(self) -> int: ...
+    def envelope_refused(self, refusal: Refusal) -> None:
+        """A statement was refused as it arrived, whatever it says: forged, stale, for another node, repeated."""
+        ...
+
     def own_record(self) -> SignedEnvelope: ...
     def live_records(self) -> Sequence[SignedEnvelope]: ...
     async def record_announced(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None: ...
@@ -85,7 +89,18 @@ class Gate:
         """By sender and id: ends when the statement's handling has."""
 
     def open(self, message: SignedEnvelope, expect: type[A]) -> Opened[A]:  # type: ignore[type-var]
-        return open_message(message, expect, now_us=self._port.now_us(), self_id=self._port.node_id)  # type: ignore[type-var]
+        try:
+            return open_message(message, expect, now_us=self._port.now_us(), self_id=self._port.node_id)  # type: ignore[type-var]
+        except Refused as error:
+            self._port.envelope_refused(error.refusal)
+            raise
+
+    def _see(self, opened: Opened[Any]) -> tuple[Sighting, Any]:
+        try:
+            return self._seen.see(opened, now_us=self._port.now_us())
+        except Refused as error:
+            self._port.envelope_refused(error.refusal)
+            raise
 
     async def answer(
         self, message: SignedEnvelope, expect: Any, context: Context, handle: Callable[[Any], Awaitable[A]]
@@ -95,12 +110,12 @@ class Gate:
             opened = self.open(message, expect)
             name = (opened.sender, opened.statement_id)
             while True:
-                sighting, stored = self._seen.see(opened, now_us=self._port.now_us())
+                sighting, stored = self._see(opened)
                 if sighting is not Sighting.IN_WORK:
                     break
                 await asyncio.shield(self._in_work[name])
             if sighting is Sighting.ANSWERED:
-                return stored  # type: ignore[return-value]
+                return stored  # type: ignore[no-any-return]
             self._in_work[name] = asyncio.get_running_loop().create_future()
             try:
                 answer = await handle(opened)

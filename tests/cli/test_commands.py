@@ -103,7 +103,7 @@ def test_lines_that_users_know_are_read(line: str) -> None:
         ("docker run -c 0 ubuntu", "'0' is no whole number from 1"),
         ("docker run", "IMAGE"),
         ("job run --template-vars a=b x.yaml", "templates are not supported"),
-        ("serve --ipfs-connect /ip4/1", "use the embedded store"),
+        ("serve --ipfs-swarm-addr /ip4/1", "give the RPC API of the Kubo node"),
         ("list --out json", "unrecognized arguments"),
         ("docker ru ubuntu", "invalid choice"),
     ],
