@@ -39,6 +39,9 @@ class Settings:
     api_token_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    ipfs_api: str | None = None
+    """The RPC API of the Kubo node that keeps this node's content, as URL or multiaddr; else it is kept in the data
+    folder."""
     # What it is.
     requester: bool = True
     compute: bool = True
@@ -65,6 +68,8 @@ class Settings:
     bill_stranded: bool = False
     """Of each resource the larger of what is asked and of what it strands is billed."""
     held_input_discount_permille: int = 0
+    price_by_reputation: bool = False
+    """A requester that was seen to pay badly is asked more, up to ten times."""
     price_script: str | None = None
     price_floor_microcredits: int = 0
     fetch_bytes_per_second: int = 10_000_000
@@ -73,6 +78,8 @@ class Settings:
     bid_window_us: int = SECOND_US
     lease_us: int = 30 * SECOND_US
     heartbeat_us: int = 5 * SECOND_US
+    min_reputation_ppm: int = 0
+    """Nodes of a lower score get no award of this node, and no bid; 500,000 is that of an unknown node."""
     # How long what has ended is kept, and how often what is older is removed.
     keep_results_us: int = 7 * DAY_US
     keep_jobs_us: int = 30 * DAY_US
@@ -82,6 +89,8 @@ class Settings:
     disk_reserve_bytes: int = 64 * MIB
     """Free disk that is kept for what was accepted: below it new jobs, offers and content are refused."""
     trace: Path | None = None
+    metrics_port: int | None = None
+    """Of the loopback interface, where Prometheus reads what the node counts; none is shown without."""
     ready_file: Path | None = None
     engine_check_us: int = 10 * SECOND_US
     """How often each engine is asked whether it still answers."""

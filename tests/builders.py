@@ -12,6 +12,7 @@ from bacalhau.model.execution import ExecutionReport, Usage
 from bacalhau.model.job import SECOND_US, DockerTask, Engine, JobSpec, NetworkMode, Timeouts, WasmTask
 from bacalhau.model.market import Award, Bid, JobOffer
 from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.verification import NO_VERIFICATION, Verification
 from bacalhau.scheduler.config import ComputeConfig
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def a_spec(
     constraints: tuple[Constraint, ...] = (),
     max_price_microcredits: int | None = None,
     auction: AuctionTerms = FIRST_PRICE_TERMS,
+    verification: Verification = NO_VERIFICATION,
 ) -> JobSpec:
     return JobSpec(
         task=task or DockerTask(IMAGE, command=("true",)),
@@ -51,6 +53,7 @@ def a_spec(
         constraints=constraints,
         max_price_microcredits=max_price_microcredits,
         auction=auction,
+        verification=verification,
     )
 
 

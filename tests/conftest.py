@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["tests.parts.commands", "tests.parts.containers", "tests.parts.wasm"]
+pytest_plugins = ["tests.parts.commands", "tests.parts.containers", "tests.parts.kubo", "tests.parts.wasm"]
 
 # Every process that a test starts inherits this, also one that has left its parent.
 SESSION_VARIABLE = "BACALHAU_TEST_SESSION"

@@ -27,6 +27,7 @@ from bacalhau.cli.jobfile_parts import (
 )
 from bacalhau.cli.jobfile_read import Field, JobFileFailure, read_fields
 from bacalhau.cli.mounts import checked_path, file_reference, is_cid
+from bacalhau.cli.verifyflags import read_verification
 
 if TYPE_CHECKING:
     from bacalhau.v1.job_pb2 import InputSource, JobSpec, OutputPath
@@ -67,6 +68,7 @@ def _job(root: Field, note: Note) -> JobSpec:
         "Meta",
         "MaxPrice",
         "Auction",
+        "Verification",
         "Tasks",
         refused=_JOB_REFUSED,
     )
@@ -91,6 +93,8 @@ def _job(root: Field, note: Note) -> JobSpec:
         spec.max_price_microcredits = fields["MaxPrice"].parsed(quantities.parse_price)
     if "Auction" in fields:
         auctionterms.read_terms(fields["Auction"], spec)
+    if "Verification" in fields:
+        read_verification(fields["Verification"], spec)
     if "Tasks" not in fields or not (tasks := fields["Tasks"].items()):
         raise root.failure("has no Tasks: a job needs one, with an Engine")
     if len(tasks) > 1:

@@ -76,9 +76,8 @@ def register(verbs: Subparsers) -> None:
     devstack.add_argument("--log-level", choices=LOG_LEVELS, default="warning", help="(warning)")
     # What every node of the network is started with.
     _add_policy(devstack)
-    devstack.set_defaults(
-        pricing=None, price_flat=None, fetch_rate=None, peer=[], advertise=[], tls_cert=None, tls_key=None
-    )
+    devstack.set_defaults(peer=[], advertise=[], tls_cert=None, tls_key=None, ipfs_api=None)
+    devstack.set_defaults(pricing=None, price_flat=None, fetch_rate=None)
 
 
 def run_serve(args: argparse.Namespace) -> int:
@@ -120,6 +119,12 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="HOST:PORT",
         help="where other nodes reach its peer API, if not where it listens; repeatable",
+    )
+    group.add_argument(
+        "--ipfs-api",
+        "--ipfs-connect",
+        metavar="URL",
+        help="RPC API of a Kubo node that keeps this node's content (http://127.0.0.1:5001)",
     )
     group.add_argument("--api-token-file", metavar="FILE", help="file with the token that clients must send")
     group.add_argument("--tls-cert", metavar="FILE", help="the client API's certificate chain (PEM)")
@@ -225,6 +230,11 @@ def _add_prices(parser: argparse.ArgumentParser) -> None:
         metavar="PERCENT",
         help="off where all inputs are held; for a part, its share (0)",
     )
+    add_switch(
+        group,
+        "--price-by-reputation",
+        help="ask more of requesters that paid badly, up to ten times",
+    )
     group.add_argument(
         "--price-script",
         metavar="COMMAND",
@@ -245,6 +255,12 @@ def _add_market(parser: argparse.ArgumentParser) -> None:
         "--bid-window", type=_duration, metavar="DURATION", help="longest time that an auction waits"
     )
     group.add_argument("--lease", type=_duration, metavar="DURATION", help="of the executions that it awards")
+    group.add_argument(
+        "--min-reputation",
+        type=quantity(quantities.parse_score),
+        metavar="SCORE",
+        help="nodes of a lower score get no award of this node, and no bid: 0 to 1 (0; an unknown node has 0.5)",
+    )
     group.add_argument("--heartbeat", type=_duration, metavar="DURATION", help="between its announcements")
 
 
@@ -257,13 +273,19 @@ def _add_upkeep(parser: argparse.ArgumentParser) -> None:
         "--keep-jobs", type=_duration, metavar="DURATION", help="how long ended jobs are listed (30d)"
     )
     group.add_argument("--trace", metavar="FILE", help="record every event, for replay")
+    group.add_argument(
+        "--metrics-port",
+        type=whole_number(0, 65535),
+        metavar="PORT",
+        help="show metrics for Prometheus on this port of 127.0.0.1 (no metrics)",
+    )
     group.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
 
 
 def _add_refused(parser: argparse.ArgumentParser) -> None:
-    kubo = "use the embedded store; exchange content with Kubo by `bacalhau ipfs import` and `export`"
+    kubo = "give the RPC API of the Kubo node: --ipfs-api http://127.0.0.1:5001"
     refuse(parser, "--limit-total-gpu", "--limit-job-gpu", instead="nodes do not give GPUs to jobs yet")
-    refuse(parser, "--ipfs-connect", "--ipfs-swarm-addr", "--ipfs-swarm-addrs", instead=kubo)
+    refuse(parser, "--ipfs-swarm-addr", "--ipfs-swarm-addrs", instead=kubo)
     refuse(parser, "--private-internal-ipfs", switch=True, instead="nodes exchange content by --peer only")
     refuse(
         parser,
@@ -308,6 +330,13 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageFailure(f"{pair!r} is no label: write KEY=VALUE")
         labels[key.strip()] = value.strip()
     args.labels = labels
+    if args.ipfs_api is not None:
+        from bacalhau.ipfs.kubo_rpc import InvalidAddress, parse_address
+
+        try:
+            parse_address(args.ipfs_api)
+        except InvalidAddress as error:
+            raise UsageFailure(str(error)) from error
     if (args.tls_cert is None) != (args.tls_key is None):
         raise UsageFailure("--tls-cert and --tls-key go together: give both or none")
     for address in (*args.peer, *args.advertise):

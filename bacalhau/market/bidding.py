@@ -20,6 +20,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from bacalhau.market.pricing import Situation
+from bacalhau.market.reputation import NEW_SCORE_PPM
 from bacalhau.model.auction import ClearingRule
 from bacalhau.model.job import SECOND_US, Engine, NetworkMode
 from bacalhau.model.refusals import Refusal, RefusalReason
@@ -110,6 +111,7 @@ def quote(
     pricing: PricingStrategy,
     free: Resources,
     missing_input_bytes: int,
+    requester_score_ppm: int = NEW_SCORE_PPM,
     scripted_microcredits: int | None = None,
 ) -> Refusal | Quote:
     """The price now, for an offer that `screen` let through; BUSY where the capacity is taken.
@@ -119,7 +121,9 @@ def quote(
     refusal = busy(offer, free)
     if refusal is not None:
         return refusal
-    situation = Situation(free, policy.capacity, missing_input_bytes, scripted_microcredits)
+    situation = Situation(
+        free, policy.capacity, missing_input_bytes, requester_score_ppm, scripted_microcredits
+    )
     price = pricing.price(offer, situation)
     ceiling = offer.max_price_microcredits
     if ceiling is not None and price > ceiling:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from bacalhau.market.reputation import NEW_SCORE_PPM, PPM, price_factor_ppm
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.resources import GIB, Resources
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the node knows when it prices: free and total capacity, and bytes of input it would have to fetch.
+    """What the node knows when it prices: free and total capacity, bytes of input it would have to fetch, and the
+    reputation of who asks.
 
     `scripted_microcredits` is what the operator's price script named, None where it was not asked; `billed` is what an
     outer strategy bills in place of what the offer asks for.
@@ -27,6 +29,7 @@ class Situation:
     free: Resources
     capacity: Resources
     missing_input_bytes: int
+    requester_score_ppm: int = NEW_SCORE_PPM
     scripted_microcredits: int | None = None
     billed: Resources | None = None
 
@@ -124,6 +127,17 @@ class HeldInputDiscount:
         if not held_bytes:
             return price
         return price - price * self.discount_permille * held_bytes // (1000 * total_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class ReputationPrice:
+    """The inner price times `price_factor_ppm` of the requester's score, rounded up: more for those that paid badly."""
+
+    inner: PricingStrategy
+
+    def price(self, offer: JobOffer, situation: Situation) -> int:
+        factor_ppm = price_factor_ppm(situation.requester_score_ppm)
+        return _ceil_div(self.inner.price(offer, situation) * factor_ppm, PPM)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class RefusalReason(Enum):
     UNSAFE_PATH = 28
     STORAGE_FULL = 29
     PRICE_SCRIPT = 40
+    REPUTATION = 31
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,11 @@ class Asks:
 
     def settle_here(self, offer: JobOffer, ask: Ask) -> bool:
         """Answers at once where only the block store has to be asked."""
-        if not ask.probe:
-            self._driver.tell_compute(AskAnswered(offer.id, self._inputs(offer)))
-        return not ask.probe
+        found = None if ask.probe else self._contents.missing_at_once(offer.inputs)
+        if found is not None:
+            missing, missing_bytes = found
+            self._driver.tell_compute(AskAnswered(offer.id, Answers(missing_bytes, missing)))
+        return found is not None
 
     def answer(self, offer: JobOffer, ask: Ask) -> None:
         self._go_on(self._answer(offer, ask))
@@ -101,17 +103,16 @@ class Asks:
     # --- the answers ---
 
     async def answers(self, offer: JobOffer, ask: Ask) -> Answers:
-        """Which inputs are here and, where it is asked, the probe's refusal."""
-        found = self._inputs(offer)
-        if not ask.probe:
-            return found
-        refusal = await self._ask_probe(offer)
-        return Answers(found.missing_input_bytes, found.missing_inputs, refusal)
+        """Which inputs are here, or at Kubo, and, where it is asked, the probe's refusal."""
+        missing, missing_bytes = await self._contents.missing(offer.inputs)
+        refusal = await self._ask_probe(offer) if ask.probe else None
+        return Answers(missing_bytes, missing, refusal)
 
     async def price(self, ask: AskPrice) -> int | str:
         """What the script names in microcredits; else, in a sentence, why that is no price."""
         try:
-            code, output, errors = await self._run(self._script, self._price_question(ask), merged=False)
+            question = await self._price_question(ask)
+            code, output, errors = await self._run(self._script, question, merged=False)
         except _ProgramFailed as failure:
             return str(failure)
         if code != 0:
@@ -125,7 +126,7 @@ class Asks:
             price if price <= MAX_PRICE_MICROCREDITS else f"{price} microcredits are more than a bid can ask"
         )
 
-    def _price_question(self, ask: AskPrice) -> dict[str, object]:
+    async def _price_question(self, ask: AskPrice) -> dict[str, object]:
         """What docs/market.md says that the script gets."""
         offer = ask.offer
         return {
@@ -140,18 +141,14 @@ class Asks:
             "winners": offer.winners,
             "clearing_rule": offer.clearing_rule.name.lower(),
             "max_price_microcredits": offer.max_price_microcredits,
-            "inputs": [self._input(claimed) for claimed in offer.inputs],
+            "inputs": [await self._input(claimed) for claimed in offer.inputs],
             "free": _plain(ask.situation.free),
             "capacity": _plain(ask.situation.capacity),
             "price_microcredits": ask.price_microcredits,
         }
 
-    def _inputs(self, offer: JobOffer) -> Answers:
-        missing, missing_bytes = self._contents.missing(offer.inputs)
-        return Answers(missing_bytes, missing)
-
-    def _input(self, claimed: ClaimedInput) -> dict[str, object]:
-        _, missing_bytes = self._contents.missing((claimed,))
+    async def _input(self, claimed: ClaimedInput) -> dict[str, object]:
+        _, missing_bytes = await self._contents.missing((claimed,))
         held_bytes = claimed.size_bytes - missing_bytes
         return {"cid": str(claimed.cid), "held_bytes": held_bytes, "missing_bytes": missing_bytes}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
@@ -12,7 +13,7 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.wire.envelope import Opened, seal_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.verification import ResultCommitment
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
@@ -51,6 +53,8 @@ class Inbound:
         lease_us: int,
     ) -> None:
         self.node_id = key.node_id
+        self.envelopes_refused: Counter[str] = Counter()
+        """By reason."""
         self._key = key
         self._driver = driver
         self._store = store
@@ -61,6 +65,9 @@ class Inbound:
         self._quotes = quotes
         self._ids = ids
         self._lease_us = lease_us
+
+    def envelope_refused(self, refusal: Refusal) -> None:
+        self.envelopes_refused[refusal.reason.name] += 1
 
     def now_us(self) -> int:
         return self._driver.clock.now()
@@ -134,6 +141,11 @@ class Inbound:
             refusal = late
         raise Refused(refusal)
 
+    async def commitment_received(self, opened: Opened[ResultCommitment]) -> None:
+        refusal = await self._driver.ask_requester(ev.CommitmentReceived(opened.sender, opened.body))
+        if refusal is not None:
+            raise Refused(refusal)
+
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int:
         renewal = opened.body
         refusal = await self._driver.ask_requester(ev.RenewalReceived(opened.sender, renewal))
@@ -186,6 +198,12 @@ class Inbound:
 
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None:
         self._driver.tell_compute(ev.OfferClosedReceived(opened.sender, opened.body.offer_id))
+
+    async def reveal_requested(self, opened: Opened[RevealRequest]) -> None:
+        event = ev.RevealRequested(opened.sender, opened.body.execution_id)
+        refusal = await self._driver.ask_compute(event)
+        if refusal is not None:
+            raise Refused(refusal)
 
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None:
         refusal = self._driver.tell_compute(ev.CancellationReceived(opened.sender, opened.body.execution_id))

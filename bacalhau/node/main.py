@@ -14,7 +14,8 @@ from bacalhau.config import DEFAULT_TARIFF, Settings
 from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
 from bacalhau.node.allocator import keep_freed_memory
-from bacalhau.node.node import CannotStart, Node
+from bacalhau.node.node import Node
+from bacalhau.node.startup import CannotStart
 from bacalhau.rpc.servers import CannotListen
 from bacalhau.store.errors import StoreError
 from bacalhau.wire.identity import InvalidKey
@@ -61,9 +62,13 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "held_input_discount_permille": None
         if args.price_held_discount is None
         else args.price_held_discount * 10,
+        "price_by_reputation": args.price_by_reputation,
         "price_script": args.price_script,
         "price_floor_microcredits": args.price_floor,
         "fetch_bytes_per_second": args.fetch_rate,
+        "min_reputation_ppm": args.min_reputation,
+        "ipfs_api": args.ipfs_api,
+        "metrics_port": args.metrics_port,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
         "ready_file": _path(args.ready_file),
@@ -144,6 +149,7 @@ def _announce(node: Node) -> None:
     lines = [
         f"node {node.node_id} runs (engines: {engines})",
         f"  clients: {node.api_address}    nodes: {node.peer_address}    data: {node.settings.data_dir}",
+        *([f"  metrics: http://{node.metrics_address}/metrics"] if node.metrics_address else []),
         *(f"  note: {notice}" for notice in node.self_view().notices),
         "To use it from another terminal:",
         f"  export BACALHAU_API_HOST={host} BACALHAU_API_PORT={port}",
@@ -156,6 +162,7 @@ def _announce(node: Node) -> None:
             "node_id": node.node_id,
             "api_address": node.api_address,
             "peer_address": node.peer_address,
+            "metrics_address": node.metrics_address,
         }
         partial = node.settings.ready_file.with_name(node.settings.ready_file.name + ".partial")
         partial.write_text(json.dumps(ready), encoding="utf-8")

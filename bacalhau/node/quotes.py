@@ -51,22 +51,22 @@ class Quotes:
 
     async def quote(self, requester_id: str, offer: JobOffer) -> Refusal | Quote:
         """As a bid is decided: what has to be asked outside is, the operator's programs too."""
-        compute = self._driver.compute
-        verdict = compute.appraise(offer, None)
+        compute, now = self._driver.compute, self._driver.clock.now
+        verdict = compute.appraise(requester_id, offer, None, now=now())
         answers = Answers()
         if isinstance(verdict, Ask):
             answers = await self._asks.answers(offer, verdict)
-            verdict = compute.appraise(offer, answers)
+            verdict = compute.appraise(requester_id, offer, answers, now=now())
         if isinstance(verdict, Ask):
             raise AssertionError(f"asked again for what was answered: {verdict}")
-        question = compute.price_question(requester_id, offer, answers.missing_input_bytes)
+        question = compute.price_question(requester_id, offer, answers.missing_input_bytes, now=now())
         above = isinstance(verdict, Refusal) and verdict.reason is not RefusalReason.PRICE_CEILING
         if question is None or above:
             return verdict
         price = await self._asks.price(question)
         if isinstance(price, str):
             return Refusal(RefusalReason.PRICE_SCRIPT, f"this node's price script named no price: {price}")
-        final = compute.appraise(offer, answers, price)
+        final = compute.appraise(requester_id, offer, answers, now=now(), scripted_microcredits=price)
         if isinstance(final, Ask):
             raise AssertionError(f"asked again for what was answered: {final}")
         return final
@@ -90,7 +90,7 @@ class Quotes:
         return estimate_of(offer, dict(zip(nodes, answers, strict=True)), self._reputation)
 
     def _reputation(self, node_id: str) -> int:
-        return self._driver.requester.reputation_permille(node_id)
+        return self._driver.requester.reputation_permille(node_id, self._driver.clock.now())
 
     async def _ask(self, node_id: str, offer: JobOffer) -> Quote | Refusal | str:
         if node_id == self._key.node_id:

@@ -16,6 +16,7 @@ from bacalhau.model.execution import ExecutionReport
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
+from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import (
@@ -34,7 +35,7 @@ from bacalhau.wire.auction import entry_to_proto
 from bacalhau.wire.envelope import Opened, open_message
 from bacalhau.wire.refusal import refusal_to_proto
 from bacalhau.wire.seen import SeenStatements, Sighting
-from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -68,6 +69,10 @@ class PeerPort(Protocol):
     node_id: str
 
     def now_us(self) -> int: ...
+    def envelope_refused(self, refusal: Refusal) -> None:
+        """A statement was refused as it arrived, whatever it says: forged, stale, for another node, repeated."""
+        ...
+
     def own_record(self) -> SignedEnvelope: ...
     def live_records(self) -> Sequence[SignedEnvelope]: ...
     async def record_announced(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None: ...
@@ -77,10 +82,12 @@ class PeerPort(Protocol):
     async def report_received(
         self, opened: Opened[ExecutionReport], blocks: Sequence[tuple[Cid, bytes]]
     ) -> None: ...
+    async def commitment_received(self, opened: Opened[ResultCommitment]) -> None: ...
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int: ...
     async def quote(self, opened: Opened[JobOffer]) -> Refusal | Quote: ...
     async def award_received(self, opened: Opened[Award]) -> None: ...
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None: ...
+    async def reveal_requested(self, opened: Opened[RevealRequest]) -> None: ...
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None: ...
     def execution_logs(self, opened: Opened[LogRequest]) -> AsyncGenerator[tuple[int, bytes], None]: ...
     def blocks(
@@ -99,7 +106,18 @@ class Gate:
         """By sender and id: ends when the statement's handling has."""
 
     def open(self, message: SignedEnvelope, expect: type[A]) -> Opened[A]:  # type: ignore[type-var]
-        return open_message(message, expect, now_us=self._port.now_us(), self_id=self._port.node_id)  # type: ignore[type-var]
+        try:
+            return open_message(message, expect, now_us=self._port.now_us(), self_id=self._port.node_id)  # type: ignore[type-var]
+        except Refused as error:
+            self._port.envelope_refused(error.refusal)
+            raise
+
+    def _see(self, opened: Opened[Any]) -> tuple[Sighting, Any]:
+        try:
+            return self._seen.see(opened, now_us=self._port.now_us())
+        except Refused as error:
+            self._port.envelope_refused(error.refusal)
+            raise
 
     async def answer(
         self, message: SignedEnvelope, expect: Any, context: Context, handle: Callable[[Any], Awaitable[A]]
@@ -109,12 +127,12 @@ class Gate:
             opened = self.open(message, expect)
             name = (opened.sender, opened.statement_id)
             while True:
-                sighting, stored = self._seen.see(opened, now_us=self._port.now_us())
+                sighting, stored = self._see(opened)
                 if sighting is not Sighting.IN_WORK:
                     break
                 await asyncio.shield(self._in_work[name])
             if sighting is Sighting.ANSWERED:
-                return stored  # type: ignore[return-value]
+                return stored  # type: ignore[no-any-return]
             self._in_work[name] = asyncio.get_running_loop().create_future()
             try:
                 answer = await handle(opened)
@@ -196,6 +214,15 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
             return requester_service_pb2.ReportExecutionResponse()
 
         return await self._gate.answer(request.report, ExecutionReport, context, handle)
+
+    async def CommitResult(
+        self, request: requester_service_pb2.CommitResultRequest, context: Context
+    ) -> requester_service_pb2.CommitResultResponse:
+        async def handle(opened: Opened[ResultCommitment]) -> requester_service_pb2.CommitResultResponse:
+            await self._port.commitment_received(opened)
+            return requester_service_pb2.CommitResultResponse()
+
+        return await self._gate.answer(request.commitment, ResultCommitment, context, handle)
 
     async def RenewLease(
         self, request: requester_service_pb2.RenewLeaseRequest, context: Context
@@ -303,6 +330,15 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
             return compute_service_pb2.CloseOfferResponse()
 
         return await self._gate.answer(request.offer_closed, OfferClosed, context, handle)
+
+    async def RevealResult(
+        self, request: compute_service_pb2.RevealResultRequest, context: Context
+    ) -> compute_service_pb2.RevealResultResponse:
+        async def handle(opened: Opened[RevealRequest]) -> compute_service_pb2.RevealResultResponse:
+            await self._port.reveal_requested(opened)
+            return compute_service_pb2.RevealResultResponse()
+
+        return await self._gate.answer(request.reveal_request, RevealRequest, context, handle)
 
     async def CancelExecution(
         self, request: compute_service_pb2.CancelExecutionRequest, context: Context

@@ -38,6 +38,7 @@ from bacalhau.v1 import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from bacalhau.rpc.call_meter import CallMeter
     from bacalhau.rpc.ipfs_service import IpfsServicer
     from bacalhau.rpc.job_service import JobServicer
     from bacalhau.rpc.market_service import MarketServicer
@@ -81,6 +82,7 @@ async def start_client_api(
     market: MarketServicer,
     token: str | None,
     tls: tuple[bytes, bytes] | None,
+    meter: CallMeter | None = None,
 ) -> Listener:
     """Starts the client API; `tls` is (certificate chain, key), both PEM. Raises CannotListen.
 
@@ -91,7 +93,9 @@ async def start_client_api(
             f"the client API may listen on {host} only with TLS and a token: "
             "give --tls-cert, --tls-key and --api-token-file, or listen on 127.0.0.1"
         )
-    interceptors = [TokenInterceptor(token)] if token is not None else []
+    interceptors: list[grpc.aio.ServerInterceptor] = [] if meter is None else [meter]
+    if token is not None:
+        interceptors.append(TokenInterceptor(token))
     server = grpc.aio.server(options=_OPTIONS, interceptors=interceptors)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
     node_service_pb2_grpc.add_NodeServiceServicer_to_server(node, server)
@@ -107,9 +111,15 @@ async def start_client_api(
     return await _start(server, host, port, credentials, "--api-port")
 
 
-async def start_peer_api(host: str, port: int, *, peers: PeerPort, certificate: Certificate) -> Listener:
+async def start_peer_api(
+    host: str, port: int, *, peers: PeerPort, certificate: Certificate, meter: CallMeter | None = None
+) -> Listener:
     """Starts the peer API. Raises CannotListen."""
-    server = grpc.aio.server(options=_PEER_OPTIONS, maximum_concurrent_rpcs=limits.PEER_CALLS_MAX)
+    server = grpc.aio.server(
+        options=_PEER_OPTIONS,
+        maximum_concurrent_rpcs=limits.PEER_CALLS_MAX,
+        interceptors=[] if meter is None else [meter],
+    )
     gate = Gate(peers)
     peer_service_pb2_grpc.add_PeerServiceServicer_to_server(PeerServicer(peers, gate), server)
     requester_service_pb2_grpc.add_RequesterServiceServicer_to_server(RequesterServicer(peers, gate), server)

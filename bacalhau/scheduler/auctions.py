@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bacalhau.market.clearing import SealedBid, clear
+from bacalhau.market.reputation import PPM, too_low
 from bacalhau.model.auction import REPUTATION_MAX_PERMILLE
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.market.clearing import Winner
+    from bacalhau.market.reputation import ReputationBook
     from bacalhau.model.job import JobSpec
     from bacalhau.model.market import ClaimedInput
     from bacalhau.scheduler import events as ev
@@ -41,12 +43,12 @@ class Auctions:
         config: RequesterConfig,
         ids: Callable[[str], str],
         deadlines: Deadlines[tuple[str, str]],
-        reputation_permille: Callable[[str], int],
+        book: ReputationBook,
     ) -> None:
         self._config = config
+        self._book = book
         self._ids = ids
         self._deadlines = deadlines
-        self._reputation_permille = reputation_permille
         self._jobs: dict[str, Job] = {}
         """By offer id: the job whose open auction it is."""
         self._heard: dict[str, int] = {}
@@ -85,6 +87,8 @@ class Auctions:
             auction = job.auction
             if auction is None or not job.missing() or job.excludes(node_id):
                 continue
+            if self._disliked(node_id, now) is not None:
+                continue
             if auction.unheard:
                 auction.unheard = False
                 if not auction.standing:
@@ -96,7 +100,15 @@ class Auctions:
         return effects
 
     def _candidates(self, job: Job, now: int) -> tuple[str, ...]:
-        return tuple(node_id for node_id in self.live(now) if not job.excludes(node_id))
+        return tuple(
+            node_id
+            for node_id in self.live(now)
+            if not job.excludes(node_id) and self._disliked(node_id, now) is None
+        )
+
+    def _disliked(self, node_id: str, now: int) -> Refusal | None:
+        """Why the node gets no award whatever it bids."""
+        return too_low(self._book.score_ppm(node_id, now), self._config.min_reputation_ppm)
 
     # --- offers ---
 
@@ -187,6 +199,9 @@ class Auctions:
             return job, Effects()
         if job.excludes(node_id):
             return None, _no_bid_taken(bid.offer_id)
+        disliked = self._disliked(node_id, now)
+        if disliked is not None:
+            return None, refuse(disliked)
         price, ceiling = bid.price_microcredits, auction.offer.max_price_microcredits
         if price < 0:
             return None, refuse(Refusal(RefusalReason.MALFORMED, f"the bid of {price} is negative"))
@@ -204,7 +219,7 @@ class Auctions:
             now,
             event.digest,
             auction.acknowledged_bids,
-            self.reputation_permille(node_id),
+            self.reputation_permille(node_id, now),
             event.issued_us,
         )
         auction.bids[node_id] = auction.acknowledged[node_id] = sealed
@@ -270,9 +285,9 @@ class Auctions:
         auction.drop_expired_bids(now)
         return clear(auction.offer, auction.bids.values(), slots)
 
-    def reputation_permille(self, node_id: str) -> int:
+    def reputation_permille(self, node_id: str, now: int) -> int:
         """What a bid of the node counts with."""
-        return max(0, min(REPUTATION_MAX_PERMILLE, self._reputation_permille(node_id)))
+        return self._book.score_ppm(node_id, now) * REPUTATION_MAX_PERMILLE // PPM
 
     def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
         """The node's last bid on an open offer, as it was acknowledged."""
@@ -348,9 +363,9 @@ class Auctions:
             message = (
                 "no compute node is live: start one with `bacalhau serve`, or connect to one with --peer"
             )
-        elif job.spec.count > len(live):
+        elif job.replicas > len(live):
             are = "is" if len(live) == 1 else "are"
-            message = f"the job wants {job.spec.count} nodes, only {len(live)} {are} live"
+            message = f"the job wants {job.replicas} nodes, only {len(live)} {are} live"
         else:
             message = f"no node can take the job ({len(live)} live)"
         auction = job.auction

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Answers, Ask, busy, quote, screen
 from bacalhau.market.pricing import Situation
+from bacalhau.market.reputation import too_low
 from bacalhau.model.market import Bid, Decline, JobOffer
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.effects import AskOutside, AskPrice, Effects, SendBid, SendDecline, refuse
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from bacalhau.market.bidding import Quote
     from bacalhau.market.pricing import PricingStrategy
+    from bacalhau.market.reputation import ReputationBook
     from bacalhau.model.job import Engine
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.capacity import CapacityLedger
@@ -62,8 +64,10 @@ class Offers:
         engines: tuple[Engine, ...],
         capacity: CapacityLedger,
         deadlines: Deadlines[tuple[str, str]],
+        book: ReputationBook,
     ) -> None:
         self._config = config
+        self._book = book
         self._pricing = pricing
         self._ids = ids
         self._engines = engines
@@ -84,6 +88,10 @@ class Offers:
         known = self._offers.get(offer.id)
         if known is not None:
             return self._repeated(known, event, now)
+        score = self._book.score_ppm(event.requester_id, now)
+        disliked = too_low(score, self._config.min_reputation_ppm)
+        if disliked is not None:
+            return _decline(event.requester_id, offer.id, disliked)
         limit = self._config.remembered_offers_max
         if len(self._offers) >= limit:
             message = f"this node holds {limit} open offers, its limit"
@@ -134,14 +142,14 @@ class Offers:
             )
         if isinstance(verdict, Refusal):
             return self._decline_for_good(event.offer_id, verdict, now)
-        return self._answer(entry, self._price(entry, event.price_microcredits), now)
+        return self._answer(entry, self._price(entry, now, event.price_microcredits), now)
 
     def _quote(self, entry: _Offer, now: int) -> Effects:
         """Bids, asks for a price first, or declines; remembers the offer where the node is only busy."""
         if self._config.policy.price_script:
             refusal = busy(entry.offer, self._capacity.free)
-            return self._ask_price(entry) if refusal is None else self._answer(entry, refusal, now)
-        return self._answer(entry, self._price(entry), now)
+            return self._ask_price(entry, now) if refusal is None else self._answer(entry, refusal, now)
+        return self._answer(entry, self._price(entry, now), now)
 
     def _answer(self, entry: _Offer, answer: Refusal | Quote, now: int) -> Effects:
         if not isinstance(answer, Refusal):
@@ -151,34 +159,61 @@ class Offers:
         self._waiting[entry.offer.id] = None
         return _decline(entry.requester_id, entry.offer.id, answer)
 
-    def _price(self, entry: _Offer, scripted_microcredits: int | None = None) -> Refusal | Quote:
-        free, missing_bytes = self._capacity.free, entry.missing_input_bytes
-        policy = self._config.policy
-        return quote(entry.offer, policy, self._pricing, free, missing_bytes, scripted_microcredits)
+    def _price(self, entry: _Offer, now: int, scripted_microcredits: int | None = None) -> Refusal | Quote:
+        missing_bytes = entry.missing_input_bytes
+        return self._quoted(entry.requester_id, entry.offer, missing_bytes, scripted_microcredits, now)
 
-    def _ask_price(self, entry: _Offer) -> Effects:
+    def _quoted(
+        self,
+        requester_id: str,
+        offer: JobOffer,
+        missing_input_bytes: int,
+        scripted_microcredits: int | None,
+        now: int,
+    ) -> Refusal | Quote:
+        return quote(
+            offer,
+            self._config.policy,
+            self._pricing,
+            self._capacity.free,
+            missing_input_bytes,
+            self._book.score_ppm(requester_id, now),
+            scripted_microcredits,
+        )
+
+    def _ask_price(self, entry: _Offer, now: int) -> Effects:
         entry.asking = True
         self._waiting.pop(entry.offer.id, None)
-        ask = self.price_question(entry.requester_id, entry.offer, entry.missing_input_bytes)
+        ask = self.price_question(entry.requester_id, entry.offer, entry.missing_input_bytes, now)
         return Effects(starts=[ask])
 
-    def price_question(self, requester_id: str, offer: JobOffer, missing_input_bytes: int) -> AskPrice:
-        situation = Situation(self._capacity.free, self._config.policy.capacity, missing_input_bytes)
+    def price_question(
+        self, requester_id: str, offer: JobOffer, missing_input_bytes: int, now: int
+    ) -> AskPrice:
+        free, capacity = self._capacity.free, self._config.policy.capacity
+        score = self._book.score_ppm(requester_id, now)
+        situation = Situation(free, capacity, missing_input_bytes, score)
         return AskPrice(requester_id, offer, situation, self._pricing.price(offer, situation))
 
     def appraise(
-        self, offer: JobOffer, answers: Answers | None, scripted_microcredits: int | None
+        self,
+        requester_id: str,
+        offer: JobOffer,
+        answers: Answers | None,
+        scripted_microcredits: int | None,
+        now: int,
     ) -> Refusal | Ask | Quote:
         """What the node would answer to such an offer now; nothing is remembered or reserved."""
         if self._closing or self._full:
             return _SHUTTING_DOWN if self._closing else _STORAGE_FULL
-        policy = self._config.policy
-        verdict = screen(offer, policy, self._engines, answers)
+        score = self._book.score_ppm(requester_id, now)
+        verdict = too_low(score, self._config.min_reputation_ppm) or screen(
+            offer, self._config.policy, self._engines, answers
+        )
         if verdict is not None:
             return verdict
         missing_bytes = answers.missing_input_bytes if answers is not None else 0
-        free = self._capacity.free
-        return quote(offer, policy, self._pricing, free, missing_bytes, scripted_microcredits)
+        return self._quoted(requester_id, offer, missing_bytes, scripted_microcredits, now)
 
     def _bid(self, entry: _Offer, price: Quote, now: int) -> SendBid:
         offer, valid_for_us = entry.offer, self._config.bid_valid_for_us

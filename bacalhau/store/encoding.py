@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bacalhau.market.audit import entry_of
 from bacalhau.model.cid import Cid
 from bacalhau.model.market import ClaimedInput
-from bacalhau.v1 import auction_pb2, execution_pb2, job_pb2, market_pb2, refusal_pb2
+from bacalhau.v1 import auction_pb2, execution_pb2, job_pb2, market_pb2, refusal_pb2, reputation_pb2
 from bacalhau.wire import fields
 from bacalhau.wire.auction import (
     clearing_from_proto,
@@ -30,6 +30,7 @@ from bacalhau.wire.market import (
     offer_to_proto,
 )
 from bacalhau.wire.refusal import refusal_from_proto, refusal_to_proto
+from bacalhau.wire.verification import reputation_from_proto, reputation_to_proto
 
 if TYPE_CHECKING:
     from bacalhau.market.audit import BidSetEntry
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from bacalhau.model.job import JobSpec
     from bacalhau.model.market import Award, Bid, JobOffer
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.reputation import Reputation, Role
 
 
 def spec_bytes(spec: JobSpec) -> bytes:
@@ -133,6 +135,14 @@ def refusal_bytes(refusal: Refusal | None) -> bytes | None:
 
 def refusal_of(data: bytes | None) -> Refusal | None:
     return None if data is None else refusal_from_proto(refusal_pb2.Refusal.FromString(data))
+
+
+def reputation_bytes(reputation: Reputation) -> bytes:
+    return reputation_to_proto(reputation).SerializeToString()
+
+
+def reputation_of(data: bytes, node_id: str, role: Role, updated_us: int) -> Reputation:
+    return reputation_from_proto(reputation_pb2.Reputation.FromString(data), node_id, role, updated_us)
 
 
 def text(message: str) -> str:

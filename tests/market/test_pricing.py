@@ -13,10 +13,12 @@ from bacalhau.market.pricing import (
     LinearPrice,
     PriceFloor,
     PricingStrategy,
+    ReputationPrice,
     ScriptedPrice,
     Situation,
     UtilisationPrice,
 )
+from bacalhau.market.reputation import PPM
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.market import ClaimedInput, Tariff
 from bacalhau.model.resources import GIB, MIB, Resources
@@ -144,6 +146,16 @@ def test_the_scripts_price_replaces_the_inner_one_once_there_is_one() -> None:
     assert pricing.price(an_offer(), named) == 3
 
 
+def test_a_requester_that_paid_badly_is_asked_more_and_never_less_than_the_price() -> None:
+    pricing = ReputationPrice(FlatPrice(101))
+
+    def asked(score_ppm: int) -> int:
+        situation = Situation(NODE_CAPACITY, NODE_CAPACITY, 0, requester_score_ppm=score_ppm)
+        return pricing.price(an_offer(), situation)
+
+    assert [asked(score) for score in (PPM, PPM // 2, PPM // 4, PPM // 3, 1)] == [101, 101, 202, 152, 1010]
+
+
 def test_the_floor_holds_whatever_is_below_it() -> None:
     named = Situation(NODE_CAPACITY, NODE_CAPACITY, 0, scripted_microcredits=3)
     assert PriceFloor(ScriptedPrice(FlatPrice(7)), 5).price(an_offer(), named) == 5
@@ -157,6 +169,7 @@ _STRATEGIES = st.recursive(
         st.builds(HeldInputDiscount, inner, st.integers(0, 1000)),
         st.builds(PriceFloor, inner, _RATES),
         st.builds(ScriptedPrice, inner),
+        st.builds(ReputationPrice, inner),
     ),
     max_leaves=4,
 )

@@ -36,6 +36,7 @@ def samples() -> dict[str, Any]:
     from bacalhau.model.job import Engine
     from bacalhau.model.market import ClaimedInput, Decline, LeaseRenewal
     from bacalhau.model.refusals import Refusal, RefusalReason
+    from bacalhau.model.verification import Compared, ResultCommitment
 
     refusal = Refusal(RefusalReason.BUSY, "busy", (("free", 1),))
     return {
@@ -44,6 +45,8 @@ def samples() -> dict[str, Any]:
         "acknowledgement": b"\xfeack",
         "bid": a_bid(),
         "bid_envelope": b"\xfebid",
+        "commitment": ResultCommitment("e-1", 1, b"\xff"),
+        "compared": Compared(b"\xff", -1),
         "decline": Decline("o-1", refusal),
         "digest": b"\x00\xff",
         "engines": (Engine.WASM, Engine.DOCKER),

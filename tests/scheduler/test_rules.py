@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from bacalhau.market.pricing import FlatPrice, ScriptedPrice
+from bacalhau.market.reputation import PPM
 from bacalhau.model.auction import AuctionTerms, BidStanding, ClearingRule, ScoringWeights
 from bacalhau.model.job import Engine, JobSpec
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.records import AuctionCleared, BidKept, ExecutionRecord
-from bacalhau.scheduler.requester import RequesterMachine
 from tests.builders import (
     NODE_CAPACITY,
     a_bid,
@@ -77,10 +78,10 @@ def test_a_posted_price_auction_closes_with_the_first_that_take_it(requester: Re
 
 def test_a_reputation_that_the_requester_keeps_decides_a_scoring_auction_and_is_disclosed() -> None:
     requester = Requester()
-    known = {"n1": 1000, "n2": 0, "n3": 5000}
-    requester.machine = RequesterMachine(requester.config, requester._id, known.__getitem__)
+    cheated = Reputation("n2", Role.COMPUTE, 0, (ConductCount(Conduct.CHEATED, 1, PPM),))
+    requester.machine.reputations.restore([cheated])
     requester.hear("n1", "n2")
-    weights = ScoringWeights(reputation_microcredits=100)
+    weights = ScoringWeights(reputation_microcredits=200)
     requester.submit(spec_of(ClearingRule.SCORING, weights=weights))
     requester.bid("n2", 50, now=10)
     requester.bid("n3", 140, now=15)
@@ -88,9 +89,9 @@ def test_a_reputation_that_the_requester_keeps_decides_a_scoring_auction_and_is_
     assert requester.awards() == [("n1", 120)]
     (cleared,) = clearings(requester)
     assert [(sealed.node_id, sealed.reputation_permille) for sealed, _ in cleared.bid_set] == [
-        ("n2", 0),
-        ("n3", 1000),
-        ("n1", 1000),
+        ("n2", 45),
+        ("n3", 500),
+        ("n1", 500),
     ]
 
 
@@ -299,13 +300,13 @@ def test_work_that_ends_frees_capacity_and_the_script_is_asked_for_who_waits() -
 
 
 def test_an_appraisal_is_what_a_bid_would_be_and_leaves_nothing_behind(compute: Compute) -> None:
-    answer = compute.machine.appraise(an_offer(), None)
+    answer = compute.machine.appraise("r1", an_offer(), None, now=0)
     assert not isinstance(answer, Refusal)
     assert answer.price_microcredits == 100  # type: ignore[union-attr]
     compute.machine.check()
     assert compute.free == NODE_CAPACITY
     assert compute.machine.deadline() is None
     compute.tell(ev.ShutdownBegun(), 0)
-    refusal = compute.machine.appraise(an_offer(), None)
+    refusal = compute.machine.appraise("r1", an_offer(), None, now=0)
     assert isinstance(refusal, Refusal)
     assert refusal.reason is RefusalReason.SHUTTING_DOWN

@@ -39,11 +39,13 @@ from bacalhau.model.market import (
 )
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 from bacalhau.model.resources import Resources
+from bacalhau.model.verification import ResultCommitment, Verification, VerificationPolicy
 from bacalhau.wire import limits
 from bacalhau.wire.identity import NodeKey
 from bacalhau.wire.job import RESERVED_OUTPUT_NAMES
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 # Keys cost 60 us each: a few, made once.
 KEYS = tuple(NodeKey(hashlib.sha256(bytes([index])).digest()) for index in range(4))
@@ -133,6 +135,11 @@ terms_and_ceilings = st.one_of(
     st.tuples(st.builds(AuctionTerms, st.just(ClearingRule.SCORING), weights), st.none() | prices),
     st.tuples(st.sampled_from([AuctionTerms(rule) for rule in ClearingRule if rule.needs_reserve]), prices),
 )
+verifications = st.one_of(
+    st.just(Verification()),
+    st.builds(Verification, st.just(VerificationPolicy.REPLICATED), st.integers(2, 20), st.booleans()),
+    st.builds(Verification, st.just(VerificationPolicy.ADAPTIVE), st.just(2), st.booleans()),
+)
 
 
 @st.composite
@@ -149,12 +156,18 @@ def specs(draw: st.DrawFn) -> JobSpec:
         )
     )
     auction, ceiling = draw(terms_and_ceilings)
+    verification = draw(verifications)
+    counts = {
+        VerificationPolicy.NONE: st.integers(1, limits.MAX_COUNT),
+        VerificationPolicy.REPLICATED: st.integers(verification.confidence, limits.MAX_COUNT),
+        VerificationPolicy.ADAPTIVE: st.just(1),
+    }
     variables = st.tuples(nonempty_names.filter(lambda name: "=" not in name), arguments)
     return JobSpec(
         task=draw(docker_tasks | wasm_tasks),
         name=draw(names),
         labels=draw(labels),
-        count=draw(st.integers(1, limits.MAX_COUNT)),
+        count=draw(counts[verification.policy]),
         env=tuple(draw(st.lists(variables, max_size=3, unique_by=lambda variable: variable[0]))),
         inputs=tuple(InputSource(draw(cids), place, draw(names)) for place in places[:cut]),
         outputs=tuple(
@@ -173,6 +186,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
         max_price_microcredits=ceiling,
         auction=auction,
+        verification=verification,
     )
 
 
@@ -255,7 +269,19 @@ reports = st.builds(
     usages,
     st.none() | faults,
     st.booleans(),
+    st.just(b"") | digests,
 )
+_counts = st.integers(0, 2**62)
+reputations = st.builds(
+    Reputation,
+    node_ids,
+    st.sampled_from(Role),
+    st.integers(0, 2**60),
+    st.lists(st.builds(ConductCount, st.sampled_from(Conduct), _counts, _counts), max_size=8).map(tuple),
+    _counts,
+)
+commitments = st.builds(ResultCommitment, ids, attempts, digests)
+reveal_requests = st.builds(RevealRequest, ids)
 
 tariffs = st.builds(Tariff, prices, prices, prices, prices)
 addresses = st.builds(
@@ -297,6 +323,8 @@ def bodies(key: NodeKey) -> st.SearchStrategy[object]:
         log_requests,
         reports,
         clearings,
+        commitments,
+        reveal_requests,
     )
 
 
