@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _VALID_FOR_US = 60_000_000
 _BID_WINDOW_US = 1_000_000
+_ASKED_AT_ONCE = 64
 
 
 class Quotes:
@@ -86,15 +87,20 @@ class Quotes:
             open_for_us=_BID_WINDOW_US,
         )
         nodes = self._driver.requester.live_nodes(self._driver.clock.now())
-        answers = await asyncio.gather(*(self._ask(node_id, offer) for node_id in nodes))
+        at_once = asyncio.Semaphore(_ASKED_AT_ONCE)
+        answers = await asyncio.gather(*(self._ask(node_id, offer, at_once) for node_id in nodes))
         return estimate_of(offer, dict(zip(nodes, answers, strict=True)), self._reputation)
 
     def _reputation(self, node_id: str) -> int:
         return self._driver.requester.reputation_permille(node_id, self._driver.clock.now())
 
-    async def _ask(self, node_id: str, offer: JobOffer) -> Quote | Refusal | str:
+    async def _ask(self, node_id: str, offer: JobOffer, at_once: asyncio.Semaphore) -> Quote | Refusal | str:
         if node_id == self._key.node_id:
             return await self.quote(node_id, offer)
+        async with at_once:
+            return await self._ask_peer(node_id, offer)
+
+    async def _ask_peer(self, node_id: str, offer: JobOffer) -> Quote | Refusal | str:
         sealed = seal_message(
             self._key,
             offer,
