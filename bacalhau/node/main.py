@@ -60,6 +60,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "flat_price_microcredits": args.price_flat,
         "ipfs_api": args.ipfs_api,
         "metrics_port": args.metrics_port,
+        "misbehave": args.misbehave,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
         "ready_file": _path(args.ready_file),
