@@ -85,6 +85,8 @@ class Settings:
     ready_file: Path | None = None
     engine_check_us: int = 10 * SECOND_US
     """How often each engine is asked whether it still answers."""
+    misbehave: str | None = None
+    """What a bad node does with its work, for experiments: a value of node.misbehaviour.Misbehaviour."""
     probe_timeout_us: int = 5 * SECOND_US
     """How long the operator's probe may think."""
 

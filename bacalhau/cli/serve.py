@@ -21,10 +21,12 @@ bacalhau serve --peer 10.0.0.7:1235 --peer-host 0.0.0.0 --advertise 10.0.0.8:123
 bacalhau serve --node-type compute --limit-total-memory 16Gi --price-cpu-second 20 --labels region=eu"""
 _DEVSTACK_EXAMPLE = """\
 bacalhau devstack
-bacalhau devstack --nodes 5 --data-dir ./network"""
+bacalhau devstack --nodes 5 --data-dir ./network
+bacalhau devstack --nodes 4 --bad-nodes 1 --misbehave wrong-result"""
 
 _duration = quantity(quantities.parse_duration)
 NODE_TYPES = ("requester", "compute")
+MISBEHAVIOURS = ("wrong-result", "fail", "never-report")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -44,6 +46,7 @@ def register(verbs: Subparsers) -> None:
     _add_policy(parser)
     _add_market(parser)
     _add_upkeep(parser)
+    _add_misbehaviour(parser.add_argument_group("experiments"))
     _add_refused(parser)
     devstack = add_verb(
         verbs,
@@ -65,6 +68,16 @@ def register(verbs: Subparsers) -> None:
         default=3,
         help="how many (3)",
     )
+    devstack.add_argument(
+        "--bad-nodes",
+        "--bad-compute-actors",
+        dest="bad_nodes",
+        type=whole_number(0, 64),
+        default=0,
+        metavar="K",
+        help="how many of them, the last ones, misbehave on purpose (0)",
+    )
+    _add_misbehaviour(devstack)
     devstack.add_argument(
         "--data-dir", metavar="FOLDER", help="where their data goes (a folder that is removed again)"
     )
@@ -88,10 +101,19 @@ def run_serve(args: argparse.Namespace) -> int:
 
 
 def run_devstack(args: argparse.Namespace) -> int:
-    _check(args)
+    check_devstack(args)
     from bacalhau.node.devstack import run
 
     return run(args)
+
+
+def check_devstack(args: argparse.Namespace) -> None:
+    """What argparse cannot see; gives the namespace its final shape. Raises UsageFailure."""
+    _check(args)
+    if args.bad_nodes > args.nodes:
+        raise UsageFailure(f"--bad-nodes {args.bad_nodes} is more than the {args.nodes} nodes of --nodes")
+    if args.misbehave is not None and not args.bad_nodes:
+        raise UsageFailure("--misbehave says what bad nodes do: give --bad-nodes K as well")
 
 
 def _add_listening(parser: argparse.ArgumentParser) -> None:
@@ -246,6 +268,14 @@ def _add_upkeep(parser: argparse.ArgumentParser) -> None:
         help="show metrics for Prometheus on this port of 127.0.0.1 (no metrics)",
     )
     group.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
+
+
+def _add_misbehaviour(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--misbehave",
+        choices=MISBEHAVIOURS,
+        help="what a bad node does with its work, to see what comes of it: never where others rely on it",
+    )
 
 
 def _add_refused(parser: argparse.ArgumentParser) -> None:

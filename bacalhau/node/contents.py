@@ -91,7 +91,20 @@ class Contents:
         return [] if self.kubo is None else [self.kubo.source]
 
     async def _find_root(self, cid: Cid) -> None:
-        async def first_block(source: BlockSource) -> bytes | None:
+        near = [*self.own_sources(), *await self.sources()]
+        if await self._first_block(cid, near, FIND_TIMEOUT_S):
+            return
+        if self.kubo is None:
+            raise _unavailable(cid)
+        if await self._first_block(cid, [self.kubo.network], FIND_S):
+            return
+        await self.kubo.check()
+        raise _unavailable(cid, self.kubo.notices)
+
+    async def _first_block(self, cid: Cid, sources: Sequence[BlockSource], timeout_s: float) -> bool:
+        """Stores the block from the first source that has it; whether one has."""
+
+        async def ask(source: BlockSource) -> bytes | None:
             try:
                 async for found, block in source.get_blocks([cid], recursive=False):
                     if found == cid and cid.verify(block):
@@ -101,24 +114,16 @@ class Contents:
                 return None
             return None
 
-        sources = [*self.own_sources(), *await self.sources()]
-        timeout_s = FIND_TIMEOUT_S
-        if self.kubo is not None:
-            sources.append(self.kubo.network)
-            timeout_s = FIND_S
         try:
             async with asyncio.timeout(timeout_s):
-                for asked in asyncio.as_completed([first_block(source) for source in sources]):
+                for asked in asyncio.as_completed([ask(source) for source in sources]):
                     block = await asked
                     if block is not None:
                         self.store.put_many([(cid, block)], sync=False)
-                        return
+                        return True
         except TimeoutError:
             pass
-        if self.kubo is None:
-            raise _unavailable(cid)
-        await self.kubo.check()
-        raise _unavailable(cid, self.kubo.notices)
+        return False
 
     async def fetch(
         self,

@@ -61,6 +61,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "min_reputation_ppm": args.min_reputation,
         "ipfs_api": args.ipfs_api,
         "metrics_port": args.metrics_port,
+        "misbehave": args.misbehave,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
         "ready_file": _path(args.ready_file),
