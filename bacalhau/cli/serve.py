@@ -44,6 +44,7 @@ def register(verbs: Subparsers) -> None:
     _add_listening(parser)
     _add_limits(parser)
     _add_policy(parser)
+    _add_prices(parser)
     _add_market(parser)
     _add_upkeep(parser)
     _add_misbehaviour(parser.add_argument_group("experiments"))
@@ -89,6 +90,7 @@ def register(verbs: Subparsers) -> None:
     # What every node of the network is started with.
     _add_policy(devstack)
     devstack.set_defaults(peer=[], advertise=[], tls_cert=None, tls_key=None, ipfs_api=None)
+    devstack.set_defaults(pricing=None, price_flat=None, fetch_rate=None)
 
 
 def run_serve(args: argparse.Namespace) -> int:
@@ -227,9 +229,14 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_market(parser: argparse.ArgumentParser) -> None:
+def _add_prices(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("prices, in microcredits (1 credit is 1,000,000)")
     price = whole_number(0, 2**63 - 1)
+    group.add_argument(
+        "--pricing",
+        choices=("flat", "linear", "utilisation"),
+        help="flat: --price-flat; linear: what is asked for; utilisation: that, and what it strands (linear)",
+    )
     group.add_argument("--price-start", type=price, metavar="N", help="of each execution")
     group.add_argument("--price-cpu-second", type=price, metavar="N", help="of a core for a second")
     group.add_argument(
@@ -239,6 +246,33 @@ def _add_market(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--price-flat", type=price, metavar="N", help="of any execution, in place of all these"
     )
+    group.add_argument(
+        "--price-held-discount",
+        type=whole_number(0, 100),
+        metavar="PERCENT",
+        help="off where all inputs are held; for a part, its share (0)",
+    )
+    add_switch(
+        group,
+        "--price-by-reputation",
+        help="ask more of requesters that paid badly, up to ten times",
+    )
+    group.add_argument(
+        "--price-script",
+        metavar="COMMAND",
+        help="asked for each bid, which it gets as JSON on stdin; prints microcredits",
+    )
+    group.add_argument("--price-floor", type=price, metavar="N", help="no bid is lower (0)")
+    group.add_argument(
+        "--fetch-rate",
+        type=quantity(quantities.parse_bytes),
+        metavar="SIZE",
+        help="of input in a second, for the start delay that bids claim (10MB)",
+    )
+
+
+def _add_market(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the market's clock")
     group.add_argument(
         "--bid-window", type=_duration, metavar="DURATION", help="longest time that an auction waits"
     )
@@ -339,3 +373,9 @@ def _check(args: argparse.Namespace) -> None:
         host, colon, port = address.rpartition(":")
         if not colon or not host or not port.isdigit() or int(port) > 65535:
             raise UsageFailure(f"{address!r} is no address: write HOST:PORT, for instance 10.0.0.7:1235")
+    if args.pricing == "flat" and args.price_flat is None:
+        raise UsageFailure("--pricing flat needs the price: give --price-flat")
+    if args.price_flat is not None and args.pricing not in (None, "flat"):
+        raise UsageFailure(f"--price-flat and --pricing {args.pricing} exclude each other: leave one out")
+    if args.fetch_rate == 0:
+        raise UsageFailure("--fetch-rate must be at least one byte a second")

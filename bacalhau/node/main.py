@@ -58,6 +58,14 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "job_memory_bytes": args.limit_job_memory,
         "job_disk_bytes": args.limit_job_disk,
         "flat_price_microcredits": args.price_flat,
+        "bill_stranded": args.pricing == "utilisation",
+        "held_input_discount_permille": None
+        if args.price_held_discount is None
+        else args.price_held_discount * 10,
+        "price_by_reputation": args.price_by_reputation,
+        "price_script": args.price_script,
+        "price_floor_microcredits": args.price_floor,
+        "fetch_bytes_per_second": args.fetch_rate,
         "min_reputation_ppm": args.min_reputation,
         "ipfs_api": args.ipfs_api,
         "metrics_port": args.metrics_port,

@@ -11,15 +11,13 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
-from bacalhau.config import Settings, job_limit, machine_capacity
+from bacalhau.config import Settings, machine_capacity
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
-from bacalhau.market.bidding import BiddingPolicy
-from bacalhau.market.pricing import FlatPrice, LinearPrice
-from bacalhau.model.market import Tariff
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
-from bacalhau.node.asks import Asks
+from bacalhau.node.asks import Asks, Programs
+from bacalhau.node.bidding import policy_of, pricing_of
 from bacalhau.node.clock import Clock
 from bacalhau.node.contents import Contents
 from bacalhau.node.driver import CLOCK_META, Driver
@@ -29,8 +27,10 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.market import Market
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
 from bacalhau.node.outbox import Outbox
+from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
@@ -39,6 +39,7 @@ from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
@@ -59,10 +60,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bacalhau.ipfs.pins import Collected
-    from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.cid import Cid
     from bacalhau.model.reputation import Reputation
-    from bacalhau.model.resources import Resources
     from bacalhau.node.driver import Journal
     from bacalhau.node.membership import Peer
     from bacalhau.node.metrics import Metrics
@@ -129,6 +128,7 @@ class Node:
             settings.api_host,
             settings.api_port,
             jobs=JobServicer(self.jobs),
+            market=MarketServicer(self._market),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
             token=read_token(settings.api_token_file),
@@ -198,6 +198,10 @@ class Node:
         self._workspaces = workspaces
         self.works = Works(self.driver, self._engines.executors, workspaces, self.contents, key.node_id)
         self._stack.push_async_callback(self.works.close)
+        programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
+        self._asks = Asks(self.driver, self.contents, key.node_id, programs)
+        self._stack.push_async_callback(self._asks.close)
+        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids)
         logs = JobLogs(
             key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )
@@ -209,9 +213,11 @@ class Node:
             happenings,
             self._recent,
             logs,
+            quotes,
             ids,
             self._room,
         )
+        self._market = Market(key.node_id, self.store, self.membership, self.jobs, self.clock)
         self._inbound = Inbound(
             key,
             self.driver,
@@ -220,6 +226,7 @@ class Node:
             self.works,
             self.contents,
             happenings,
+            quotes,
             ids,
             settings.lease_us,
         )
@@ -227,10 +234,6 @@ class Node:
         self._stack.push_async_callback(outbox.close)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
-        self._asks = Asks(
-            self.driver, self.contents, key.node_id, settings.probe_command, settings.probe_timeout_us
-        )
-        self._stack.push_async_callback(self._asks.close)
         self._set_hooks(outbox)
 
     def _set_hooks(self, outbox: Outbox) -> None:
@@ -277,8 +280,8 @@ class Node:
             ),
             ids,
         )
-        self._tariff, pricing = _pricing(settings)
-        policy = _policy(settings, self.capacity)
+        self._tariff, pricing = pricing_of(settings)
+        policy = policy_of(settings, self.capacity)
         config = ComputeConfig(
             policy=policy,
             report_keep_us=settings.keep_results_us,
@@ -306,6 +309,8 @@ class Node:
                 self._results.fetch(start)
             case fx.AskOutside(offer, ask):
                 self._asks.answer(offer, ask)
+            case fx.AskPrice():
+                self._asks.answer_price(start)
             case fx.StopExecution(execution_id):
                 self.works.stop(execution_id)
             case fx.ResumeExecution(execution_id, attempt):
@@ -462,26 +467,3 @@ class Node:
 
 async def _stop_listener(listener: Listener) -> None:
     await listener.server.stop(grace=0.5)
-
-
-def _policy(settings: Settings, capacity: Resources) -> BiddingPolicy:
-    return BiddingPolicy(
-        capacity=capacity,
-        job_limit=job_limit(settings, capacity),
-        labels=settings.labels,
-        accept_networked=settings.accept_networked,
-        reject_stateless=settings.reject_stateless,
-        only_local_inputs=settings.only_local_inputs,
-        images=settings.images,
-        probe=settings.probe_command is not None,
-        execution_timeout_max_us=settings.execution_timeout_max_us,
-    )
-
-
-def _pricing(settings: Settings) -> tuple[Tariff, PricingStrategy]:
-    """The price list that the record shows, and what bids are computed by."""
-    if settings.flat_price_microcredits is not None:
-        return Tariff(start_microcredits=settings.flat_price_microcredits), FlatPrice(
-            settings.flat_price_microcredits
-        )
-    return settings.tariff, LinearPrice(settings.tariff)

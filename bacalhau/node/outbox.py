@@ -17,7 +17,7 @@ from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.wire.envelope import Body, open_message, seal, seal_message
+from bacalhau.wire.envelope import Body, Opened, open_message, seal, seal_message
 from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bacalhau.model.execution import ExecutionReport
-    from bacalhau.model.market import Award, Bid, LeaseRenewal
+    from bacalhau.model.market import Award, LeaseRenewal
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
@@ -108,20 +108,22 @@ class Outbox:
         driver = self._driver
         match send:
             case fx.SendBid(bid=bid):
+                issued_us = driver.clock.now()
                 raw = seal(
                     self._key,
                     bid,
                     id=self._ids("s"),
-                    issued_at_us=driver.clock.now(),
+                    issued_at_us=issued_us,
                     valid_for_us=VALID_FOR_US,
                     recipient=self._self_id,
                 )
                 digest = hashlib.sha256(raw).digest()
-                refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw))
+                refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw, issued_us))
                 if refusal is not None:
                     driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
             case fx.SendDecline(decline=decline):
-                driver.tell_requester(ev.DeclineReceived(self._self_id, decline))
+                declined = ev.DeclineReceived(self._self_id, decline, issued_us=driver.clock.now())
+                driver.tell_requester(declined)
             case fx.SendAward(award=award):
                 refusal = driver.tell_compute(ev.AwardReceived(self._self_id, award, spec_digest(award.spec)))
                 driver.tell_requester(
@@ -181,8 +183,8 @@ class Outbox:
     async def _deliver(self, send: fx.Send) -> None:
         driver = self._driver
         match send:
-            case fx.SendBid(to=to, bid=bid):
-                await self._send_bid(to, bid)
+            case fx.SendBid():
+                await self._send_bid(send)
             case fx.SendDecline(to=to, decline=decline):
                 await self._call(to, decline, PeerLink.submit_decline)
             case fx.SendAward(to=to, award=award):
@@ -206,20 +208,35 @@ class Outbox:
             case fx.SendCancellation(to=to, execution_id=execution_id, message=message):
                 await self._call(to, Cancellation(execution_id, message), PeerLink.cancel_execution)
 
-    async def _send_bid(self, to: str, bid: Bid) -> None:
-        """The acknowledgement, signed, says whether the bid counts."""
-        acknowledgements: list[Acknowledgement] = []
+    async def _send_bid(self, send: fx.SendBid) -> None:
+        """The acknowledgement, signed, says whether the bid counts; it is kept, for it proves that it must."""
+        bid, sent_us = send.bid, self._driver.clock.now()
+        answers: list[tuple[SignedEnvelope, Opened[Acknowledgement]]] = []
 
         async def submit(link: PeerLink, envelope: SignedEnvelope) -> None:
             answer = await link.submit_bid(envelope)
             now_us = self._driver.clock.now()
-            acknowledgements.append(
-                open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id).body
-            )
+            opened = open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id)
+            answers.append((envelope, opened))
 
-        refusal = await self._call(to, bid, submit)
-        if acknowledgements:
-            refusal = acknowledgements[0].refusal
+        refusal = await self._call(send.to, bid, submit)
+        for envelope, opened in answers:
+            if opened.sender != send.to:
+                log.warning("the bid %s to %s was acknowledged by %s", bid.id, send.to, opened.sender)
+                continue
+            refusal = opened.body.refusal
+            self._driver.tell_compute(
+                ev.BidAcknowledged(
+                    send.to,
+                    send.job_id,
+                    bid,
+                    sent_us,
+                    send.offer_envelope,
+                    envelope.SerializeToString(),
+                    opened.raw,
+                    refusal,
+                )
+            )
         if isinstance(refusal, Refusal):
             self._driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
 
