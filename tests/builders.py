@@ -11,6 +11,7 @@ from bacalhau.model.execution import ExecutionReport, Usage
 from bacalhau.model.job import SECOND_US, DockerTask, Engine, JobSpec, NetworkMode, Timeouts, WasmTask
 from bacalhau.model.market import Award, Bid, ClearingRule, JobOffer
 from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.verification import NO_VERIFICATION, Verification
 from bacalhau.scheduler.config import ComputeConfig
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def a_spec(
     total_us: int | None = None,
     constraints: tuple[Constraint, ...] = (),
     max_price_microcredits: int | None = None,
+    verification: Verification = NO_VERIFICATION,
 ) -> JobSpec:
     return JobSpec(
         task=task or DockerTask(IMAGE, command=("true",)),
@@ -48,6 +50,7 @@ def a_spec(
         timeouts=Timeouts(execution_us, queue_us, total_us),
         constraints=constraints,
         max_price_microcredits=max_price_microcredits,
+        verification=verification,
     )
 
 

@@ -243,6 +243,12 @@ def _add_market(parser: argparse.ArgumentParser) -> None:
         "--bid-window", type=_duration, metavar="DURATION", help="longest time that an auction waits"
     )
     group.add_argument("--lease", type=_duration, metavar="DURATION", help="of the executions that it awards")
+    group.add_argument(
+        "--min-reputation",
+        type=quantity(quantities.parse_score),
+        metavar="SCORE",
+        help="nodes of a lower score get no award of this node, and no bid: 0 to 1 (0; an unknown node has 0.5)",
+    )
     group.add_argument("--heartbeat", type=_duration, metavar="DURATION", help="between its announcements")
 
 

@@ -20,6 +20,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from bacalhau.market.pricing import Situation
+from bacalhau.market.reputation import NEW_SCORE_PPM
 from bacalhau.model.job import SECOND_US, Engine, NetworkMode
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.resources import amount_text
@@ -100,6 +101,7 @@ def quote(
     pricing: PricingStrategy,
     free: Resources,
     missing_input_bytes: int,
+    requester_score_ppm: int = NEW_SCORE_PPM,
 ) -> Refusal | Quote:
     """The price now, for an offer that `screen` let through; BUSY where the capacity is taken."""
     lacking = offer.resources.lacks(free)
@@ -107,7 +109,7 @@ def quote(
         return Refusal(
             RefusalReason.BUSY, "this node is busy: " + _compare(lacking, "free"), _figures(lacking, "free")
         )
-    price = pricing.price(offer, Situation(free, policy.capacity, missing_input_bytes))
+    price = pricing.price(offer, Situation(free, policy.capacity, missing_input_bytes, requester_score_ppm))
     ceiling = offer.max_price_microcredits
     if ceiling is not None and price > ceiling:
         return Refusal(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from bacalhau.market.reputation import NEW_SCORE_PPM
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.resources import GIB
 
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the node knows when it prices: free and total capacity, and bytes of input it would have to
-    fetch."""
+    """What the node knows when it prices: free and total capacity, bytes of input it would have to fetch, and the
+    reputation of who asks."""
 
     free: Resources
     capacity: Resources
     missing_input_bytes: int
+    requester_score_ppm: int = NEW_SCORE_PPM
 
 
 class PricingStrategy(Protocol):

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, Resources
+from bacalhau.model.verification import NO_VERIFICATION, Verification
 
 if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
@@ -130,6 +131,7 @@ class JobSpec:
     timeouts: Timeouts = Timeouts()
     constraints: tuple[Constraint, ...] = ()
     max_price_microcredits: int | None = None
+    verification: Verification = NO_VERIFICATION
 
     @property
     def engine(self) -> Engine:
@@ -187,3 +189,5 @@ class JobEventType(Enum):
     COMPLETED = 15
     FAILED = 16
     CANCELLED = 17
+    COMMITTED = 18
+    VERIFYING = 19

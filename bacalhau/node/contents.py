@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs import reader
-from bacalhau.ipfs.dag import child_cids, find_missing, serve_blocks
+from bacalhau.ipfs.dag import child_cids, find_missing, iter_cids, serve_blocks
 from bacalhau.ipfs.errors import BlockNotFound, IpfsError, NoPeerHas
 from bacalhau.ipfs.fetch import FetchLimits, fetch_dag
 from bacalhau.ipfs.importer import import_stream
@@ -17,6 +18,7 @@ from bacalhau.ipfs.kubo_rpc import FIND_S
 from bacalhau.model.cid import UnsupportedHash
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.node.seals import Seals
 from bacalhau.rpc.peer_client import PeerUnreachable
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
     from bacalhau.node.kubo import Kubo
     from bacalhau.node.membership import Membership
+    from bacalhau.scheduler.records import WorkRecord
+
+log = logging.getLogger(__name__)
 
 FIND_TIMEOUT_S = 4.0
 """How long peers are asked for content that nobody may have: "no peer has CID …" comes within seconds."""
@@ -48,6 +53,7 @@ class Contents:
         self.whole_store: BlockStore = store if kubo is None else kubo.store
         """All that this node has: for threads."""
         self._membership = membership
+        self.seals = Seals()
         # Of their own: strangers who read blocks hold up no execution of this node.
         self._whole: OrderedDict[Cid, None] = OrderedDict()
         """Small results that are here, or will be with the step that is being taken."""
@@ -263,14 +269,29 @@ class Contents:
         """Content that came with a job becomes a file of the store."""
         return import_stream(self.store, [data]).cid
 
+    def may_serve(self, cid: Cid) -> bool:
+        """Whether other nodes may have the block, should it be here: not while its result is sealed."""
+        return self.seals.may_serve(cid)
+
+    def seal_again(self, works: Iterable[WorkRecord]) -> None:
+        """After a restart: every block of the results that are not revealed yet, for nobody knows any more which of
+        them are new. Not for the event loop."""
+        for work in works:
+            if work.sealed and work.report is not None and work.report.result is not None:
+                try:
+                    self.seals.seal(work.id, (cid for cid, _ in iter_cids(self.store, work.report.result)))
+                except IpfsError as error:
+                    log.warning("the result %s of %s is damaged: %s", work.report.result, work.id, error)
+
     async def blocks(
         self, cids: Sequence[Cid], *, recursive: bool
     ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]:
-        """Blocks that are here, in batches of a bounded size, each block once.
+        """Blocks that are here and may be served, in batches of a bounded size, each block once.
 
         Whoever knows a CID may read what is below it: a CID of secret content is a secret.
         """
-        walk = serve_blocks(self.whole_store, cids, recursive=recursive)
+        served = [cid for cid in cids if self.may_serve(cid)]
+        walk = serve_blocks(self.whole_store, served, recursive=recursive)
         loop = asyncio.get_running_loop()
         while batch := await loop.run_in_executor(self._serving, _next_batch, walk):
             yield batch

@@ -12,7 +12,7 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.wire.envelope import Opened, seal_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.verification import ResultCommitment
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
@@ -118,6 +119,11 @@ class Inbound:
             refusal = late
         raise Refused(refusal)
 
+    async def commitment_received(self, opened: Opened[ResultCommitment]) -> None:
+        refusal = await self._driver.ask_requester(ev.CommitmentReceived(opened.sender, opened.body))
+        if refusal is not None:
+            raise Refused(refusal)
+
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int:
         renewal = opened.body
         refusal = await self._driver.ask_requester(ev.RenewalReceived(opened.sender, renewal))
@@ -159,6 +165,12 @@ class Inbound:
 
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None:
         self._driver.tell_compute(ev.OfferClosedReceived(opened.sender, opened.body.offer_id))
+
+    async def reveal_requested(self, opened: Opened[RevealRequest]) -> None:
+        event = ev.RevealRequested(opened.sender, opened.body.execution_id)
+        refusal = await self._driver.ask_compute(event)
+        if refusal is not None:
+            raise Refused(refusal)
 
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None:
         refusal = self._driver.tell_compute(ev.CancellationReceived(opened.sender, opened.body.execution_id))

@@ -139,7 +139,7 @@ class JobLogs:
                         ) from failure
                 if not follow:
                     return
-            elif current.state is not ExecutionState.REPORTED or not follow:
+            elif current.state not in (ExecutionState.COMMITTED, ExecutionState.REPORTED) or not follow:
                 if result is not None and not sent.anything:
                     raise refused(
                         RefusalReason.CONTENT_UNAVAILABLE,

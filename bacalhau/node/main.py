@@ -58,6 +58,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "job_memory_bytes": args.limit_job_memory,
         "job_disk_bytes": args.limit_job_disk,
         "flat_price_microcredits": args.price_flat,
+        "min_reputation_ppm": args.min_reputation,
         "ipfs_api": args.ipfs_api,
         "metrics_port": args.metrics_port,
         "misbehave": args.misbehave,

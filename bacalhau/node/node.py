@@ -48,6 +48,7 @@ from bacalhau.runtime.workspace import Workspaces
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.compute import ComputeConfig, ComputeMachine
 from bacalhau.scheduler.events import ShutdownBegun
+from bacalhau.scheduler.records import WorkRecord, WorkState
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from bacalhau.store.errors import StoreError
 from bacalhau.store.store import Store
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from bacalhau.ipfs.pins import Collected
     from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.cid import Cid
+    from bacalhau.model.reputation import Reputation
     from bacalhau.model.resources import Resources
     from bacalhau.node.driver import Journal
     from bacalhau.node.membership import Peer
@@ -194,7 +196,7 @@ class Node:
         self._recent = RecentJobs()
         workspaces = Workspaces(settings.data_dir / "workspaces")
         self._workspaces = workspaces
-        self.works = Works(self.driver, self._engines.executors, workspaces, self.contents)
+        self.works = Works(self.driver, self._engines.executors, workspaces, self.contents, key.node_id)
         self._stack.push_async_callback(self.works.close)
         logs = JobLogs(
             key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
@@ -245,6 +247,8 @@ class Node:
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
         self._happenings.committed(write)
+        if isinstance(write, WorkRecord) and write.state is not WorkState.ACCEPTED and not write.sealed:
+            self.contents.seals.open(write.id)
         if self.kubo is not None:
             self.kubo.committed(write)
         if self._metrics is not None:
@@ -268,12 +272,18 @@ class Node:
                 bid_window_us=settings.bid_window_us,
                 lease_us=settings.lease_us,
                 live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
+                reveal_timeout_us=2 * settings.lease_us,
+                min_reputation_ppm=settings.min_reputation_ppm,
             ),
             ids,
         )
         self._tariff, pricing = _pricing(settings)
         policy = _policy(settings, self.capacity)
-        config = ComputeConfig(policy=policy, report_keep_us=settings.keep_results_us)
+        config = ComputeConfig(
+            policy=policy,
+            report_keep_us=settings.keep_results_us,
+            min_reputation_ppm=settings.min_reputation_ppm,
+        )
         journal: Journal = self.store
         if self._metrics is not None:
             journal = self._metrics.timed(self.store)
@@ -315,7 +325,8 @@ class Node:
         # Before anything new starts, which would not be among those to keep.
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._go_on(self._reap(keep))
-        self.driver.restore(work, jobs, executions)
+        await asyncio.to_thread(self.contents.seal_again, work)
+        self.driver.restore(work, jobs, executions, self.store.reputations())
 
     async def _reap(self, keep: Collection[str]) -> None:
         for engine, executor in self._engines.executors.items():
@@ -365,13 +376,29 @@ class Node:
             free=self.driver.compute.capacity.free,
             running_executions=self.driver.compute.running_executions,
             notices=(*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ())),
+            reputations=self._reputations(self.node_id),
         )
 
     def peer_views(self) -> list[NodeView]:
         return [self._peer_view(peer) for peer in self.membership.peers()]
 
     def _peer_view(self, peer: Peer) -> NodeView:
-        return NodeView(peer.record, peer.heard_us, self.membership.live(peer), False, peer.found_by)
+        return NodeView(
+            peer.record,
+            peer.heard_us,
+            self.membership.live(peer),
+            False,
+            peer.found_by,
+            reputations=self._reputations(peer.record.node_id),
+        )
+
+    def _reputations(self, node_id: str) -> tuple[tuple[Reputation, int], ...]:
+        """What was seen of a node, in each role of which anything was, with its score now."""
+        books = (self.driver.requester.reputations, self.driver.compute.reputations)
+        now = self.clock.now()
+        return tuple(
+            (known, book.score_ppm(node_id, now)) for book in books if (known := book.of(node_id)) is not None
+        )
 
     async def connect(self, address: str) -> NodeView:
         try:

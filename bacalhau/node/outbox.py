@@ -19,7 +19,7 @@ from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.wire.envelope import Body, open_message, seal, seal_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -132,6 +132,13 @@ class Outbox:
             case fx.SendReport(report=report):
                 refusal = driver.tell_requester(ev.ReportReceived(self._self_id, report))
                 driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendCommitment(commitment=commitment):
+                refusal = driver.tell_requester(ev.CommitmentReceived(self._self_id, commitment))
+                driver.tell_compute(ev.CommitmentAnswered(commitment.execution_id, refusal))
+            case fx.SendRevealRequest(execution_id=execution_id):
+                refusal = driver.tell_compute(ev.RevealRequested(self._self_id, execution_id))
+                if refusal is not None:
+                    driver.tell_requester(ev.RevealRefused(execution_id, refusal))
             case fx.SendRenewal(renewal=renewal):
                 sent_us = driver.clock.now()
                 refusal = driver.tell_requester(ev.RenewalReceived(self._self_id, renewal))
@@ -184,6 +191,14 @@ class Outbox:
                 refusal = await self._send_report(to, report)
                 if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
                     driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendCommitment(to=to, commitment=commitment):
+                refusal = await self._call(to, commitment, PeerLink.commit_result)
+                if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
+                    driver.tell_compute(ev.CommitmentAnswered(commitment.execution_id, refusal))
+            case fx.SendRevealRequest(to=to, execution_id=execution_id):
+                refusal = await self._call(to, RevealRequest(execution_id), PeerLink.reveal_result)
+                if isinstance(refusal, Refusal):
+                    driver.tell_requester(ev.RevealRefused(execution_id, refusal))
             case fx.SendRenewal(to=to, renewal=renewal):
                 await self._send_renewal(to, renewal)
             case fx.SendOfferClosed(to=to, offer_id=offer_id):

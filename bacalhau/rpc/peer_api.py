@@ -14,6 +14,7 @@ from bacalhau.model.execution import ExecutionReport
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import (
@@ -30,7 +31,7 @@ from bacalhau.v1 import (
 from bacalhau.wire import fields
 from bacalhau.wire.envelope import Opened, open_message
 from bacalhau.wire.seen import SeenStatements, Sighting
-from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -65,9 +66,11 @@ class PeerPort(Protocol):
     async def report_received(
         self, opened: Opened[ExecutionReport], blocks: Sequence[tuple[Cid, bytes]]
     ) -> None: ...
+    async def commitment_received(self, opened: Opened[ResultCommitment]) -> None: ...
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int: ...
     async def award_received(self, opened: Opened[Award]) -> None: ...
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None: ...
+    async def reveal_requested(self, opened: Opened[RevealRequest]) -> None: ...
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None: ...
     def execution_logs(self, opened: Opened[LogRequest]) -> AsyncGenerator[tuple[int, bytes], None]: ...
     def blocks(
@@ -199,6 +202,15 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
 
         return await self._gate.answer(request.report, ExecutionReport, context, handle)
 
+    async def CommitResult(
+        self, request: requester_service_pb2.CommitResultRequest, context: Context
+    ) -> requester_service_pb2.CommitResultResponse:
+        async def handle(opened: Opened[ResultCommitment]) -> requester_service_pb2.CommitResultResponse:
+            await self._port.commitment_received(opened)
+            return requester_service_pb2.CommitResultResponse()
+
+        return await self._gate.answer(request.commitment, ResultCommitment, context, handle)
+
     async def RenewLease(
         self, request: requester_service_pb2.RenewLeaseRequest, context: Context
     ) -> requester_service_pb2.RenewLeaseResponse:
@@ -277,6 +289,15 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
             return compute_service_pb2.CloseOfferResponse()
 
         return await self._gate.answer(request.offer_closed, OfferClosed, context, handle)
+
+    async def RevealResult(
+        self, request: compute_service_pb2.RevealResultRequest, context: Context
+    ) -> compute_service_pb2.RevealResultResponse:
+        async def handle(opened: Opened[RevealRequest]) -> compute_service_pb2.RevealResultResponse:
+            await self._port.reveal_requested(opened)
+            return compute_service_pb2.RevealResultResponse()
+
+        return await self._gate.answer(request.reveal_request, RevealRequest, context, handle)
 
     async def CancelExecution(
         self, request: compute_service_pb2.CancelExecutionRequest, context: Context

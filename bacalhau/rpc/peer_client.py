@@ -118,6 +118,10 @@ class PeerLink:
         )
         await self._call(self._requester.ReportExecution, request)
 
+    async def commit_result(self, commitment: SignedEnvelope) -> None:
+        request = requester_service_pb2.CommitResultRequest(commitment=commitment)
+        await self._call(self._requester.CommitResult, request)
+
     async def renew_lease(self, renewal: SignedEnvelope) -> int:
         """The new term in microseconds."""
         request = requester_service_pb2.RenewLeaseRequest(renewal=renewal)
@@ -136,6 +140,10 @@ class PeerLink:
     async def close_offer(self, offer_closed: SignedEnvelope) -> None:
         request = compute_service_pb2.CloseOfferRequest(offer_closed=offer_closed)
         await self._call(self._compute.CloseOffer, request)
+
+    async def reveal_result(self, reveal_request: SignedEnvelope) -> None:
+        request = compute_service_pb2.RevealResultRequest(reveal_request=reveal_request)
+        await self._call(self._compute.RevealResult, request)
 
     async def cancel_execution(self, cancellation: SignedEnvelope) -> None:
         request = compute_service_pb2.CancelExecutionRequest(cancellation=cancellation)

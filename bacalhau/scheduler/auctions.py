@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bacalhau.market.clearing import SealedBid, rank
+from bacalhau.market.reputation import too_low
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
 from bacalhau.model.market import ClearingRule, JobOffer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.market.clearing import Ranked
+    from bacalhau.market.reputation import ReputationBook
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.config import RequesterConfig
     from bacalhau.scheduler.deadlines import Deadlines
@@ -34,9 +36,14 @@ class Auctions:
     id."""
 
     def __init__(
-        self, config: RequesterConfig, ids: Callable[[str], str], deadlines: Deadlines[tuple[str, str]]
+        self,
+        config: RequesterConfig,
+        ids: Callable[[str], str],
+        deadlines: Deadlines[tuple[str, str]],
+        book: ReputationBook,
     ) -> None:
         self._config = config
+        self._book = book
         self._ids = ids
         self._deadlines = deadlines
         self._jobs: dict[str, Job] = {}
@@ -77,6 +84,8 @@ class Auctions:
             auction = job.auction
             if auction is None or not job.missing() or job.excludes(node_id):
                 continue
+            if self._disliked(node_id, now) is not None:
+                continue
             if auction.unheard:
                 auction.unheard = False
                 if not auction.standing:
@@ -88,7 +97,15 @@ class Auctions:
         return effects
 
     def _candidates(self, job: Job, now: int) -> tuple[str, ...]:
-        return tuple(node_id for node_id in self.live(now) if not job.excludes(node_id))
+        return tuple(
+            node_id
+            for node_id in self.live(now)
+            if not job.excludes(node_id) and self._disliked(node_id, now) is None
+        )
+
+    def _disliked(self, node_id: str, now: int) -> Refusal | None:
+        """Why the node gets no award whatever it bids."""
+        return too_low(self._book.score_ppm(node_id, now), self._config.min_reputation_ppm)
 
     # --- offers ---
 
@@ -183,6 +200,9 @@ class Auctions:
             return job, Effects()
         if job.excludes(node_id):
             return None, _no_bid_taken(bid.offer_id)
+        disliked = self._disliked(node_id, now)
+        if disliked is not None:
+            return None, refuse(disliked)
         price, ceiling = bid.price_microcredits, auction.offer.max_price_microcredits
         if price < 0:
             return None, refuse(Refusal(RefusalReason.MALFORMED, f"the bid of {price} is negative"))
@@ -326,9 +346,9 @@ class Auctions:
             message = (
                 "no compute node is live: start one with `bacalhau serve`, or connect to one with --peer"
             )
-        elif job.spec.count > len(live):
+        elif job.replicas > len(live):
             are = "is" if len(live) == 1 else "are"
-            message = f"the job wants {job.spec.count} nodes, only {len(live)} {are} live"
+            message = f"the job wants {job.replicas} nodes, only {len(live)} {are} live"
         else:
             message = f"no node can take the job ({len(live)} live)"
         auction = job.auction

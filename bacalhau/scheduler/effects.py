@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.verification import ResultCommitment, Verification
     from bacalhau.scheduler.records import Write
 
 
@@ -78,6 +79,22 @@ class SendReport:
     report: ExecutionReport
 
 
+@dataclass(frozen=True, slots=True)
+class SendCommitment:
+    """The answer is CommitmentAnswered; none changes nothing, the machine sends again."""
+
+    to: str
+    commitment: ResultCommitment
+
+
+@dataclass(frozen=True, slots=True)
+class SendRevealRequest:
+    """The answer is RevealRefused where the node refuses; the result comes by a report."""
+
+    to: str
+    execution_id: str
+
+
 Send = (
     SendOffer
     | SendAward
@@ -87,16 +104,20 @@ Send = (
     | SendDecline
     | SendRenewal
     | SendReport
+    | SendCommitment
+    | SendRevealRequest
 )
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """Fetch a reported result from its node and pin it: ResultFetched or ResultUnavailable."""
+    """Fetch a reported result from its node and pin it: ResultFetched or ResultUnavailable. With `verification`,
+    ResultFetched says what is compared of it, computed from its blocks."""
 
     execution_id: str
     node_id: str
     result: Cid
+    verification: Verification | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bacalhau.model.job import Engine, JobSpec
     from bacalhau.model.market import Award, Bid, ClaimedInput, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.verification import Compared, ResultCommitment
 
 # --- to the requester machine ---
 
@@ -89,8 +90,23 @@ class ReportReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultFetched:
+class CommitmentReceived:
+    node_id: str
+    commitment: ResultCommitment
+
+
+@dataclass(frozen=True, slots=True)
+class RevealRefused:
     execution_id: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFetched:
+    """`compared` where FetchResult asked for it; None also where what was fetched is no result folder."""
+
+    execution_id: str
+    compared: Compared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +126,8 @@ RequesterEvent = (
     | AwardUnanswered
     | RenewalReceived
     | ReportReceived
+    | CommitmentReceived
+    | RevealRefused
     | ResultFetched
     | ResultUnavailable
 )
@@ -180,7 +198,10 @@ class ProgressMade:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionEnded:
+    """`commitment` binds the node to the result where the job compares results; then the report's salt opens it."""
+
     report: ExecutionReport
+    commitment: ResultCommitment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +235,20 @@ class ReportAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitmentAnswered:
+    """The requester has the commitment, or refuses it for good."""
+
+    execution_id: str
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevealRequested:
+    requester_id: str
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StorageChanged:
     """The node's disk has come down to its reserve (`full`), or has room again."""
 
@@ -240,6 +275,8 @@ ComputeEvent = (
     | LeaseRenewed
     | RenewalRefused
     | ReportAnswered
+    | CommitmentAnswered
+    | RevealRequested
     | StorageChanged
     | ShutdownBegun
 )

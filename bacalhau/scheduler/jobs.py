@@ -79,6 +79,17 @@ class Job:
     auction: Auction | None = None
     fatal: Fault | None = None
     """A fault that is the job's own: it ends the job."""
+    replicas: int = 0
+    """How many executions are wanted at present."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """By execution: since when its result is asked for, in a job that compares results."""
+    trusting: str = ""
+    """The execution whose result an adaptive job takes unchecked."""
+    decided: bool = False
+    """Results were compared, and a group of them won."""
+
+    def __post_init__(self) -> None:
+        self.replicas = self.replicas or self.spec.count
 
     def active(self) -> list[ExecutionRecord]:
         """Executions that have not ended, lapsed ones too."""
@@ -91,13 +102,16 @@ class Job:
     def completed(self) -> int:
         return sum(1 for e in self.executions.values() if e.state is ExecutionState.COMPLETED)
 
+    def done(self) -> bool:
+        return self.decided if self.spec.verification.compares else self.completed() == self.spec.count
+
     def missing(self) -> int:
         """How many executions still have to be awarded."""
-        return self.spec.count - self.completed() - len(self.held())
+        return self.replicas - self.completed() - len(self.held())
 
     def vacant(self) -> int:
         """How many can be awarded without giving up a lapsed execution."""
-        return self.spec.count - self.completed() - len(self.active())
+        return self.replicas - self.completed() - len(self.active())
 
     def excludes(self, node_id: str) -> bool:
         """A node runs a job once, and is not asked again after it failed at it."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Ask, quote, screen
+from bacalhau.market.reputation import too_low
 from bacalhau.model.market import Bid, Decline, JobOffer
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.effects import AskOutside, Effects, SendBid, SendDecline, refuse
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from bacalhau.market.bidding import Quote
     from bacalhau.market.pricing import PricingStrategy
+    from bacalhau.market.reputation import ReputationBook
     from bacalhau.model.job import Engine
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.capacity import CapacityLedger
@@ -57,8 +59,10 @@ class Offers:
         engines: tuple[Engine, ...],
         capacity: CapacityLedger,
         deadlines: Deadlines[tuple[str, str]],
+        book: ReputationBook,
     ) -> None:
         self._config = config
+        self._book = book
         self._pricing = pricing
         self._ids = ids
         self._engines = engines
@@ -79,6 +83,10 @@ class Offers:
         known = self._offers.get(offer.id)
         if known is not None:
             return self._repeated(known, event, now)
+        score = self._book.score_ppm(event.requester_id, now)
+        disliked = too_low(score, self._config.min_reputation_ppm)
+        if disliked is not None:
+            return _decline(event.requester_id, offer.id, disliked)
         limit = self._config.remembered_offers_max
         if len(self._offers) >= limit:
             message = f"this node holds {limit} open offers, its limit"
@@ -118,7 +126,7 @@ class Offers:
 
     def _quote(self, entry: _Offer, now: int) -> Effects:
         """Bids, or declines and remembers the offer where the node is only busy."""
-        answer = self._price(entry)
+        answer = self._price(entry, now)
         if not isinstance(answer, Refusal):
             return Effects(sends=[self._bid(entry, answer, now)])
         if answer.reason is not RefusalReason.BUSY:
@@ -126,9 +134,10 @@ class Offers:
         self._waiting[entry.offer.id] = None
         return _decline(entry.requester_id, entry.offer.id, answer)
 
-    def _price(self, entry: _Offer) -> Refusal | Quote:
+    def _price(self, entry: _Offer, now: int) -> Refusal | Quote:
         free = self._capacity.free
-        return quote(entry.offer, self._config.policy, self._pricing, free, entry.missing_input_bytes)
+        score = self._book.score_ppm(entry.requester_id, now)
+        return quote(entry.offer, self._config.policy, self._pricing, free, entry.missing_input_bytes, score)
 
     def _bid(self, entry: _Offer, price: Quote, now: int) -> SendBid:
         offer, valid_for_us = entry.offer, self._config.bid_valid_for_us
@@ -144,7 +153,7 @@ class Offers:
         effects = Effects()
         for offer_id in tuple(self._waiting)[:_WAITING_SCAN_MAX]:
             entry = self._offers[offer_id]
-            answer = self._price(entry)
+            answer = self._price(entry, now)
             if not isinstance(answer, Refusal):
                 effects.sends.append(self._bid(entry, answer, now))
             elif answer.reason is not RefusalReason.BUSY:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.model.reputation import Reputation
+
 if TYPE_CHECKING:
     from bacalhau.model.execution import (
         ExecutionPhase,
@@ -109,6 +111,10 @@ class ExecutionRecord:
     attempt: int = 1
     report: ExecutionReport | None = None
     failure: Fault | None = None
+    commitment: bytes = b""
+    """What the node is bound by, in a job that compares results."""
+    compared: bytes = b""
+    """What is compared of the result, as the requester computed it."""
 
 
 class WorkState(Enum):
@@ -135,10 +141,28 @@ class WorkRecord:
     report: ExecutionReport | None = None
     refusal: Refusal | None = None
     """Why the requester refused the report, where it did."""
+    commitment: bytes = b""
+    """What this node is bound by, in a job that compares results."""
+    revealed: bool = False
+    """The requester has asked for the result."""
 
     @property
     def id(self) -> str:
         return self.award.execution_id
 
+    @property
+    def sealed(self) -> bool:
+        """The result is shown to nobody yet."""
+        return bool(self.commitment) and not self.revealed and self.state is WorkState.REPORTED
 
-Write = JobAccepted | JobChanged | JobHappening | OfferMade | AnswerReceived | ExecutionRecord | WorkRecord
+
+Write = (
+    JobAccepted
+    | JobChanged
+    | JobHappening
+    | OfferMade
+    | AnswerReceived
+    | ExecutionRecord
+    | WorkRecord
+    | Reputation
+)

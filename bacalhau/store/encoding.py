@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.model.cid import Cid
 from bacalhau.model.market import ClaimedInput
-from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, refusal_pb2
+from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, refusal_pb2, reputation_pb2
 from bacalhau.wire import fields
 from bacalhau.wire.execution import fault_from_proto, fault_to_proto, report_from_proto, report_to_proto
 from bacalhau.wire.job import spec_from_proto, spec_to_proto
@@ -23,12 +23,14 @@ from bacalhau.wire.market import (
     offer_to_proto,
 )
 from bacalhau.wire.refusal import refusal_from_proto, refusal_to_proto
+from bacalhau.wire.verification import reputation_from_proto, reputation_to_proto
 
 if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionReport, Fault
     from bacalhau.model.job import JobSpec
     from bacalhau.model.market import Award, Bid, JobOffer
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.reputation import Reputation, Role
 
 
 def spec_bytes(spec: JobSpec) -> bytes:
@@ -104,6 +106,14 @@ def refusal_bytes(refusal: Refusal | None) -> bytes | None:
 
 def refusal_of(data: bytes | None) -> Refusal | None:
     return None if data is None else refusal_from_proto(refusal_pb2.Refusal.FromString(data))
+
+
+def reputation_bytes(reputation: Reputation) -> bytes:
+    return reputation_to_proto(reputation).SerializeToString()
+
+
+def reputation_of(data: bytes, node_id: str, role: Role, updated_us: int) -> Reputation:
+    return reputation_from_proto(reputation_pb2.Reputation.FromString(data), node_id, role, updated_us)
 
 
 def text(message: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bacalhau.model.market import JobOffer
+    from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.records import ExecutionRecord, JobHappening, WorkRecord
     from bacalhau.store.paging import Key
 
@@ -285,6 +286,11 @@ def work(database: sqlite3.Connection, execution_id: str) -> WorkRecord | None:
 def unsettled_work(database: sqlite3.Connection) -> list[WorkRecord]:
     found = database.execute(f"SELECT {rows.WORK_COLUMNS} FROM work WHERE state < 3 ORDER BY accepted_us, id")
     return [rows.work_of(row) for row in found.fetchall()]
+
+
+def reputations(database: sqlite3.Connection) -> list[Reputation]:
+    found = database.execute("SELECT node_id, role, updated_us, reputation FROM reputations")
+    return [rows.reputation_of(row) for row in found.fetchall()]
 
 
 def recent_work(database: sqlite3.Connection, limit: int) -> list[WorkRecord]:

@@ -135,7 +135,23 @@ _VERSION_1: Final = (
     "CREATE INDEX work_by_result ON work (result) WHERE result IS NOT NULL",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1,)
+_VERIFICATION: Final = (
+    "ALTER TABLE executions ADD COLUMN commitment BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE executions ADD COLUMN compared BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE work ADD COLUMN commitment BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE work ADD COLUMN revealed INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE reputations (
+        node_id TEXT NOT NULL,
+        role INTEGER NOT NULL,            -- 1 as compute node, 2 as requester
+        updated_us INTEGER NOT NULL,
+        reputation BLOB NOT NULL,         -- Reputation
+        PRIMARY KEY (node_id, role)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERIFICATION)
 
 
 def migrate(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bacalhau.model.cid import Cid
     from bacalhau.model.market import JobOffer
+    from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.history import ClearedBid, JobQuery, StoredAnswer, StoredJob
     from bacalhau.scheduler.jobs import Job
     from bacalhau.scheduler.records import ExecutionRecord, JobHappening, WorkRecord, Write
@@ -319,6 +320,11 @@ class Store:
         """Work that is not settled, oldest first, for `ComputeMachine.restore`."""
         with self._reading() as database:
             return queries.unsettled_work(database)
+
+    def reputations(self) -> list[Reputation]:
+        """What was seen of other nodes, in both roles, for `restore` of both machines."""
+        with self._reading() as database:
+            return queries.reputations(database)
 
     def recent_work(self, limit: int = 100) -> list[WorkRecord]:
         """The work that was accepted last, newest first."""

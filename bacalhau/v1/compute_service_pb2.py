@@ -26,7 +26,7 @@ from bacalhau.v1 import envelope_pb2 as bacalhau_dot_v1_dot_envelope__pb2
 from bacalhau.v1 import job_service_pb2 as bacalhau_dot_v1_dot_job__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!bacalhau/v1/compute_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x1a\x1d\x62\x61\x63\x61lhau/v1/job_service.proto\"D\n\x15\x43onsiderOffersRequest\x12+\n\x06offers\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x18\n\x16\x43onsiderOffersResponse\":\n\x0c\x41wardRequest\x12*\n\x05\x61ward\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x0f\n\rAwardResponse\"F\n\x11\x43loseOfferRequest\x12\x31\n\x0coffer_closed\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x14\n\x12\x43loseOfferResponse\"K\n\x16\x43\x61ncelExecutionRequest\x12\x31\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x19\n\x17\x43\x61ncelExecutionResponse\"N\n\x1aStreamExecutionLogsRequest\x12\x30\n\x0blog_request\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"S\n\x1bStreamExecutionLogsResponse\x12&\n\x06stream\x18\x01 \x01(\x0e\x32\x16.bacalhau.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xc4\x03\n\x0e\x43omputeService\x12Y\n\x0e\x43onsiderOffers\x12\".bacalhau.v1.ConsiderOffersRequest\x1a#.bacalhau.v1.ConsiderOffersResponse\x12>\n\x05\x41ward\x12\x19.bacalhau.v1.AwardRequest\x1a\x1a.bacalhau.v1.AwardResponse\x12M\n\nCloseOffer\x12\x1e.bacalhau.v1.CloseOfferRequest\x1a\x1f.bacalhau.v1.CloseOfferResponse\x12\\\n\x0f\x43\x61ncelExecution\x12#.bacalhau.v1.CancelExecutionRequest\x1a$.bacalhau.v1.CancelExecutionResponse\x12j\n\x13StreamExecutionLogs\x12\'.bacalhau.v1.StreamExecutionLogsRequest\x1a(.bacalhau.v1.StreamExecutionLogsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!bacalhau/v1/compute_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x1a\x1d\x62\x61\x63\x61lhau/v1/job_service.proto\"D\n\x15\x43onsiderOffersRequest\x12+\n\x06offers\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x18\n\x16\x43onsiderOffersResponse\":\n\x0c\x41wardRequest\x12*\n\x05\x61ward\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x0f\n\rAwardResponse\"F\n\x11\x43loseOfferRequest\x12\x31\n\x0coffer_closed\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x14\n\x12\x43loseOfferResponse\"J\n\x13RevealResultRequest\x12\x33\n\x0ereveal_request\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x16\n\x14RevealResultResponse\"K\n\x16\x43\x61ncelExecutionRequest\x12\x31\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x19\n\x17\x43\x61ncelExecutionResponse\"N\n\x1aStreamExecutionLogsRequest\x12\x30\n\x0blog_request\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"S\n\x1bStreamExecutionLogsResponse\x12&\n\x06stream\x18\x01 \x01(\x0e\x32\x16.bacalhau.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\x99\x04\n\x0e\x43omputeService\x12Y\n\x0e\x43onsiderOffers\x12\".bacalhau.v1.ConsiderOffersRequest\x1a#.bacalhau.v1.ConsiderOffersResponse\x12>\n\x05\x41ward\x12\x19.bacalhau.v1.AwardRequest\x1a\x1a.bacalhau.v1.AwardResponse\x12M\n\nCloseOffer\x12\x1e.bacalhau.v1.CloseOfferRequest\x1a\x1f.bacalhau.v1.CloseOfferResponse\x12S\n\x0cRevealResult\x12 .bacalhau.v1.RevealResultRequest\x1a!.bacalhau.v1.RevealResultResponse\x12\\\n\x0f\x43\x61ncelExecution\x12#.bacalhau.v1.CancelExecutionRequest\x1a$.bacalhau.v1.CancelExecutionResponse\x12j\n\x13StreamExecutionLogs\x12\'.bacalhau.v1.StreamExecutionLogsRequest\x1a(.bacalhau.v1.StreamExecutionLogsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,14 +45,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLOSEOFFERREQUEST']._serialized_end=352
   _globals['_CLOSEOFFERRESPONSE']._serialized_start=354
   _globals['_CLOSEOFFERRESPONSE']._serialized_end=374
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=376
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=451
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=453
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=478
-  _globals['_STREAMEXECUTIONLOGSREQUEST']._serialized_start=480
-  _globals['_STREAMEXECUTIONLOGSREQUEST']._serialized_end=558
-  _globals['_STREAMEXECUTIONLOGSRESPONSE']._serialized_start=560
-  _globals['_STREAMEXECUTIONLOGSRESPONSE']._serialized_end=643
-  _globals['_COMPUTESERVICE']._serialized_start=646
-  _globals['_COMPUTESERVICE']._serialized_end=1098
+  _globals['_REVEALRESULTREQUEST']._serialized_start=376
+  _globals['_REVEALRESULTREQUEST']._serialized_end=450
+  _globals['_REVEALRESULTRESPONSE']._serialized_start=452
+  _globals['_REVEALRESULTRESPONSE']._serialized_end=474
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=476
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=551
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=553
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=578
+  _globals['_STREAMEXECUTIONLOGSREQUEST']._serialized_start=580
+  _globals['_STREAMEXECUTIONLOGSREQUEST']._serialized_end=658
+  _globals['_STREAMEXECUTIONLOGSRESPONSE']._serialized_start=660
+  _globals['_STREAMEXECUTIONLOGSRESPONSE']._serialized_end=743
+  _globals['_COMPUTESERVICE']._serialized_start=746
+  _globals['_COMPUTESERVICE']._serialized_end=1283
 # @@protoc_insertion_point(module_scope)

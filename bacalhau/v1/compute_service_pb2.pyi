@@ -38,6 +38,16 @@ class CloseOfferResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class RevealResultRequest(_message.Message):
+    __slots__ = ("reveal_request",)
+    REVEAL_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    reveal_request: _envelope_pb2.SignedEnvelope
+    def __init__(self, reveal_request: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class RevealResultResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class CancelExecutionRequest(_message.Message):
     __slots__ = ("cancellation",)
     CANCELLATION_FIELD_NUMBER: _ClassVar[int]

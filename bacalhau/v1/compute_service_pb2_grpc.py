@@ -51,6 +51,11 @@ class ComputeServiceStub:
                 request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferRequest.SerializeToString,
                 response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferResponse.FromString,
                 _registered_method=True)
+        self.RevealResult = channel.unary_unary(
+                '/bacalhau.v1.ComputeService/RevealResult',
+                request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.RevealResultRequest.SerializeToString,
+                response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.RevealResultResponse.FromString,
+                _registered_method=True)
         self.CancelExecution = channel.unary_unary(
                 '/bacalhau.v1.ComputeService/CancelExecution',
                 request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionRequest.SerializeToString,
@@ -90,6 +95,14 @@ class ComputeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevealResult(self, request, context):
+        """Asks for a result that the node has committed to, when all have. The node answers by ReportExecution, and serves
+        the result's blocks from then on. Refused as NOT_FOUND, or WRONG_STATE where there is no result yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelExecution(self, request, context):
         """Stops an execution.
         """
@@ -121,6 +134,11 @@ def add_ComputeServiceServicer_to_server(servicer, server):
                     servicer.CloseOffer,
                     request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferRequest.FromString,
                     response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferResponse.SerializeToString,
+            ),
+            'RevealResult': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevealResult,
+                    request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.RevealResultRequest.FromString,
+                    response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.RevealResultResponse.SerializeToString,
             ),
             'CancelExecution': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelExecution,
@@ -216,6 +234,33 @@ class ComputeService:
             '/bacalhau.v1.ComputeService/CloseOffer',
             bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferRequest.SerializeToString,
             bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevealResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacalhau.v1.ComputeService/RevealResult',
+            bacalhau_dot_v1_dot_compute__service__pb2.RevealResultRequest.SerializeToString,
+            bacalhau_dot_v1_dot_compute__service__pb2.RevealResultResponse.FromString,
             options,
             channel_credentials,
             insecure,

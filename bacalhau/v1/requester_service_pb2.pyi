@@ -35,6 +35,16 @@ class SubmitDeclineResponse(_message.Message):
     acknowledgement: _envelope_pb2.SignedEnvelope
     def __init__(self, acknowledgement: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
 
+class CommitResultRequest(_message.Message):
+    __slots__ = ("commitment",)
+    COMMITMENT_FIELD_NUMBER: _ClassVar[int]
+    commitment: _envelope_pb2.SignedEnvelope
+    def __init__(self, commitment: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class CommitResultResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ReportExecutionRequest(_message.Message):
     __slots__ = ("report", "blocks")
     REPORT_FIELD_NUMBER: _ClassVar[int]

@@ -37,6 +37,13 @@ class Cancellation:
 
 
 @dataclass(frozen=True, slots=True)
+class RevealRequest:
+    """The requester asks for a result that was committed to."""
+
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class LogRequest:
     """The requester asks for the output of an execution, with `follow` until the program ends."""
 

@@ -53,6 +53,8 @@ def test_every_help_has_an_example_and_every_verb_can_run() -> None:
         "docker run -i ipfs://Q --cpu 500m --memory 2Gi --gpu 1 -l a,b=c --wait=false ubuntu -- sh -c x",
         "docker run --verifier noop --confidence 0 --min-bids 0 --filplus=false -p ipfs -g 10 ubuntu",
         f"wasm run {CID} --not-a-flag-of-ours",
+        "docker run --count 3 --confidence 2 --verification replicated --verify-ignore stdout ubuntu",
+        "docker run --verifier deterministic -c 2 ubuntu",
         "wasm validate x.wasm",
         "create job.yaml --id-only",
         "validate -",
@@ -88,11 +90,11 @@ def test_lines_that_users_know_are_read(line: str) -> None:
     ("line", "says"),
     [
         (
-            "docker run --verifier deterministic ubuntu",
-            "--verifier deterministic is not supported: results are not compared",
+            "docker run --verification magic ubuntu",
+            "'magic' is no way of verification: use none, replicated or adaptive",
         ),
         ("docker run --min-bids 3 ubuntu", "--min-bids 3 is not supported"),
-        ("docker run --confidence=2 ubuntu", "--confidence 2 is not supported"),
+        ("docker run --verify-ignore stderr ubuntu", "--verify-ignore: invalid choice"),
         ("docker run --domain a.b ubuntu", "use --network full"),
         ("docker run --filplus ubuntu", "--filplus is not supported"),
         ("docker run --namespace prod ubuntu", "use labels"),

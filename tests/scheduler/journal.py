@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model.execution import ExecutionState
 from bacalhau.model.job import JobState
+from bacalhau.model.reputation import Reputation, Role
+from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler.jobs import Job
 from bacalhau.scheduler.records import (
     AnswerReceived,
@@ -34,6 +37,7 @@ class Journal:
     history: dict[str, list[JobHappening]] = field(default_factory=dict)
     executions: dict[str, ExecutionRecord] = field(default_factory=dict)
     works: dict[str, WorkRecord] = field(default_factory=dict)
+    reputations: dict[tuple[str, Role], Reputation] = field(default_factory=dict)
 
     def commit(self, writes: Sequence[Write]) -> None:
         """All of the writes at once; raises AssertionError where they break what holds for every job."""
@@ -59,6 +63,8 @@ class Journal:
                     touched[write.job_id] = None
                 case WorkRecord():
                     self._take_work(write)
+                case Reputation():
+                    self.reputations[write.node_id, write.role] = write
                 case OfferMade() | AnswerReceived():
                     pass
         for id in touched:
@@ -71,6 +77,7 @@ class Journal:
             assert not old.state.ended, f"{old} had ended, and became {new}"
             assert old.charged_microcredits == 0, f"{new.id} is charged twice"
             assert (old.node_id, old.price_microcredits) == (new.node_id, new.price_microcredits), new
+            assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
         self.executions[new.id] = new
 
     def _take_work(self, new: WorkRecord) -> None:
@@ -78,6 +85,8 @@ class Journal:
         if old is not None:
             assert old.state is not WorkState.SETTLED, f"{old} was settled, and became {new}"
             assert old.award == new.award, new
+            assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
+            assert not old.revealed or new.revealed, new
         self.works[new.id] = new
 
     def state(self, job_id: str) -> JobState:
@@ -92,19 +101,24 @@ class Journal:
         spec = self.jobs[job_id].spec
         executions = self.executions_of(job_id)
         held = [e for e in executions if not e.state.ended or e.state is ExecutionState.COMPLETED]
-        assert len(held) <= spec.count, f"{job_id} has {len(held)} executions of {spec.count}: {held}"
+        adaptive = spec.verification.policy is VerificationPolicy.ADAPTIVE
+        most = ADAPTIVE_REPLICAS_MAX if adaptive else spec.count
+        assert len(held) <= most, f"{job_id} has {len(held)} executions of {most}: {held}"
         for execution in executions:
-            completed = execution.state is ExecutionState.COMPLETED
-            owed = execution.price_microcredits if completed else 0
+            done = execution.state is ExecutionState.COMPLETED
+            owed = execution.price_microcredits if done else 0
             assert execution.charged_microcredits == owed, execution
             ceiling = spec.max_price_microcredits
             assert ceiling is None or execution.charged_microcredits <= ceiling, execution
-            assert not completed or execution.report is not None, execution
+            assert not done or execution.report is not None, execution
         change = self.changes.get(job_id)
         if change is not None:
             assert change.charged_microcredits == sum(e.charged_microcredits for e in executions), change
             if change.state is JobState.COMPLETED:
-                assert sum(e.state is ExecutionState.COMPLETED for e in executions) == spec.count, executions
+                completed = [e for e in executions if e.state is ExecutionState.COMPLETED]
+                least = 1 if adaptive else spec.verification.confidence or spec.count
+                assert least <= len(completed) <= most, executions
+                assert len({e.compared for e in completed}) == 1, f"winners that differ: {executions}"
             if change.state.ended:
                 assert all(e.state.ended for e in executions), executions
                 assert (change.failure is not None) is (change.state is JobState.FAILED), change

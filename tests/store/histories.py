@@ -200,6 +200,8 @@ executions = st.builds(
     attempt=wire.attempts,
     report=st.none() | wire.reports,
     failure=st.none() | wire.faults,
+    commitment=st.just(b"") | wire.digests,
+    compared=st.just(b"") | wire.digests,
 )
 bids_received = st.builds(
     lambda job_id, node_id, at_us, bid, evidence: AnswerReceived(

@@ -33,11 +33,13 @@ from bacalhau.model.market import (
 )
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 from bacalhau.model.resources import Resources
+from bacalhau.model.verification import ResultCommitment, Verification, VerificationPolicy
 from bacalhau.wire import limits
 from bacalhau.wire.identity import NodeKey
 from bacalhau.wire.job import RESERVED_OUTPUT_NAMES
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 # Keys cost 60 us each: a few, made once.
 KEYS = tuple(NodeKey(hashlib.sha256(bytes([index])).digest()) for index in range(4))
@@ -120,6 +122,13 @@ wasm_tasks = st.builds(
 )
 
 
+verifications = st.one_of(
+    st.just(Verification()),
+    st.builds(Verification, st.just(VerificationPolicy.REPLICATED), st.integers(2, 20), st.booleans()),
+    st.builds(Verification, st.just(VerificationPolicy.ADAPTIVE), st.just(2), st.booleans()),
+)
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> JobSpec:
     """A job spec: targets and output paths are all different."""
@@ -133,12 +142,18 @@ def specs(draw: st.DrawFn) -> JobSpec:
             unique=True,
         )
     )
+    verification = draw(verifications)
+    counts = {
+        VerificationPolicy.NONE: st.integers(1, limits.MAX_COUNT),
+        VerificationPolicy.REPLICATED: st.integers(verification.confidence, limits.MAX_COUNT),
+        VerificationPolicy.ADAPTIVE: st.just(1),
+    }
     variables = st.tuples(nonempty_names.filter(lambda name: "=" not in name), arguments)
     return JobSpec(
         task=draw(docker_tasks | wasm_tasks),
         name=draw(names),
         labels=draw(labels),
-        count=draw(st.integers(1, limits.MAX_COUNT)),
+        count=draw(counts[verification.policy]),
         env=tuple(draw(st.lists(variables, max_size=3, unique_by=lambda variable: variable[0]))),
         inputs=tuple(InputSource(draw(cids), place, draw(names)) for place in places[:cut]),
         outputs=tuple(
@@ -156,6 +171,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
         ),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
         max_price_microcredits=draw(st.none() | prices),
+        verification=verification,
     )
 
 
@@ -217,7 +233,19 @@ reports = st.builds(
     usages,
     st.none() | faults,
     st.booleans(),
+    st.just(b"") | digests,
 )
+_counts = st.integers(0, 2**62)
+reputations = st.builds(
+    Reputation,
+    node_ids,
+    st.sampled_from(Role),
+    st.integers(0, 2**60),
+    st.lists(st.builds(ConductCount, st.sampled_from(Conduct), _counts, _counts), max_size=8).map(tuple),
+    _counts,
+)
+commitments = st.builds(ResultCommitment, ids, attempts, digests)
+reveal_requests = st.builds(RevealRequest, ids)
 
 tariffs = st.builds(Tariff, prices, prices, prices, prices)
 addresses = st.builds(
@@ -258,6 +286,8 @@ def bodies(key: NodeKey) -> st.SearchStrategy[object]:
         cancellations,
         log_requests,
         reports,
+        commitments,
+        reveal_requests,
     )
 
 

@@ -16,8 +16,8 @@ from bacalhau.model.job import Engine, NetworkMode
 from bacalhau.model.market import ClearingRule, JobOffer
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES
-from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, node_pb2, refusal_pb2
-from bacalhau.wire import execution, fields, limits, market, node, refusal
+from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, node_pb2, refusal_pb2, verification_pb2
+from bacalhau.wire import execution, fields, limits, market, node, refusal, verification
 from bacalhau.wire.job import spec_from_proto, spec_to_proto
 from tests.wire import strategies
 
@@ -73,6 +73,18 @@ CONVERSIONS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Any], Calla
         execution.report_to_proto,
         execution.report_from_proto,
         execution_pb2.ExecutionReport,
+    ),
+    "commitment": (
+        strategies.commitments,
+        verification.commitment_to_proto,
+        verification.commitment_from_proto,
+        verification_pb2.ResultCommitment,
+    ),
+    "reveal_request": (
+        strategies.reveal_requests,
+        verification.reveal_request_to_proto,
+        verification.reveal_request_from_proto,
+        verification_pb2.RevealRequest,
     ),
     "record": (strategies.records(), node.record_to_proto, node.record_from_proto, node_pb2.NodeRecord),
     "refusal": (
