@@ -60,7 +60,7 @@ CALLS = sorted(
 )
 COMMAND = re.compile(r"^(?:\$ |    )(bacalhau .+)$", re.MULTILINE)
 # Flags of other programs that documents name, and of the project's scripts.
-FOREIGN_FLAGS = frozenset({"--accept", "--names", "--rm", "--strict"})
+FOREIGN_FLAGS = frozenset({"--accept", "--delay", "--names", "--rm", "--strict"})
 
 
 def names(paths: list[Path]) -> list[str]:
