@@ -1,0 +1,1 @@
+"""libp2p: the only place that imports it."""
