@@ -1,0 +1,347 @@
+"""The exchange: Bitswap of one host, with every peer that is connected to it.
+
+Owns the incoming streams, the peers and sessions, and what happens to a block that comes: one that no session wants is
+dropped and counted, never stored. In trio; `source` is its face for asyncio.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import trio
+from libp2p.abc import INotifee
+
+from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES
+from bacalhau.model.cid import Cid, InvalidCid, UnsupportedHash
+from bacalhau.p2p.bitswap.counters import Counters
+from bacalhau.p2p.bitswap.frames import FrameReader, StreamFault
+from bacalhau.p2p.bitswap.messages import MAX_MESSAGE_BYTES, PROTOCOLS, InvalidMessage, decode
+from bacalhau.p2p.bitswap.peer import Peer, PeerGone
+from bacalhau.p2p.bitswap.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+    from libp2p.abc import IHost, INetConn, INetStream, INetwork
+    from libp2p.peer.id import ID
+    from libp2p.peer.peerinfo import PeerInfo
+
+    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.p2p.bitswap.messages import Message, Want
+
+log = logging.getLogger(__name__)
+
+_STREAMS_MAX: Final = 32
+"""Incoming streams of one peer at once: Kubo opens one for each message, eight at a time."""
+_STRANGER_MESSAGE_BYTES: Final = 512 * 1024
+"""The longest message of a peer that is asked for nothing, and so sends only wants."""
+_IDLE_SECONDS: Final = 600.0
+_STRIKES_MAX: Final = 64
+_BANNED_MAX: Final = 1024
+_SETTLED_MAX: Final = 8192
+_READERS: Final = 4
+_LOOKUP_SECONDS: Final = 10.0
+_CONNECT_SECONDS: Final = 5.0
+
+
+class Routing(Protocol):
+    """Who has what, beyond the connected peers: the DHT."""
+
+    async def find_providers(self, cid: Cid) -> Sequence[PeerInfo]:
+        """Peers that say they have the block."""
+
+
+def everything(_: Cid) -> bool:
+    """What is served where nothing is held back."""
+    return True
+
+
+class Bitswap:
+    """See the module. `may_serve` may deny blocks that are in the store, and is called from threads."""
+
+    def __init__(
+        self,
+        host: IHost,
+        store: BlockStore,
+        *,
+        may_serve: Callable[[Cid], bool] = everything,
+        routing: Routing | None = None,
+    ) -> None:
+        self.counters = Counters()
+        self._host = host
+        self._store = store
+        self._may_serve = may_serve
+        self._routing = routing
+        self._nursery: trio.Nursery | None = None
+        self._reading = trio.CapacityLimiter(_READERS)
+        self._peers: dict[str, Peer] = {}
+        self._deaf: set[str] = set()
+        """Connected peers that do not speak Bitswap, or cannot be told anything."""
+        self._banned: OrderedDict[str, None] = OrderedDict()
+        self._sessions: set[Session] = set()
+        self._interested: dict[bytes, set[Session]] = {}
+        self._settled: OrderedDict[bytes, None] = OrderedDict()
+        """Blocks that were wanted a moment ago: they may still come from who was asked, too."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Bitswap]:
+        """Serve and fetch while the context is open and the host runs."""
+        connections = _Connections(self)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for protocol in PROTOCOLS:
+                self._host.set_stream_handler(protocol, self._handle)  # type: ignore[arg-type]
+            self._host.get_network().register_notifee(connections)
+            try:
+                yield self
+            finally:
+                self._nursery = None
+                for protocol in PROTOCOLS:
+                    self._host.remove_stream_handler(protocol)  # type: ignore[arg-type]
+                for session in list(self._sessions):
+                    session.close()
+                nursery.cancel_scope.cancel()
+
+    # --- for callers ---
+
+    def session(self) -> Session:
+        """A new session; its caller closes it."""
+        session = Session(self)
+        self._sessions.add(session)
+        if self._nursery is not None:
+            self._nursery.start_soon(session.run)
+        return session
+
+    def announce(self, cids: Iterable[Cid]) -> None:
+        """Blocks are here that were not: whoever wanted them is answered."""
+        came = list(cids)
+        for peer in self._peers.values():
+            peer.came(came)
+
+    # --- for sessions ---
+
+    def peers(self) -> list[str]:
+        """Connected peers that can be asked."""
+        names = sorted(map(str, self._host.get_connected_peers()))
+        return [name for name in names if name not in self._deaf and name not in self._banned]
+
+    def room(self, name: str) -> int:
+        """How many blocks the peer can be asked for more."""
+        return self._peer(name).room
+
+    def tell(self, name: str, wants: Iterable[Want]) -> None:
+        """Tell a peer what is wanted; what another session wants is not taken back."""
+        kept = [want for want in wants if not (want.cancel and want.cid.multihash in self._interested)]
+        if kept and name in self.peers():
+            self._peer(name).tell(kept)
+
+    def interested(self, session: Session, keys: Iterable[bytes]) -> None:
+        """The session wants these blocks."""
+        for key in keys:
+            self._interested.setdefault(key, set()).add(session)
+
+    def forget(self, session: Session, keys: Iterable[bytes]) -> None:
+        """The session has ended, and wants these blocks no more."""
+        self._sessions.discard(session)
+        for key in keys:
+            self._settle(key, session)
+
+    def start_lookup(self, session: Session, cid: Cid) -> None:
+        """Ask the routing who has a block, and connect to them."""
+        if self._nursery is None or self._routing is None:
+            session.looked_up()
+        else:
+            self._nursery.start_soon(self._look_up, session, cid, self._routing)
+
+    async def _look_up(self, session: Session, cid: Cid, routing: Routing) -> None:
+        try:
+            with trio.move_on_after(_LOOKUP_SECONDS):
+                async with trio.open_nursery() as nursery:
+                    for info in await routing.find_providers(cid):
+                        nursery.start_soon(self._join, session, info)
+        except Exception:
+            # The routing is libp2p's: whatever it raises, the session goes on with the peers that it has.
+            log.info("looking up %s", cid, exc_info=True)
+        finally:
+            session.looked_up()
+
+    async def _join(self, session: Session, info: PeerInfo) -> None:
+        try:
+            with trio.fail_after(_CONNECT_SECONDS):
+                await self._host.connect(info)
+            session.joined(str(info.peer_id))
+        except Exception as error:
+            # An address of a stranger: it need not lead anywhere.
+            log.info("a provider, %s, cannot be reached: %r", info.peer_id, error)
+
+    # --- peers ---
+
+    def _peer(self, name: str) -> Peer:
+        peer = self._peers.get(name)
+        if peer is None:
+            peer_id = next(found for found in self._host.get_connected_peers() if str(found) == name)
+            peer = self._add(peer_id)
+        return peer
+
+    def _add(self, peer_id: ID) -> Peer:
+        peer = Peer(self._host, peer_id, self._store, self._may_serve, self.counters, self._reading)
+        self._peers[peer.name] = peer
+        if self._nursery is not None:
+            self._nursery.start_soon(self._run_peer, peer)
+        return peer
+
+    async def _run_peer(self, peer: Peer) -> None:
+        reason = "failed"
+        try:
+            await peer.run()
+        except PeerGone as gone:
+            reason = str(gone)
+            log.info("nothing is sent to %s any more: %s", peer.name, gone)
+        except Exception:
+            # One peer's failure, whatever it is (the store's disk, libp2p), must not end the exchange.
+            log.exception("sending to %s failed", peer.name)
+        if self._peers.get(peer.name) is peer:
+            self._deaf.add(peer.name)
+            self._drop(peer.name, reason)
+
+    def connected(self, name: str) -> None:
+        """A connection was made."""
+        self._deaf.discard(name)
+        if name not in self._banned:
+            for session in list(self._sessions):
+                session.joined(name)
+
+    def disconnected(self, name: str) -> None:
+        """A connection has ended; there may be another one."""
+        if name not in map(str, self._host.get_connected_peers()):
+            self._deaf.discard(name)
+            self._drop(name, "disconnected")
+
+    def _drop(self, name: str, reason: str) -> None:
+        peer = self._peers.pop(name, None)
+        if peer is not None:
+            peer.stop()
+        for session in list(self._sessions):
+            session.left(name, reason)
+
+    async def _ban(self, peer: Peer, reason: str) -> None:
+        log.warning("%s is not listened to any more: %s", peer.name, reason)
+        self.counters.dropped_peers += 1
+        self._banned[peer.name] = None
+        if len(self._banned) > _BANNED_MAX:
+            self._banned.popitem(last=False)
+        self._drop(peer.name, reason)
+        await peer.disconnect()
+
+    # --- what comes ---
+
+    async def _handle(self, stream: INetStream) -> None:
+        peer_id = stream.muxed_conn.peer_id
+        name = str(peer_id)
+        peer = None if name in self._banned else self._peers.get(name) or self._add(peer_id)
+        if peer is None or peer.streams >= _STREAMS_MAX:
+            self.counters.refused_streams += 1
+            await stream.reset()
+            return
+        peer.streams += 1
+        try:
+            await self._read(FrameReader(stream), peer)
+        except (StreamFault, InvalidMessage) as fault:
+            self.counters.faulty_streams += 1
+            log.info("a stream of %s: %s", name, fault)
+            await stream.reset()
+        except Exception as error:
+            # libp2p raises what it likes when a stream or its connection breaks: the peer will open another.
+            log.debug("a stream of %s broke: %r", name, error)
+        else:
+            await stream.close()
+        finally:
+            peer.streams -= 1
+
+    async def _read(self, reader: FrameReader, peer: Peer) -> None:
+        while (length := await reader.length(_IDLE_SECONDS)) is not None:
+            limit = MAX_MESSAGE_BYTES if peer.is_asked else _STRANGER_MESSAGE_BYTES
+            if length > limit:
+                raise StreamFault(f"a message of {length} bytes is above the limit of {limit}")
+            async with peer.receiving:
+                message = decode(await reader.body(length))
+                await self._receive(peer, message)
+
+    async def _receive(self, peer: Peer, message: Message) -> None:
+        touched: dict[Session, None] = {}
+        for prefix, block in message.blocks:
+            await self._receive_block(peer, prefix, block, touched)
+        for cid, is_there in message.presences:
+            peer.heard_presence(cid, is_there=is_there)
+            for session in self._sessions:
+                session.says(peer.name, cid.multihash, is_there=is_there)
+        for session in list(self._sessions) if message.presences else touched:
+            session.step()
+        for session in touched:
+            await session.room()
+        if message.wants or message.full or message.unread_bytes:
+            await peer.heard(message)
+
+    async def _receive_block(
+        self, peer: Peer, prefix: bytes, block: bytes, touched: dict[Session, None]
+    ) -> None:
+        try:
+            key = Cid.from_prefix(prefix, block).multihash if len(block) <= MAX_BLOCK_BYTES else b""
+        except (InvalidCid, UnsupportedHash):
+            key = b""
+        sessions = self._interested.get(key)
+        if not sessions:
+            if key in self._settled:
+                self.counters.duplicate_blocks += 1
+                return
+            self.counters.unsolicited_blocks += 1
+            peer.strikes += 1
+            if peer.strikes > _STRIKES_MAX:
+                await self._ban(peer, "it sends blocks that nobody asked for")
+                raise StreamFault("too many blocks that nobody asked for")
+            return
+        self.counters.blocks_received += 1
+        self.counters.bytes_received += len(block)
+        for session in list(sessions):
+            for cid in session.came(peer.name, key, block):
+                peer.settled(cid)
+            self._settle(key, session)
+            touched[session] = None
+
+    def _settle(self, key: bytes, session: Session) -> None:
+        sessions = self._interested.get(key)
+        if sessions is not None:
+            sessions.discard(session)
+            if not sessions:
+                del self._interested[key]
+        self._settled[key] = None
+        if len(self._settled) > _SETTLED_MAX:
+            self._settled.popitem(last=False)
+
+
+class _Connections(INotifee):
+    """Tells the exchange of connections."""
+
+    def __init__(self, exchange: Bitswap) -> None:
+        self._exchange = exchange
+
+    async def connected(self, network: INetwork, conn: INetConn) -> None:
+        self._exchange.connected(str(conn.muxed_conn.peer_id))
+
+    async def disconnected(self, network: INetwork, conn: INetConn) -> None:
+        self._exchange.disconnected(str(conn.muxed_conn.peer_id))
+
+    async def opened_stream(self, network: INetwork, stream: INetStream) -> None:
+        pass
+
+    async def closed_stream(self, network: INetwork, stream: INetStream) -> None:
+        pass
+
+    async def listen(self, network: INetwork, multiaddr: Any) -> None:
+        pass
+
+    async def listen_close(self, network: INetwork, multiaddr: Any) -> None:
+        pass
