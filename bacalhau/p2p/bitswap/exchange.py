@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 from libp2p.abc import INotifee
+from libp2p.custom_types import TProtocol
 
 from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES
 from bacalhau.model.cid import Cid, InvalidCid, UnsupportedHash
@@ -93,14 +94,14 @@ class Bitswap:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for protocol in PROTOCOLS:
-                self._host.set_stream_handler(protocol, self._handle)  # type: ignore[arg-type]
+                self._host.set_stream_handler(TProtocol(protocol), self._handle)
             self._host.get_network().register_notifee(connections)
             try:
                 yield self
             finally:
                 self._nursery = None
                 for protocol in PROTOCOLS:
-                    self._host.remove_stream_handler(protocol)  # type: ignore[arg-type]
+                    self._host.remove_stream_handler(TProtocol(protocol))
                 for session in list(self._sessions):
                     session.close()
                 nursery.cancel_scope.cancel()
@@ -120,6 +121,11 @@ class Bitswap:
         came = list(cids)
         for peer in self._peers.values():
             peer.came(came)
+
+    def wanted_by(self, name: str) -> list[Cid]:
+        """What a peer wants that is not here."""
+        peer = self._peers.get(name)
+        return [] if peer is None else peer.wants.unmet
 
     # --- for sessions ---
 

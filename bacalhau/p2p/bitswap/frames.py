@@ -5,7 +5,7 @@ Owns the framing, and how a stream is written so that py-libp2p does not cut it 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 from libp2p.network.stream.exceptions import StreamEOF
@@ -96,7 +96,7 @@ async def write_frame(stream: INetStream, frame: bytes) -> None:
     view = memoryview(frame)
     with trio.move_on_after(transfer_seconds(len(frame))) as scope:
         for start in range(0, len(view), _PIECE_BYTES):
-            await stream.write(view[start : start + _PIECE_BYTES])  # type: ignore[arg-type]  # any buffer does
+            await stream.write(cast("bytes", view[start : start + _PIECE_BYTES]))  # any buffer does
     if scope.cancelled_caught:
         raise StreamFault(
             f"a message of {len(frame)} bytes was not taken within {scope_seconds(len(frame))} s"

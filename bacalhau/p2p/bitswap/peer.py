@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 import trio
+from libp2p.custom_types import TProtocol
 
 from bacalhau.p2p.bitswap.answers import ANSWER_WANTS, Answer, answer
 from bacalhau.p2p.bitswap.frames import StreamFault, write_frame
@@ -211,7 +212,7 @@ class Peer:
         if self._stream is not None:
             return self._stream, False
         with trio.fail_after(_OPEN_SECONDS):
-            self._stream = await self._host.new_stream(self._id, list(PROTOCOLS))  # type: ignore[arg-type]
+            self._stream = await self._host.new_stream(self._id, [TProtocol(name) for name in PROTOCOLS])
         return self._stream, True
 
     async def _reset(self) -> None:

@@ -76,6 +76,11 @@ class WantList:
         while len(self._unmet) > _UNMET_MAX:
             self._unmet.popitem(last=False)
 
+    @property
+    def unmet(self) -> list[Cid]:
+        """Blocks that are wanted and not here."""
+        return list(self._unmet)
+
     def came(self, cids: Iterable[Cid]) -> bool:
         """Blocks are here now: those that were wanted wait for their answer again. Whether there was one."""
         met = [want for cid in cids if (want := self._unmet.pop(cid, None)) is not None]

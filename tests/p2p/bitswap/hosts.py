@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import pytest
 
 from bacalhau.ipfs.blockstore import BlockStore, MemoryBlockStore
 from bacalhau.ipfs.dag import child_cids
-from bacalhau.model.cid import Cid
 
 trio = pytest.importorskip("trio", reason="the extra p2p is not installed")
 pytest.importorskip("libp2p", reason="the extra p2p is not installed")
 
 from libp2p import new_host  # noqa: E402
-from libp2p.abc import IHost  # noqa: E402
 from libp2p.network.config import ConnectionConfig  # noqa: E402
 from libp2p.peer.peerinfo import info_from_p2p_addr  # noqa: E402
 from multiaddr import Multiaddr  # noqa: E402
 
 from bacalhau.p2p.bitswap.exchange import Bitswap  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from libp2p.abc import IHost
+
+    from bacalhau.model.cid import Cid
 
 P = ParamSpec("P")
 
