@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
@@ -24,7 +23,7 @@ from bacalhau.p2p.bitswap.peer import Peer, PeerGone
 from bacalhau.p2p.bitswap.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from libp2p.abc import IHost, INetConn, INetStream, INetwork
     from libp2p.peer.id import ID
@@ -61,23 +60,23 @@ def everything(_: Cid) -> bool:
 
 
 class Bitswap:
-    """See the module. `may_serve` may deny blocks that are in the store, and is called from threads."""
+    """See the module. A service of the host: `run` is called for each of its lives. `may_serve` may deny blocks that
+    are in the store, and is called from threads."""
 
     def __init__(
         self,
-        host: IHost,
         store: BlockStore,
         *,
         may_serve: Callable[[Cid], bool] = everything,
         routing: Routing | None = None,
     ) -> None:
         self.counters = Counters()
-        self._host = host
         self._store = store
         self._may_serve = may_serve
         self._routing = routing
-        self._nursery: trio.Nursery | None = None
+        self._live: tuple[IHost, trio.Nursery] | None = None
         self._reading = trio.CapacityLimiter(_READERS)
+        self._connected: dict[str, ID] = {}
         self._peers: dict[str, Peer] = {}
         self._deaf: set[str] = set()
         """Connected peers that do not speak Bitswap, or cannot be told anything."""
@@ -87,24 +86,27 @@ class Bitswap:
         self._settled: OrderedDict[bytes, None] = OrderedDict()
         """Blocks that were wanted a moment ago: they may still come from who was asked, too."""
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Bitswap]:
-        """Serve and fetch while the context is open and the host runs."""
-        connections = _Connections(self)
+    async def run(
+        self, host: IHost, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve and fetch on a host that runs, until cancelled."""
+        watch = _Watch(self)
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for protocol in PROTOCOLS:
-                self._host.set_stream_handler(TProtocol(protocol), self._handle)
-            self._host.get_network().register_notifee(connections)
+            self._live = host, nursery
             try:
-                yield self
-            finally:
-                self._nursery = None
                 for protocol in PROTOCOLS:
-                    self._host.remove_stream_handler(TProtocol(protocol))
-                for session in list(self._sessions):
-                    session.close()
-                nursery.cancel_scope.cancel()
+                    host.set_stream_handler(TProtocol(protocol), self._handle)
+                host.get_network().register_notifee(watch)
+                for peer_id in host.get_connected_peers():
+                    self.joined(peer_id)
+                for session in self._sessions:
+                    nursery.start_soon(session.run)
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._live = None
+                for name in list(self._connected):
+                    self.left(name, "this node's libp2p stops")
 
     # --- for callers ---
 
@@ -112,8 +114,8 @@ class Bitswap:
         """A new session; its caller closes it."""
         session = Session(self)
         self._sessions.add(session)
-        if self._nursery is not None:
-            self._nursery.start_soon(session.run)
+        if self._live is not None:
+            self._live[1].start_soon(session.run)
         return session
 
     def announce(self, cids: Iterable[Cid]) -> None:
@@ -130,19 +132,21 @@ class Bitswap:
     # --- for sessions ---
 
     def peers(self) -> list[str]:
-        """Connected peers that can be asked."""
-        names = sorted(map(str, self._host.get_connected_peers()))
-        return [name for name in names if name not in self._deaf and name not in self._banned]
+        """Connected peers that can be asked, in the order of their coming."""
+        return [name for name in self._connected if self._can_be_asked(name)]
+
+    def _can_be_asked(self, name: str) -> bool:
+        return name in self._connected and name not in self._deaf and name not in self._banned
 
     def room(self, name: str) -> int:
         """How many blocks the peer can be asked for more."""
-        return self._peer(name).room
+        return self._peer(self._connected[name]).room if self._can_be_asked(name) else 0
 
     def tell(self, name: str, wants: Iterable[Want]) -> None:
         """Tell a peer what is wanted; what another session wants is not taken back."""
         kept = [want for want in wants if not (want.cancel and want.cid.multihash in self._interested)]
-        if kept and name in self.peers():
-            self._peer(name).tell(kept)
+        if kept and self._can_be_asked(name):
+            self._peer(self._connected[name]).tell(kept)
 
     def interested(self, session: Session, keys: Iterable[bytes]) -> None:
         """The session wants these blocks."""
@@ -157,27 +161,28 @@ class Bitswap:
 
     def start_lookup(self, session: Session, cid: Cid) -> None:
         """Ask the routing who has a block, and connect to them."""
-        if self._nursery is None or self._routing is None:
+        if self._live is None or self._routing is None:
             session.looked_up()
         else:
-            self._nursery.start_soon(self._look_up, session, cid, self._routing)
+            host, nursery = self._live
+            nursery.start_soon(self._look_up, session, cid, self._routing, host)
 
-    async def _look_up(self, session: Session, cid: Cid, routing: Routing) -> None:
+    async def _look_up(self, session: Session, cid: Cid, routing: Routing, host: IHost) -> None:
         try:
             with trio.move_on_after(_LOOKUP_SECONDS):
                 async with trio.open_nursery() as nursery:
                     for info in await routing.find_providers(cid):
-                        nursery.start_soon(self._join, session, info)
+                        nursery.start_soon(self._join, session, info, host)
         except Exception:
             # The routing is libp2p's: whatever it raises, the session goes on with the peers that it has.
             log.info("looking up %s", cid, exc_info=True)
         finally:
             session.looked_up()
 
-    async def _join(self, session: Session, info: PeerInfo) -> None:
+    async def _join(self, session: Session, info: PeerInfo, host: IHost) -> None:
         try:
             with trio.fail_after(_CONNECT_SECONDS):
-                await self._host.connect(info)
+                await host.connect(info)
             session.joined(str(info.peer_id))
         except Exception as error:
             # An address of a stranger: it need not lead anywhere.
@@ -185,18 +190,29 @@ class Bitswap:
 
     # --- peers ---
 
-    def _peer(self, name: str) -> Peer:
+    def joined(self, peer_id: ID) -> None:
+        """A peer is connected now."""
+        name = str(peer_id)
+        self._connected[name] = peer_id
+        if self._can_be_asked(name):
+            for session in list(self._sessions):
+                session.joined(name)
+
+    def left(self, name: str, reason: str = "disconnected") -> None:
+        """A peer's last connection has ended."""
+        self._connected.pop(name, None)
+        self._deaf.discard(name)
+        self._drop(name, reason)
+
+    def _peer(self, peer_id: ID) -> Peer:
+        name = str(peer_id)
         peer = self._peers.get(name)
         if peer is None:
-            peer_id = next(found for found in self._host.get_connected_peers() if str(found) == name)
-            peer = self._add(peer_id)
-        return peer
-
-    def _add(self, peer_id: ID) -> Peer:
-        peer = Peer(self._host, peer_id, self._store, self._may_serve, self.counters, self._reading)
-        self._peers[peer.name] = peer
-        if self._nursery is not None:
-            self._nursery.start_soon(self._run_peer, peer)
+            assert self._live is not None, "nobody is connected to a host that does not run"
+            host, nursery = self._live
+            peer = Peer(host, peer_id, self._store, self._may_serve, self.counters, self._reading)
+            self._peers[name] = peer
+            nursery.start_soon(self._run_peer, peer)
         return peer
 
     async def _run_peer(self, peer: Peer) -> None:
@@ -212,19 +228,6 @@ class Bitswap:
         if self._peers.get(peer.name) is peer:
             self._deaf.add(peer.name)
             self._drop(peer.name, reason)
-
-    def connected(self, name: str) -> None:
-        """A connection was made."""
-        self._deaf.discard(name)
-        if name not in self._banned:
-            for session in list(self._sessions):
-                session.joined(name)
-
-    def disconnected(self, name: str) -> None:
-        """A connection has ended; there may be another one."""
-        if name not in map(str, self._host.get_connected_peers()):
-            self._deaf.discard(name)
-            self._drop(name, "disconnected")
 
     def _drop(self, name: str, reason: str) -> None:
         peer = self._peers.pop(name, None)
@@ -247,7 +250,11 @@ class Bitswap:
     async def _handle(self, stream: INetStream) -> None:
         peer_id = stream.muxed_conn.peer_id
         name = str(peer_id)
-        peer = None if name in self._banned else self._peers.get(name) or self._add(peer_id)
+        # A stream can be faster than the news of its connection.
+        if self._live and name not in self._connected and self._live[0].get_network().get_connections(peer_id):
+            self.joined(peer_id)
+        is_welcome = self._live is not None and name in self._connected and name not in self._banned
+        peer = self._peer(peer_id) if is_welcome else None
         if peer is None or peer.streams >= _STREAMS_MAX:
             self.counters.refused_streams += 1
             await stream.reset()
@@ -328,26 +335,21 @@ class Bitswap:
             self._settled.popitem(last=False)
 
 
-class _Connections(INotifee):
+class _Watch(INotifee):
     """Tells the exchange of connections."""
 
     def __init__(self, exchange: Bitswap) -> None:
         self._exchange = exchange
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:
-        self._exchange.connected(str(conn.muxed_conn.peer_id))
+        self._exchange.joined(conn.muxed_conn.peer_id)
 
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:
-        self._exchange.disconnected(str(conn.muxed_conn.peer_id))
+        peer_id = conn.muxed_conn.peer_id
+        if not network.get_connections(peer_id):
+            self._exchange.left(str(peer_id))
 
-    async def opened_stream(self, network: INetwork, stream: INetStream) -> None:
-        pass
-
-    async def closed_stream(self, network: INetwork, stream: INetStream) -> None:
-        pass
-
-    async def listen(self, network: INetwork, multiaddr: Any) -> None:
-        pass
-
-    async def listen_close(self, network: INetwork, multiaddr: Any) -> None:
-        pass
+    async def opened_stream(self, network: INetwork, stream: INetStream) -> None: ...
+    async def closed_stream(self, network: INetwork, stream: INetStream) -> None: ...
+    async def listen(self, network: INetwork, multiaddr: Any) -> None: ...
+    async def listen_close(self, network: INetwork, multiaddr: Any) -> None: ...

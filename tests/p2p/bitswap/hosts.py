@@ -100,11 +100,13 @@ class Host:
 async def running_host(store: BlockStore | None = None, **settings: Any) -> AsyncIterator[Host]:
     host = new_host(muxer_preference="YAMUX", connection_config=ConnectionConfig(max_connections_per_peer=1))
     store = store or MemoryBlockStore()
-    bitswap = Bitswap(host, store, **settings)
+    bitswap = Bitswap(store, **settings)
     async with host.run(listen_addrs=[Multiaddr("/ip4/127.0.0.1/tcp/0")]):
         try:
-            async with bitswap.running():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(bitswap.run, host)
                 yield Host(host, store, bitswap)
+                nursery.cancel_scope.cancel()
         finally:
             # The listener outlives `run` otherwise.
             with trio.CancelScope(shield=True):
