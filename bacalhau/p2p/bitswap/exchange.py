@@ -99,23 +99,23 @@ class Bitswap:
                 host.get_network().register_notifee(watch)
                 for peer_id in host.get_connected_peers():
                     self.joined(peer_id)
-                for session in self._sessions:
-                    nursery.start_soon(session.run)
                 task_status.started()
                 await trio.sleep_forever()
             finally:
                 self._live = None
+                self._sessions.clear()
+                self._interested.clear()
                 for name in list(self._connected):
-                    self.left(name, "this node's libp2p stops")
+                    self.left(name)
 
     # --- for callers ---
 
     def session(self) -> Session:
-        """A new session; its caller closes it."""
+        """A new session; its caller closes it, or the host's life ends."""
         session = Session(self)
         self._sessions.add(session)
-        if self._live is not None:
-            self._live[1].start_soon(session.run)
+        assert self._live is not None, "the host does not run"
+        self._live[1].start_soon(session.run)
         return session
 
     def announce(self, cids: Iterable[Cid]) -> None:
@@ -251,7 +251,11 @@ class Bitswap:
         peer_id = stream.muxed_conn.peer_id
         name = str(peer_id)
         # A stream can be faster than the news of its connection.
-        if self._live and name not in self._connected and self._live[0].get_network().get_connections(peer_id):
+        if (
+            self._live
+            and name not in self._connected
+            and self._live[0].get_network().get_connections(peer_id)
+        ):
             self.joined(peer_id)
         is_welcome = self._live is not None and name in self._connected and name not in self._banned
         peer = self._peer(peer_id) if is_welcome else None

@@ -167,7 +167,7 @@ class Peer:
         wants = self.wants.take(ANSWER_WANTS)
         if not wants:
             return Answer()
-        found = await trio.to_thread.run_sync(
+        found: Answer = await trio.to_thread.run_sync(
             answer, self._store, wants, self._may_serve, limiter=self._reading
         )
         self.wants.put_back(found.left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from bacalhau.ipfs.importer import import_files, import_path, import_stream
 from bacalhau.ipfs.layout import ImportOptions
 from bacalhau.model.cid import RAW, Cid
 from tests.ipfs.conftest import make_tree
-from tests.p2p.bitswap.hosts import Host, in_trio, running_host, trio
+from tests.p2p.bitswap.hosts import swapping
 from tests.p2p.bitswap.kubo import KuboDaemon, running_kubo
 
 if TYPE_CHECKING:
@@ -59,13 +60,8 @@ def sizes(store: MemoryBlockStore) -> dict[bytes, int]:
     return {key: size for key, size in found.items() if size}
 
 
-async def fetch_into(host: Host, root: Cid) -> None:
-    host.store.put_many((await host.fetch(root)).items())
-
-
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("shape", ["file", "tree", "folder"])
-@in_trio
 async def test_kubo_fetches_what_we_hold(
     shape: str, version: int, daemon: KuboDaemon, tmp_path: Path
 ) -> None:
@@ -75,14 +71,14 @@ async def test_kubo_fetches_what_we_hold(
     assert root.version == version
     there = daemon.blocks()
     sent = [size for key, size in sizes(store).items() if key not in there]
-    async with running_host(store) as host:
+    async with swapping(store) as host:
         await host.connect(daemon.address)
         fetched = tmp_path / "fetched"
         # Not `get` at once, which asks for one file after the other, each 20 ms after the one before.
-        await trio.to_thread.run_sync(lambda: daemon.run("pin", "add", str(root)))
-        await trio.to_thread.run_sync(lambda: daemon.run("get", str(root), "--output", fetched))
+        await asyncio.to_thread(lambda: daemon.run("pin", "add", str(root)))
+        await asyncio.to_thread(lambda: daemon.run("get", str(root), "--output", fetched))
         assert_same(path, fetched)
-        counters = host.bitswap.counters
+        counters = host.counters
         # Kubo asks about a block and for it, and is sent a small one as the answer to either.
         assert len(sent) <= daemon.received() == counters.blocks_sent <= len(sent) * 1.1
         assert sum(sent) <= counters.bytes_sent <= sum(sent) * 1.1
@@ -91,40 +87,37 @@ async def test_kubo_fetches_what_we_hold(
 
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("shape", ["file", "tree", "folder"])
-@in_trio
 async def test_we_fetch_what_kubo_holds(shape: str, version: int, daemon: KuboDaemon, tmp_path: Path) -> None:
     path = make_content(tmp_path, shape)
     added = daemon.run("add", "-r", "-Q", "--hidden", f"--cid-version={version}", path)
     root = Cid.parse(added.decode().strip())
     own = MemoryBlockStore()
     assert import_path(own, path, options=ImportOptions(cid_version=version)).cid == root
-    async with running_host() as host:
+    async with swapping() as host:
         await host.connect(daemon.address)
-        await fetch_into(host, root)
+        await host.fetch(root)
         assert find_missing(host.store, root) is None
         export(host.store, root, tmp_path / "fetched")
         assert_same(path, tmp_path / "fetched")
-        counters = host.bitswap.counters
+        counters = host.counters
         assert counters.blocks_received == len(sizes(own))
         assert counters.bytes_received == sum(sizes(own).values())
         assert counters.unsolicited_blocks == 0
 
 
-@in_trio
 async def test_kubo_hears_of_what_it_wanted_before_it_was_here(daemon: KuboDaemon) -> None:
     store = MemoryBlockStore()
-    async with running_host(store) as host:
+    async with swapping(store) as host:
         await host.connect(daemon.address)
         root = import_stream(MemoryBlockStore(), [b"comes late"]).cid
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, lambda: daemon.run("cat", str(root)))
-            while root not in host.bitswap.wanted_by(daemon.peer_id):
-                await trio.sleep(0.02)
-            import_stream(store, [b"comes late"])
-            host.bitswap.announce([root])
+        reading = asyncio.create_task(asyncio.to_thread(daemon.run, "cat", str(root)))
+        while root not in host.bitswap.wanted_by(daemon.peer_id):
+            await asyncio.sleep(0.02)
+        import_stream(store, [b"comes late"])
+        await host.exchange.announce([root])
+        assert await reading == b"comes late"
 
 
-@in_trio
 async def test_blocks_that_kubo_and_we_hold_in_part_are_brought_together(
     daemon: KuboDaemon, tmp_path: Path
 ) -> None:
@@ -137,12 +130,12 @@ async def test_blocks_that_kubo_and_we_hold_in_part_are_brought_together(
     daemon.run("add", "-r", "--cid-version=1", tmp_path)
     part = MemoryBlockStore()
     part.put_many([(root, store.get(root))])
-    async with running_host() as host, running_host(part) as other:
+    async with swapping() as host, swapping(part) as other:
         await host.connect(daemon.address)
-        await host.connect(other.address)
-        await fetch_into(host, root)
+        await host.connect(other)
+        await host.fetch(root)
         assert find_missing(host.store, root) is None
-        assert other.bitswap.counters.blocks_sent == 1
+        assert other.counters.blocks_sent == 1
 
 
 def assert_same(expected: Path, found: Path) -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from libp2p.bitswap.pb import bitswap_pb2 as pb
 
 from bacalhau.ipfs.dagpb import varint
 from bacalhau.model.cid import DAG_PB, RAW, Cid
@@ -22,8 +23,6 @@ from bacalhau.p2p.bitswap.messages import (
     decode,
     encode,
 )
-
-pb = pytest.importorskip("libp2p.bitswap.pb.bitswap_pb2", reason="the extra p2p is not installed")
 
 cids = st.one_of(
     st.binary(max_size=20).map(lambda block: Cid.of(DAG_PB, block, version=0)),
