@@ -68,12 +68,9 @@ class BlockSession(Protocol):
         """Blocks that have come, in any order and each once; none when what is still open cannot be had."""
 
 
-class BlockExchange(Protocol):
-    """Many peers that are asked for blocks together: whoever has one sends it. It bounds its own silence."""
-
-    @property
-    def name(self) -> str:
-        """For people, where no peer is to be named."""
+class BlockExchange(BlockSource, Protocol):
+    """Many peers that are asked for blocks together: whoever has one sends it. It bounds its own silence, and is a
+    source of single blocks, too."""
 
     def session(self) -> AbstractAsyncContextManager[BlockSession]:
         """Blocks wanted from now until the context ends."""

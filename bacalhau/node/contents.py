@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
     from bacalhau.ipfs.blockstore import BlockStore
-    from bacalhau.ipfs.fetch import BlockSource, Fetched
+    from bacalhau.ipfs.fetch import BlockExchange, BlockSource, Fetched
     from bacalhau.ipfs.pins import Pins
     from bacalhau.model.cid import Cid
     from bacalhau.node.membership import Membership
@@ -33,10 +33,17 @@ FIND_TIMEOUT_S = 4.0
 class Contents:
     """The block store with the other nodes behind it."""
 
-    def __init__(self, store: BlockStore, pins: Pins, membership: Membership) -> None:
+    def __init__(
+        self,
+        store: BlockStore,
+        pins: Pins,
+        membership: Membership,
+        exchange: BlockExchange | None = None,
+    ) -> None:
         self.store = store
         self.pins = pins
         self._membership = membership
+        self._exchange = exchange
         # Of their own: strangers who read blocks hold up no execution of this node.
         self._whole: OrderedDict[Cid, None] = OrderedDict()
         """Small results that are here, or will be with the step that is being taken."""
@@ -57,6 +64,10 @@ class Contents:
             found.append(result)
         return found
 
+    async def everybody(self) -> list[BlockSource]:
+        """Whoever can be asked for single blocks: live nodes, and the exchange as one."""
+        return [*await self.sources(), *([] if self._exchange is None else [self._exchange])]
+
     async def claim(self, cid: Cid) -> ClaimedInput:
         """The content's size, as its root claims it. Raises Refused(CONTENT_UNAVAILABLE) within seconds where no
         node has it."""
@@ -72,23 +83,22 @@ class Contents:
     async def _find_root(self, cid: Cid) -> None:
         async def first_block(source: BlockSource) -> bytes | None:
             try:
-                async for found, block in source.get_blocks([cid], recursive=False):
-                    if found == cid and cid.verify(block):
-                        return block
+                async with asyncio.timeout(
+                    FIND_TIMEOUT_S if source is not self._exchange else _EXCHANGE_TIMEOUT_S
+                ):
+                    async for found, block in source.get_blocks([cid], recursive=False):
+                        if found == cid and cid.verify(block):
+                            return block
             except Exception:
                 # Whatever one source raises says only that it is no help; the others are asked all the same.
                 return None
             return None
 
-        try:
-            async with asyncio.timeout(FIND_TIMEOUT_S):
-                for asked in asyncio.as_completed([first_block(source) for source in await self.sources()]):
-                    block = await asked
-                    if block is not None:
-                        self.store.put_many([(cid, block)], sync=False)
-                        return
-        except TimeoutError:
-            pass
+        for asked in asyncio.as_completed([first_block(source) for source in await self.everybody()]):
+            block = await asked
+            if block is not None:
+                self.store.put_many([(cid, block)], sync=False)
+                return
         raise _unavailable(cid)
 
     async def fetch(
@@ -99,13 +109,18 @@ class Contents:
         limits: FetchLimits | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Fetched | None:
-        """Brings a whole DAG here, asking the nodes in `first` before others; None where it was here already.
-        Raises what fetch_dag raises."""
+        """Brings a whole DAG here, asking the nodes in `first` before others and the exchange last; None where it was
+        here already. Raises what fetch_dag raises."""
         if await asyncio.to_thread(self.complete, cid):
             return None
         with self.pins.hold(cid):
             return await fetch_dag(
-                cid, self.store, await self.sources(first), limits=limits or FetchLimits(), progress=progress
+                cid,
+                self.store,
+                await self.sources(first),
+                exchange=self._exchange,
+                limits=limits or FetchLimits(),
+                progress=progress,
             )
 
     async def need(self, cid: Cid) -> None:
@@ -192,6 +207,8 @@ class Contents:
         self._serving.shutdown(wait=False)
 
 
+_EXCHANGE_TIMEOUT_S = 20.0
+"""The exchange knows when nobody has something, but for looking up who may: that can take a while."""
 SMALL_RESULT_BYTES = 64 * 1024
 _REMEMBERED_MAX = 10_000
 _BATCH_BYTES = 1024 * 1024

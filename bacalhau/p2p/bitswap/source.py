@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from bacalhau.p2p.bridge import BridgeDown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 
     from bacalhau.model.cid import Cid
     from bacalhau.p2p.bitswap.exchange import Bitswap
@@ -47,6 +47,18 @@ class BitswapExchange:
             with contextlib.suppress(BridgeDown, TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await asyncio.shield(self._bridge.call(closed, session))
+
+    async def get_blocks(
+        self, cids: Sequence[Cid], *, recursive: bool
+    ) -> AsyncGenerator[tuple[Cid, bytes], None]:
+        """See BlockSource; what is below is for a session."""
+        left = len(set(cids))
+        async with self.session() as session:
+            await session.want(cids)
+            while left and (batch := await session.receive()):
+                left -= len(batch)
+                for found in batch:
+                    yield found
 
     async def announce(self, cids: Iterable[Cid]) -> None:
         """Blocks are here that were not: whoever wanted them is answered."""

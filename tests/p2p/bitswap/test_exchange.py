@@ -212,3 +212,13 @@ async def test_a_folder_of_many_small_files_is_fetched_in_one_go() -> None:
         host, _ = await connected(stack, [store])
         await host.fetch(root)
         assert set(host.store.keys()) == set(store.keys())
+
+
+async def test_single_blocks_are_given_as_by_a_source_and_what_nobody_has_is_left_out() -> None:
+    store = MemoryBlockStore()
+    one, two = (import_stream(store, [data]).cid for data in (b"one", b"two"))
+    async with AsyncExitStack() as stack:
+        host, _ = await connected(stack, [store])
+        asked = [one, Cid.of(RAW, b"nobody has this"), two]
+        found = [cid async for cid, _ in host.exchange.get_blocks(asked, recursive=False)]
+        assert sorted(found) == sorted([one, two])
