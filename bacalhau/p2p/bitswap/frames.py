@@ -1,6 +1,6 @@
 """Messages over a libp2p stream, each after its length: what is read is bounded in size and in time.
 
-Owns the framing, and how a stream is written so that py-libp2p does not cut it badly.
+Owns the framing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from libp2p.abc import INetStream
 
 _READ_BYTES: Final = 64 * 1024
-# One yamux frame of this with its header of 12 bytes is one noise message of 65,519 bytes, the most that there is.
-# Left to itself yamux makes frames of 65,536 bytes (libp2p 0.8.1 stream_muxer/yamux/yamux.py:232), which noise sends
-# as one message of 65,519 and one of 17 bytes: twice the encryptions, system calls and wake-ups.
-_PIECE_BYTES: Final = 65_519 - 12
 # A message must arrive, and be taken, at least this fast after a start: 20 MiB an hour would be no help to anybody.
 _START_SECONDS: Final = 10.0
 _RATE_MIN_BYTES: Final = 64 * 1024
@@ -95,8 +91,7 @@ async def write_frame(stream: INetStream, frame: bytes) -> None:
     what the stream raises when it breaks."""
     view = memoryview(frame)
     with trio.move_on_after(transfer_seconds(len(frame))) as scope:
-        for start in range(0, len(view), _PIECE_BYTES):
-            await stream.write(cast("bytes", view[start : start + _PIECE_BYTES]))  # any buffer does
+        await stream.write(cast("bytes", view))  # any buffer does
     if scope.cancelled_caught:
         raise StreamFault(
             f"a message of {len(frame)} bytes was not taken within {scope_seconds(len(frame))} s"
