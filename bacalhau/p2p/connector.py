@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
+from libp2p.peer.id import ID
 
 from bacalhau.p2p.host import dial
 from bacalhau.p2p.port import CannotConnect
@@ -91,6 +92,15 @@ class Connector:
             known.addresses = complete
         if calls and not self._reachable:
             known.wanted = True
+
+    async def reach(self, node_id: str) -> None:
+        """Dials a peer now, if it is known where and there is no connection."""
+        candidate, host = self._candidates.get(node_id), self._host
+        if candidate is None or host is None or candidate.dialling:
+            return
+        if not host.get_network().get_connections(ID.from_string(node_id)):
+            candidate.dialling = True
+            await self._dial(host, candidate)
 
     def _forget_one(self) -> bool:
         for candidate in self._candidates.values():

@@ -6,6 +6,7 @@ It is `port.Network`. Whatever goes wrong in libp2p ends at most its thread, whi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
 import logging
@@ -15,14 +16,18 @@ import ifaddr
 
 from bacalhau.p2p.bridge import BridgeDown
 from bacalhau.p2p.connector import Connector
+from bacalhau.p2p.dht import Dht
 from bacalhau.p2p.gossip import Gossip, Topic
 from bacalhau.p2p.host import Host, id_of
+from bacalhau.p2p.mdns import Mdns
 from bacalhau.p2p.port import CannotConnect, CannotListen, Counts
 from bacalhau.p2p.tunnel import Tunnels
 from bacalhau.wire import broadcast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+
+    from libp2p.abc import IHost
 
     from bacalhau.model.node import NodeRecord
     from bacalhau.p2p.host import Service
@@ -54,6 +59,8 @@ class StrangerNetwork:
         listen: Sequence[str],
         peer_api: tuple[str, int],
         reachable: bool = True,
+        mdns: bool = False,
+        dht: bool = False,
         services: Sequence[Service] = (),
     ) -> None:
         self.counts = Counts()
@@ -61,7 +68,11 @@ class StrangerNetwork:
         self.gossip = Gossip(self._topics(now_us), self.counts)
         self.tunnels = Tunnels(peer_api)
         self.connector = Connector(key.node_id, self._met, reachable=reachable)
-        self.host = Host(key, listen, (self.tunnels, self.gossip, *services, self.connector))
+        self.dht = Dht(self._found_in_dht, serves=reachable) if dht else None
+        found: list[Service] = [self.dht] if self.dht is not None else []
+        if mdns:
+            found.append(Mdns(key.node_id, _dialable_addresses, self._found_by_mdns))
+        self.host = Host(key, listen, (self.tunnels, self.gossip, *found, *services, self.connector))
         self._listener = listener
         self._offers: list[SignedEnvelope] = []
         self._offers_due: asyncio.TimerHandle | None = None
@@ -116,9 +127,7 @@ class StrangerNetwork:
 
     async def _start_host(self) -> None:
         await self.host.start()
-        self.addresses = tuple(
-            expanded for address in await self.host.addresses() for expanded in _dialable(address)
-        )
+        self.addresses = tuple(await self.host.bridge.call(_now(_dialable_addresses), self.host.ihost))
 
     async def _keep_running(self) -> None:
         """Starts the host anew when it has ended by itself."""
@@ -156,7 +165,12 @@ class StrangerNetwork:
             raise CannotConnect("libp2p is down") from down
         return node_id
 
+    async def reach(self, node_id: str) -> None:
+        with contextlib.suppress(BridgeDown):
+            await self.host.bridge.call(self.connector.reach, node_id)
+
     async def tunnel(self, node_id: str) -> str:
+        await self.reach(node_id)
         try:
             return await self.host.bridge.call(self.tunnels.open, node_id)
         except BridgeDown as down:
@@ -213,6 +227,12 @@ class StrangerNetwork:
     def _offers_gossiped(self, held: Any) -> None:
         self._listener.offers_gossiped(held)
 
+    def _found_in_dht(self, node_id: str, addresses: tuple[str, ...]) -> None:
+        self.connector.add(node_id, addresses, "dht")
+
+    def _found_by_mdns(self, address: str) -> None:
+        self.connector.add(id_of(address), (address,), "mdns")
+
     def _met(self, node_id: str, found_by: str) -> None:
         self._tell(self._listener.peer_met, node_id, found_by)
 
@@ -226,13 +246,16 @@ def _now(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]
     return run
 
 
+def _dialable_addresses(host: IHost) -> list[str]:
+    return [expanded for address in host.get_transport_addrs() for expanded in _dialable(str(address))]
+
+
 def _dialable(address: str) -> list[str]:
     """Where others can dial what listens there, without the peer id: of "all interfaces" the addresses of each, or
     the loopback address where there is no other."""
-    transport = address.partition("/p2p/")[0]
-    _, protocol, text, *rest = transport.split("/")
+    _, protocol, text, *rest = address.split("/")
     if not ipaddress.ip_address(text).is_unspecified:
-        return [transport]
+        return [address]
     found = []
     for adapter in ifaddr.get_adapters():
         for ip in adapter.ips:

@@ -63,7 +63,11 @@ class Network(Protocol):
         """Connects to a multiaddr that ends on /p2p/ID, and keeps that connection up; the id. Raises CannotConnect."""
 
     async def tunnel(self, node_id: str) -> str:
-        """A HOST:PORT of this machine where the peer API of a connected node answers. Raises CannotConnect."""
+        """A HOST:PORT of this machine where the peer API of a node answers that it is connected with, or can be. Raises
+        CannotConnect."""
+
+    async def reach(self, node_id: str) -> None:
+        """Connects to a node that it knows how to dial, if it is not connected; as far as that can be done."""
 
     def publish_record(self, envelope: SignedEnvelope) -> None:
         """This node's record, to all; never waits."""

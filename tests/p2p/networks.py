@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.node import NodeRecord
 from bacalhau.p2p.network import StrangerNetwork
-from bacalhau.wire.identity import NodeKey
 from tests.node.live import Stranger
 from tests.p2p.hosts import LOOPBACK
 
@@ -65,7 +64,7 @@ class Member(Stranger):
 
     def record(self, **changes: Any) -> NodeRecord:
         self._sequence += 1
-        fields = {"compute": True, "requester": True, "multiaddrs": self.network.addresses} | changes
+        fields: dict[str, Any] = {"compute": True, "requester": True, "multiaddrs": self.network.addresses} | changes
         return NodeRecord(self.node_id, (), bytes(32), self._sequence, **fields)
 
     def publish_record(self, **changes: Any) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING
 
-from tests.node.live import until
-from tests.p2p.networks import member, members, now_us
+from tests.p2p.networks import members
+
 if TYPE_CHECKING:
     from tests.p2p.networks import Member
 
