@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,6 +41,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from multiaddr import Multiaddr
 
 from bacalhau.p2p.bridge import Bridge, BridgeDown
+from bacalhau.p2p.port import CannotConnect, CannotListen
 from bacalhau.p2p.yamux import PROTOCOL_ID as YAMUX
 from bacalhau.p2p.yamux import Muxers, Yamux
 
@@ -51,18 +53,13 @@ if TYPE_CHECKING:
     from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
+if not os.environ.get("LIBP2P_DEBUG"):
+    # What peers and networks do is an error to libp2p, and without a handler it would stand on stderr.
+    logging.getLogger("libp2p").addHandler(logging.NullHandler())
 
 CONNECTIONS_MAX = 300
 DIAL_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 5.0
-
-
-class CannotListen(Exception):
-    """A listen address is taken, is not this machine's, or is no TCP multiaddr."""
-
-
-class CannotConnect(Exception):
-    """Nobody answered at the multiaddr, or another than it names; the message says what happened."""
 
 
 class Service(Protocol):
@@ -118,10 +115,17 @@ class Host:
         assert self._ihost is not None, "the host does not run"
         return self._ihost
 
+    @property
+    def stopped(self) -> bool:
+        """It was told to stop, and not to start since."""
+        return self._stopping
+
     async def start(self) -> None:
         """Listens, and starts the services. Raises CannotListen."""
         self._stopping = False
         await self.bridge.start(self._live)
+        # The next life listens on the ports that this one was given.
+        self._listen = tuple(address.partition("/p2p/")[0] for address in await self.addresses())
 
     async def stop(self) -> None:
         """Closes every connection and listener; the ports are free afterwards. Idempotent."""
@@ -138,7 +142,7 @@ class Host:
                 await self._ihost.close()
 
     async def restart(self) -> None:
-        """Another life with the same key, and on the same ports where they were not 0."""
+        """Another life, with the same key and on the same ports."""
         await self.stop()
         await self.start()
 
@@ -152,7 +156,7 @@ class Host:
 
     async def connect(self, address: str) -> str:
         """Connects to a multiaddr that ends on /p2p/ID; the id. Raises CannotConnect."""
-        return await self.bridge.call(self.connect_in_trio, address)
+        return await self.bridge.call(lambda: dial(self.ihost, address))
 
     async def disconnect(self, node_id: str) -> None:
         await self.bridge.call(lambda: self.ihost.disconnect(ID.from_string(node_id)))
@@ -166,24 +170,6 @@ class Host:
         return await self.bridge.call(ask)
 
     # --- in trio ---
-
-    async def connect_in_trio(self, address: str) -> str:
-        """As `connect`, for services."""
-        peer = _peer_of(address)
-        network: Any = self.ihost.get_network()
-        if not network.get_connections(peer.peer_id):
-            # network/swarm.py:751 refuses a peer for a minute after one address failed, whatever the next one is,
-            # and network/swarm.py:884 dials the oldest address known rather than this one.
-            network.unblock_peer(peer.peer_id)
-            self.ihost.get_peerstore().clear_addrs(peer.peer_id)
-        try:
-            with trio.fail_after(DIAL_TIMEOUT_S):
-                await self.ihost.connect(peer)
-        except trio.TooSlowError as error:
-            raise CannotConnect(f"no node answers at {address} within {DIAL_TIMEOUT_S:g} seconds") from error
-        except SwarmException as error:
-            raise CannotConnect(f"no node answers at {address}: {error.__cause__ or error}") from error
-        return str(peer.peer_id)
 
     async def _live(self, *, task_status: trio.TaskStatus[None]) -> None:
         """One life of the host, until it is cancelled."""
@@ -206,6 +192,25 @@ class Host:
             # Leaving run() does not stop the listeners, which are system tasks (transport/tcp/tcp.py:303).
             with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
                 await host.close()
+
+
+async def dial(host: IHost, address: str) -> str:
+    """Connects to a multiaddr that ends on /p2p/ID, unless there is a connection; the id. Raises CannotConnect."""
+    peer = _peer_of(address)
+    network: Any = host.get_network()
+    if not network.get_connections(peer.peer_id):
+        # network/swarm.py:751 refuses a peer for a minute after one address failed, whatever the next one is, and
+        # network/swarm.py:884 dials the oldest address known rather than this one.
+        network.unblock_peer(peer.peer_id)
+        host.get_peerstore().clear_addrs(peer.peer_id)
+    try:
+        with trio.fail_after(DIAL_TIMEOUT_S):
+            await host.connect(peer)
+    except trio.TooSlowError as error:
+        raise CannotConnect(f"no node answers at {address} within {DIAL_TIMEOUT_S:g} seconds") from error
+    except SwarmException as error:
+        raise CannotConnect(f"no node answers at {address}: {error.__cause__ or error}") from error
+    return str(peer.peer_id)
 
 
 async def _run_service(service: Service, host: IHost, *, task_status: trio.TaskStatus[None]) -> None:
@@ -271,6 +276,11 @@ def _guarded(handler: Callable[[INetStream], Any]) -> Callable[[INetStream], Any
                 await stream.reset()
 
     return guarded
+
+
+def id_of(address: str) -> str:
+    """The peer id at the end of a multiaddr. Raises CannotConnect."""
+    return str(_peer_of(address).peer_id)
 
 
 def _peer_of(address: str) -> PeerInfo:

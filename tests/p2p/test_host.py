@@ -12,7 +12,8 @@ from libp2p.custom_types import TProtocol
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 
-from bacalhau.p2p.host import CannotConnect, CannotListen, Host, PeerWatch
+from bacalhau.p2p.host import Host, PeerWatch
+from bacalhau.p2p.port import CannotConnect, CannotListen
 from bacalhau.wire.identity import NodeKey
 from tests.node.live import until
 from tests.p2p.hosts import LOOPBACK, running
