@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bacalhau.ipfs.pins import Pins
     from bacalhau.model.cid import Cid
     from bacalhau.node.membership import Membership
+    from bacalhau.p2p.port import Network
 
 FIND_TIMEOUT_S = 4.0
 """How long peers are asked for content that nobody may have: "no peer has CID …" comes within seconds."""
@@ -33,17 +34,12 @@ FIND_TIMEOUT_S = 4.0
 class Contents:
     """The block store with the other nodes behind it."""
 
-    def __init__(
-        self,
-        store: BlockStore,
-        pins: Pins,
-        membership: Membership,
-        exchange: BlockExchange | None = None,
-    ) -> None:
+    def __init__(self, store: BlockStore, pins: Pins, membership: Membership) -> None:
         self.store = store
         self.pins = pins
+        self.network: Network | None = None
+        """libp2p, where it runs."""
         self._membership = membership
-        self._exchange = exchange
         # Of their own: strangers who read blocks hold up no execution of this node.
         self._whole: OrderedDict[Cid, None] = OrderedDict()
         """Small results that are here, or will be with the step that is being taken."""
@@ -63,6 +59,15 @@ class Contents:
                 raise result
             found.append(result)
         return found
+
+    @property
+    def _exchange(self) -> BlockExchange | None:
+        return self.network.exchange if self.network is not None else None
+
+    def provide(self, root: Cid) -> None:
+        """A result is here: libp2p peers hear of it, too."""
+        if self.network is not None:
+            self.network.provide(root)
 
     async def everybody(self) -> list[BlockSource]:
         """Whoever can be asked for single blocks: live nodes, and the exchange as one."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.config import Settings
+    from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.p2p.port import Listener, Network
     from bacalhau.wire.identity import NodeKey
 
@@ -32,7 +33,12 @@ def p2p_installed() -> bool:
 
 
 async def start_network(
-    settings: Settings, key: NodeKey, listener: Listener, now_us: Callable[[], int], peer_address: str
+    settings: Settings,
+    key: NodeKey,
+    listener: Listener,
+    now_us: Callable[[], int],
+    peer_address: str,
+    blocks: BlockStore,
 ) -> Network | None:
     """libp2p, listening, or None where the settings name no address for it. `peer_address` is the peer API's. Raises
     CannotStart and CannotListen."""
@@ -53,6 +59,7 @@ async def start_network(
         key,
         listener,
         now_us,
+        blocks=blocks,
         listen=settings.p2p_listen,
         peer_api=(host.strip("[]"), int(port)),
         reachable=settings.advertised,

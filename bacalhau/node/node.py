@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
@@ -134,9 +135,12 @@ class Node:
         self._go_on(self._upkeep())
 
     async def _start_network(self, key: NodeKey) -> None:
-        network = await start_network(self.settings, key, self._inbound, self.clock.now, self.peer_address)
+        network = await start_network(
+            self.settings, key, self._inbound, self.clock.now, self.peer_address, self.blocks
+        )
         if network is not None:
             self.membership.network = network
+            self.contents.network = network
             self._stack.push_async_callback(network.stop)
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
@@ -354,6 +358,9 @@ class Node:
             running_executions=self.driver.compute.running_executions,
             notices=self._engines.notices,
         )
+
+    def exchanged(self) -> dict[str, int] | None:
+        return asdict(self.network.exchanged) if self.network is not None else None
 
     def peer_views(self) -> list[NodeView]:
         return [self._peer_view(peer) for peer in self.membership.peers()]

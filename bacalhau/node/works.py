@@ -234,6 +234,7 @@ class Works:
                     self._workspaces.publish, self._contents.store, run, outcome.exit_code
                 )
             result, result_bytes = imported.cid, imported.size_bytes
+            self._contents.provide(imported.cid)
         except EngineFault as error:
             fault = fault or error.fault
         usage = replace(outcome.usage, fetched_bytes=fetched_bytes, result_bytes=result_bytes)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
-from libp2p.abc import INotifee
 from libp2p.custom_types import TProtocol
 
 from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES
@@ -21,13 +20,14 @@ from bacalhau.p2p.bitswap.frames import FrameReader, StreamFault
 from bacalhau.p2p.bitswap.messages import MAX_MESSAGE_BYTES, PROTOCOLS, InvalidMessage, decode
 from bacalhau.p2p.bitswap.peer import Peer, PeerGone
 from bacalhau.p2p.bitswap.session import Session
+from bacalhau.p2p.host import PeerWatch, dial
+from bacalhau.p2p.port import CannotConnect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from libp2p.abc import IHost, INetConn, INetStream, INetwork
+    from libp2p.abc import IHost, INetStream
     from libp2p.peer.id import ID
-    from libp2p.peer.peerinfo import PeerInfo
 
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.p2p.bitswap.messages import Message, Want
@@ -44,14 +44,23 @@ _BANNED_MAX: Final = 1024
 _SETTLED_MAX: Final = 8192
 _READERS: Final = 4
 _LOOKUP_SECONDS: Final = 10.0
-_CONNECT_SECONDS: Final = 5.0
+_DIALS_MAX: Final = 4
+
+
+class Provider(Protocol):
+    """Who says that it has a block, and the multiaddrs to dial for it: none where there is a connection."""
+
+    @property
+    def node_id(self) -> str: ...
+    @property
+    def addresses(self) -> Sequence[str]: ...
 
 
 class Routing(Protocol):
     """Who has what, beyond the connected peers: the DHT."""
 
-    async def find_providers(self, cid: Cid) -> Sequence[PeerInfo]:
-        """Peers that say they have the block."""
+    async def find_providers(self, cid: Cid) -> Sequence[Provider]:
+        """Peers that say that they have the block."""
 
 
 def everything(_: Cid) -> bool:
@@ -90,7 +99,7 @@ class Bitswap:
         self, host: IHost, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve and fetch on a host that runs, until cancelled."""
-        watch = _Watch(self)
+        watch = PeerWatch(self.joined, lambda peer_id: self.left(str(peer_id)))
         async with trio.open_nursery() as nursery:
             self._live = host, nursery
             try:
@@ -171,22 +180,26 @@ class Bitswap:
         try:
             with trio.move_on_after(_LOOKUP_SECONDS):
                 async with trio.open_nursery() as nursery:
-                    for info in await routing.find_providers(cid):
-                        nursery.start_soon(self._join, session, info, host)
+                    for provider in await routing.find_providers(cid):
+                        nursery.start_soon(self._join, session, provider, host)
         except Exception:
             # The routing is libp2p's: whatever it raises, the session goes on with the peers that it has.
             log.info("looking up %s", cid, exc_info=True)
         finally:
             session.looked_up()
 
-    async def _join(self, session: Session, info: PeerInfo, host: IHost) -> None:
-        try:
-            with trio.fail_after(_CONNECT_SECONDS):
-                await host.connect(info)
-            session.joined(str(info.peer_id))
-        except Exception as error:
-            # An address of a stranger: it need not lead anywhere.
-            log.info("a provider, %s, cannot be reached: %r", info.peer_id, error)
+    async def _join(self, session: Session, provider: Provider, host: IHost) -> None:
+        if provider.node_id in self._connected:
+            session.joined(provider.node_id)
+            return
+        for address in provider.addresses[:_DIALS_MAX]:
+            try:
+                # The session is told when the connection is there.
+                await dial(host, f"{address.partition('/p2p/')[0]}/p2p/{provider.node_id}")
+            except CannotConnect as failure:
+                log.info("a provider of blocks cannot be reached: %s", failure)
+            else:
+                return
 
     # --- peers ---
 
@@ -337,23 +350,3 @@ class Bitswap:
         self._settled[key] = None
         if len(self._settled) > _SETTLED_MAX:
             self._settled.popitem(last=False)
-
-
-class _Watch(INotifee):
-    """Tells the exchange of connections."""
-
-    def __init__(self, exchange: Bitswap) -> None:
-        self._exchange = exchange
-
-    async def connected(self, network: INetwork, conn: INetConn) -> None:
-        self._exchange.joined(conn.muxed_conn.peer_id)
-
-    async def disconnected(self, network: INetwork, conn: INetConn) -> None:
-        peer_id = conn.muxed_conn.peer_id
-        if not network.get_connections(peer_id):
-            self._exchange.left(str(peer_id))
-
-    async def opened_stream(self, network: INetwork, stream: INetStream) -> None: ...
-    async def closed_stream(self, network: INetwork, stream: INetStream) -> None: ...
-    async def listen(self, network: INetwork, multiaddr: Any) -> None: ...
-    async def listen_close(self, network: INetwork, multiaddr: Any) -> None: ...

@@ -62,12 +62,12 @@ class BitswapExchange:
 
     async def announce(self, cids: Iterable[Cid]) -> None:
         """Blocks are here that were not: whoever wanted them is answered."""
-
-        async def announced() -> None:
-            self._bitswap.announce(cids)
-
         with contextlib.suppress(BridgeDown):
-            await self._bridge.call(announced)
+            await self._bridge.call(self.announce_in_trio, cids)
+
+    async def announce_in_trio(self, cids: Iterable[Cid]) -> None:
+        """As `announce`, for trio."""
+        self._bitswap.announce(cids)
 
 
 class BridgedSession:
