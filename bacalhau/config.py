@@ -34,7 +34,15 @@ class Settings:
     peer_host: str = "127.0.0.1"
     peer_port: int = 1235
     advertise: tuple[str, ...] = ()
+    """HOST:PORT of the peer API, and multiaddrs of libp2p, where they are not those that it listens on."""
     peers: tuple[str, ...] = ()
+    """HOST:PORT of a node's peer API, or the multiaddr of its libp2p host, which ends on /p2p/ID."""
+    p2p_listen: tuple[str, ...] = ()
+    """Multiaddrs for libp2p; it does not run where there is none."""
+    advertised: bool = True
+    """Its record says where it can be dialled."""
+    mdns: bool = False
+    dht: bool = True
     # The client API elsewhere than on the loopback interface demands both.
     api_token_file: Path | None = None
     tls_cert: Path | None = None

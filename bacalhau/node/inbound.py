@@ -179,6 +179,21 @@ class Inbound:
         )
         return ClearingPage(chosen.clearing, sealed, len(clearings), bids, token)
 
+    # --- gossip ---
+
+    def record_gossiped(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None:
+        self._membership.record_gossiped(opened, envelope)
+
+    def offers_gossiped(self, offers: Sequence[Opened[JobOffer]]) -> None:
+        """Offers of a node whose record has not come yet wait for their repetition: no bid would get there."""
+        for opened in offers:
+            if self._membership.knows(opened.sender):
+                with contextlib.suppress(Refused):  # the node stops
+                    self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body))
+
+    def peer_met(self, node_id: str, found_by: str) -> None:
+        self._membership.peer_met(node_id, found_by)
+
     # --- ComputeService ---
 
     async def offers_received(self, offers: Sequence[Opened[JobOffer]]) -> None:

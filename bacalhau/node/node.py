@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
@@ -29,6 +30,7 @@ from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
 from bacalhau.node.market import Market
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
+from bacalhau.node.network import start_network
 from bacalhau.node.outbox import Outbox
 from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from bacalhau.node.membership import Peer
     from bacalhau.node.metrics import Metrics
     from bacalhau.node.trace import Trace
+    from bacalhau.p2p.port import Network
     from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
@@ -123,6 +126,7 @@ class Node:
             meter=meter,
         )
         self._stack.push_async_callback(_stop_listener, self._peer_listener)
+        await self._start_network(key)
         self.membership.refresh()
         self._client_listener = await start_client_api(
             settings.api_host,
@@ -145,6 +149,21 @@ class Node:
         if self.kubo is not None:
             self._go_on(self.kubo.run(self._ipfs.wanted))
         self._go_on(self._upkeep())
+
+    async def _start_network(self, key: NodeKey) -> None:
+        network = await start_network(
+            self.settings,
+            key,
+            self._inbound,
+            self.clock.now,
+            self.peer_address,
+            self.contents.whole_store,
+            self.contents.may_serve,
+        )
+        if network is not None:
+            self.membership.network = network
+            self.contents.network = network
+            self._stack.push_async_callback(network.stop)
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs it as long as the node does; when it fails, the node does."""
@@ -251,7 +270,9 @@ class Node:
         self._recent.committed(write)
         self._happenings.committed(write)
         if isinstance(write, WorkRecord) and write.state is not WorkState.ACCEPTED and not write.sealed:
-            self.contents.seals.open(write.id)
+            result = write.report.result if write.report is not None else None
+            if self.contents.seals.open(write.id) and result is not None:
+                self.contents.provide(result)
         if self.kubo is not None:
             self.kubo.committed(write)
         if self._metrics is not None:
@@ -348,9 +369,12 @@ class Node:
 
     def _record(self, sequence: int) -> NodeRecord:
         settings = self.settings
-        addresses = settings.advertise
-        if not addresses and hasattr(self, "_peer_listener"):
+        addresses = tuple(address for address in settings.advertise if not address.startswith("/"))
+        multiaddrs = tuple(address for address in settings.advertise if address.startswith("/"))
+        if not addresses and settings.advertised and hasattr(self, "_peer_listener"):
             addresses = (self._peer_listener.address,)
+        if not multiaddrs and settings.advertised and (network := self.network) is not None:
+            multiaddrs = network.addresses
         return NodeRecord(
             node_id=self.node_id,
             addresses=addresses,
@@ -363,7 +387,19 @@ class Node:
             labels=settings.labels,
             version=__version__,
             tariff=self._tariff,
+            multiaddrs=multiaddrs,
         )
+
+    @property
+    def network(self) -> Network | None:
+        """libp2p, where it runs."""
+        return self.membership.network if hasattr(self, "membership") else None
+
+    @property
+    def p2p_addresses(self) -> tuple[str, ...]:
+        """Multiaddrs at which other nodes can join this one."""
+        network = self.network
+        return tuple(f"{address}/p2p/{self.node_id}" for address in network.addresses) if network else ()
 
     def _engines_changed(self) -> None:
         self.driver.tell_compute(self._engines.changed())
@@ -383,6 +419,9 @@ class Node:
             notices=(*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ())),
             reputations=self._reputations(self.node_id),
         )
+
+    def exchanged(self) -> dict[str, int] | None:
+        return asdict(self.network.exchanged) if self.network is not None else None
 
     def peer_views(self) -> list[NodeView]:
         return [self._peer_view(peer) for peer in self.membership.peers()]

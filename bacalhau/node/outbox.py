@@ -1,5 +1,8 @@
 """Delivers what the machines send: signed, to other nodes by gRPC, to this one directly; answers become events.
 
+Offers are gossiped where libp2p runs, again until nothing is missing, and go by gRPC to those whom gossip does not
+reach, or who stay silent.
+
 What is for this node skips signature and network, but for bids, whose envelopes are evidence. Nothing is retried
 here: the machines send again what must arrive.
 """
@@ -22,10 +25,10 @@ from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from bacalhau.model.execution import ExecutionReport
-    from bacalhau.model.market import Award, LeaseRenewal
+    from bacalhau.model.market import Award, Bid, JobOffer, LeaseRenewal
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
@@ -37,6 +40,11 @@ log = logging.getLogger(__name__)
 
 VALID_FOR_US = 60 * 1_000_000
 """How long a statement may travel; offers, which are repeated, are signed anew each time."""
+
+REPEAT_FIRST_S, REPEAT_LAST_S = 0.25, 5.0
+"""Between two gossips of an offer: twice as long each time."""
+GOSSIPED_TO_MIN = 3
+"""An offer that was gossiped before goes to fewer nodes by gRPC alone."""
 
 _FINAL = (
     RefusalReason.LEASE_ENDED,
@@ -71,6 +79,8 @@ class Outbox:
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
+        self._repeating: set[str] = set()
+        """Offers that are gossiped again and again."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -160,7 +170,37 @@ class Outbox:
 
     def _send_offer(self, send: fx.SendOffer) -> None:
         sealed = self._seal(send.offer, "")
-        for node_id in send.to:
+        network, offer_id = self._membership.network, send.offer.id
+        direct = send.to
+        if network is not None and (offer_id not in self._repeating or len(send.to) >= GOSSIPED_TO_MIN):
+            network.publish_offers((sealed,))
+            direct = tuple(node_id for node_id in send.to if not self._membership.hears_gossip(node_id))
+            if offer_id not in self._repeating:
+                self._repeating.add(offer_id)
+                self._spawn(self._repeat(send.offer, set(send.to).difference(direct)))
+        self._offer_directly(sealed, direct)
+
+    async def _repeat(self, offer: JobOffer, unsure: set[str]) -> None:
+        """Gossips an offer until nothing is missing, for it may be lost, and others may join. Nodes that should have
+        heard it, and do not answer, get it once by gRPC."""
+        wait_s = REPEAT_FIRST_S
+        try:
+            while True:
+                await asyncio.sleep(wait_s)
+                awaited = self._driver.requester.awaited(offer.id)
+                network = self._membership.network
+                if awaited is None or network is None:
+                    return
+                sealed = self._seal(offer, "")
+                network.publish_offers((sealed,))
+                self._offer_directly(sealed, [node_id for node_id in awaited if node_id in unsure])
+                unsure.clear()
+                wait_s = min(2 * wait_s, REPEAT_LAST_S)
+        finally:
+            self._repeating.discard(offer.id)
+
+    def _offer_directly(self, sealed: SignedEnvelope, to: Iterable[str]) -> None:
+        for node_id in to:
             self._offers[node_id].append(sealed)
             if node_id not in self._offering:
                 self._offering.add(node_id)

@@ -143,6 +143,13 @@ class Auctions:
             effects.sends.append(SendOffer(offer, candidates))
         return effects
 
+    def awaited(self, offer_id: str) -> tuple[str, ...] | None:
+        """The nodes that have not answered an offer; None where nothing is missing, or there is no such offer."""
+        job = self._jobs.get(offer_id)
+        if job is None or job.auction is None or not job.missing():
+            return None
+        return tuple(job.auction.awaiting)
+
     def queue_us(self, job: Job) -> int:
         queue_us = job.spec.timeouts.queue_us
         return self._config.queue_default_us if queue_us is None else queue_us

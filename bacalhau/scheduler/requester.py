@@ -196,6 +196,10 @@ class RequesterMachine:
         job, _ = self._executions.find(execution_id)
         return job.id if job else None
 
+    def awaited(self, offer_id: str) -> tuple[str, ...] | None:
+        """The nodes that have not answered an offer; None where nothing is missing, or there is no such offer."""
+        return self._auctions.awaited(offer_id)
+
     # --- restart ---
 
     def restore(

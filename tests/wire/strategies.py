@@ -289,6 +289,11 @@ addresses = st.builds(
     st.sampled_from(["127.0.0.1", "[::1]", "node-1.example", "[fe80::1:2]"]),
     st.integers(1, 65535),
 )
+multiaddrs = st.builds(
+    lambda host, port: f"/{host}/tcp/{port}",
+    st.sampled_from(["ip4/127.0.0.1", "ip6/::1", "dns4/node-1.example", "ip6/fe80::1:2"]),
+    st.integers(1, 65535),
+)
 
 
 def records(node_id: st.SearchStrategy[str] = node_ids) -> st.SearchStrategy[NodeRecord]:
@@ -305,6 +310,7 @@ def records(node_id: st.SearchStrategy[str] = node_ids) -> st.SearchStrategy[Nod
         labels=labels,
         version=names,
         tariff=tariffs,
+        multiaddrs=st.lists(multiaddrs, max_size=3, unique=True).map(tuple),
     )
 
 
