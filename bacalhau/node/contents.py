@@ -122,8 +122,9 @@ class Contents:
         own."""
 
         async def ask(source: BlockSource) -> bytes | None:
+            patience_s = _EXCHANGE_TIMEOUT_S if source is self._exchange else timeout_s
             try:
-                async with asyncio.timeout(timeout_s if source is not self._exchange else _EXCHANGE_TIMEOUT_S):
+                async with asyncio.timeout(patience_s):
                     async for found, block in source.get_blocks([cid], recursive=False):
                         if found == cid and cid.verify(block):
                             return block

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from bacalhau.model.execution import ExecutionReport
-    from bacalhau.model.market import Award, Bid, JobOffer, LeaseRenewal
+    from bacalhau.model.market import Award, JobOffer, LeaseRenewal
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
