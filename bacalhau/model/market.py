@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 MICROCREDITS_PER_CREDIT = 1_000_000
 
 
+PPM = 1_000_000
+"""Parts per million: a share of one in integers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentTerms:
+    """How much of the price is due for an accepted result, and how soon it is accepted; see market/payment.py. The
+    default is the whole price."""
+
+    floor_ppm: int = PPM
+    accept_within_us: int = 3600 * 1_000_000
+
+
 class ClearingRule(Enum):
     """How an auction turns bids into awards; numbers are those of market.proto."""
 
@@ -49,16 +62,19 @@ class JobOffer:
     bid_window_us: int
     open_for_us: int
     spec_digest: bytes
+    payment: PaymentTerms = PaymentTerms()
 
 
 @dataclass(frozen=True, slots=True)
 class Bid:
-    """A node's price for one execution of an offer, held for `valid_for_us`."""
+    """A node's price for one execution of an offer, held for `valid_for_us`; it forfeits the bond where it is proven
+    to have cheated."""
 
     id: str
     offer_id: str
     price_microcredits: int
     valid_for_us: int
+    bond_microcredits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +98,8 @@ class Award:
     bid_set_digest: bytes
     spec: JobSpec
     lease_us: int
+    payment: PaymentTerms = PaymentTerms()
+    bond_microcredits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 from bacalhau.v1 import envelope_pb2 as _envelope_pb2
 from bacalhau.v1 import job_service_pb2 as _job_service_pb2
+from bacalhau.v1 import refusal_pb2 as _refusal_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -47,6 +48,20 @@ class CancelExecutionRequest(_message.Message):
 class CancelExecutionResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SignReceiptsRequest(_message.Message):
+    __slots__ = ("receipts",)
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    receipts: _containers.RepeatedCompositeFieldContainer[_envelope_pb2.SignedEnvelope]
+    def __init__(self, receipts: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ...) -> None: ...
+
+class SignReceiptsResponse(_message.Message):
+    __slots__ = ("receipts", "refusal")
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    receipts: _containers.RepeatedCompositeFieldContainer[_envelope_pb2.SignedEnvelope]
+    refusal: _refusal_pb2.Refusal
+    def __init__(self, receipts: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
 class StreamExecutionLogsRequest(_message.Message):
     __slots__ = ("log_request",)

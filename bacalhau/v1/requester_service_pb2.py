@@ -27,7 +27,7 @@ from bacalhau.v1 import envelope_pb2 as bacalhau_dot_v1_dot_envelope__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#bacalhau/v1/requester_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1f\x62\x61\x63\x61lhau/v1/block_service.proto\x1a\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x1a\x1egoogle/protobuf/duration.proto\"<\n\x10SubmitBidRequest\x12(\n\x03\x62id\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"I\n\x11SubmitBidResponse\x12\x34\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"D\n\x14SubmitDeclineRequest\x12,\n\x07\x64\x65\x63line\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"M\n\x15SubmitDeclineResponse\x12\x34\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"i\n\x16ReportExecutionRequest\x12+\n\x06report\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\"\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x12.bacalhau.v1.Block\"\x19\n\x17ReportExecutionResponse\"A\n\x11RenewLeaseRequest\x12,\n\x07renewal\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\">\n\x12RenewLeaseResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"M\n\x12GetClearingRequest\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x13GetClearingResponse\x12)\n\x04\x62ids\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x62id_set_digest\x18\x03 \x01(\x0c\x32\xb5\x03\n\x10RequesterService\x12J\n\tSubmitBid\x12\x1d.bacalhau.v1.SubmitBidRequest\x1a\x1e.bacalhau.v1.SubmitBidResponse\x12V\n\rSubmitDecline\x12!.bacalhau.v1.SubmitDeclineRequest\x1a\".bacalhau.v1.SubmitDeclineResponse\x12\\\n\x0fReportExecution\x12#.bacalhau.v1.ReportExecutionRequest\x1a$.bacalhau.v1.ReportExecutionResponse\x12M\n\nRenewLease\x12\x1e.bacalhau.v1.RenewLeaseRequest\x1a\x1f.bacalhau.v1.RenewLeaseResponse\x12P\n\x0bGetClearing\x12\x1f.bacalhau.v1.GetClearingRequest\x1a .bacalhau.v1.GetClearingResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#bacalhau/v1/requester_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1f\x62\x61\x63\x61lhau/v1/block_service.proto\x1a\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x1a\x1egoogle/protobuf/duration.proto\"<\n\x10SubmitBidRequest\x12(\n\x03\x62id\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"I\n\x11SubmitBidResponse\x12\x34\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"D\n\x14SubmitDeclineRequest\x12,\n\x07\x64\x65\x63line\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"M\n\x15SubmitDeclineResponse\x12\x34\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"i\n\x16ReportExecutionRequest\x12+\n\x06report\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\"\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x12.bacalhau.v1.Block\"\x19\n\x17ReportExecutionResponse\"A\n\x11RenewLeaseRequest\x12,\n\x07renewal\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\">\n\x12RenewLeaseResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"B\n\x15SignSettlementRequest\x12)\n\x04note\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"C\n\x16SignSettlementResponse\x12)\n\x04note\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"M\n\x12GetClearingRequest\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x13GetClearingResponse\x12)\n\x04\x62ids\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x62id_set_digest\x18\x03 \x01(\x0c\x32\x90\x04\n\x10RequesterService\x12J\n\tSubmitBid\x12\x1d.bacalhau.v1.SubmitBidRequest\x1a\x1e.bacalhau.v1.SubmitBidResponse\x12V\n\rSubmitDecline\x12!.bacalhau.v1.SubmitDeclineRequest\x1a\".bacalhau.v1.SubmitDeclineResponse\x12\\\n\x0fReportExecution\x12#.bacalhau.v1.ReportExecutionRequest\x1a$.bacalhau.v1.ReportExecutionResponse\x12M\n\nRenewLease\x12\x1e.bacalhau.v1.RenewLeaseRequest\x1a\x1f.bacalhau.v1.RenewLeaseResponse\x12Y\n\x0eSignSettlement\x12\".bacalhau.v1.SignSettlementRequest\x1a#.bacalhau.v1.SignSettlementResponse\x12P\n\x0bGetClearing\x12\x1f.bacalhau.v1.GetClearingRequest\x1a .bacalhau.v1.GetClearingResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,10 +50,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWLEASEREQUEST']._serialized_end=630
   _globals['_RENEWLEASERESPONSE']._serialized_start=632
   _globals['_RENEWLEASERESPONSE']._serialized_end=694
-  _globals['_GETCLEARINGREQUEST']._serialized_start=696
-  _globals['_GETCLEARINGREQUEST']._serialized_end=773
-  _globals['_GETCLEARINGRESPONSE']._serialized_start=775
-  _globals['_GETCLEARINGRESPONSE']._serialized_end=888
-  _globals['_REQUESTERSERVICE']._serialized_start=891
-  _globals['_REQUESTERSERVICE']._serialized_end=1328
+  _globals['_SIGNSETTLEMENTREQUEST']._serialized_start=696
+  _globals['_SIGNSETTLEMENTREQUEST']._serialized_end=762
+  _globals['_SIGNSETTLEMENTRESPONSE']._serialized_start=764
+  _globals['_SIGNSETTLEMENTRESPONSE']._serialized_end=831
+  _globals['_GETCLEARINGREQUEST']._serialized_start=833
+  _globals['_GETCLEARINGREQUEST']._serialized_end=910
+  _globals['_GETCLEARINGRESPONSE']._serialized_start=912
+  _globals['_GETCLEARINGRESPONSE']._serialized_end=1025
+  _globals['_REQUESTERSERVICE']._serialized_start=1028
+  _globals['_REQUESTERSERVICE']._serialized_end=1556
 # @@protoc_insertion_point(module_scope)

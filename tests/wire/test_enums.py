@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bacalhau.model
-from bacalhau.model import execution, job, market, refusals
-from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, refusal_pb2
+from bacalhau.model import execution, job, ledger, market, refusals
+from bacalhau.v1 import execution_pb2, job_pb2, ledger_pb2, market_pb2, refusal_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
@@ -28,6 +28,8 @@ PAIRS: list[tuple[type[Enum], EnumTypeWrapper]] = [
     (job.JobEventType, job_pb2.JobEventType),
     (job.Engine, market_pb2.Engine),
     (market.ClearingRule, market_pb2.ClearingRule),
+    (ledger.TradeSide, ledger_pb2.TradeSide),
+    (ledger.TransactionKind, ledger_pb2.TransactionKind),
 ]
 
 
