@@ -10,7 +10,7 @@ from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.execution import ExecutionReport, Usage
 from bacalhau.model.job import SECOND_US, DockerTask, Engine, JobSpec, NetworkMode, Timeouts, WasmTask
 from bacalhau.model.ledger import Receipt
-from bacalhau.model.market import PPM, Award, Bid, ClearingRule, JobOffer, PaymentTerms
+from bacalhau.model.market import PPM, WHOLE_PRICE, Award, Bid, ClearingRule, JobOffer, PaymentTerms
 from bacalhau.model.resources import GIB, Resources
 from bacalhau.scheduler.config import ComputeConfig
 
@@ -67,6 +67,7 @@ def an_offer(
     max_price_microcredits: int | None = None,
     open_for_us: int = 3600 * SECOND_US,
     spec_digest: bytes = SPEC_DIGEST,
+    payment: PaymentTerms = WHOLE_PRICE,
 ) -> JobOffer:
     return JobOffer(
         id=id,
@@ -84,6 +85,7 @@ def an_offer(
         bid_window_us=SECOND_US,
         open_for_us=open_for_us,
         spec_digest=spec_digest,
+        payment=payment,
     )
 
 

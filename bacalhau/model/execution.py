@@ -30,6 +30,7 @@ class FaultKind(Enum):
     NO_NODE = 15
     QUEUE_TIMEOUT = 16
     TOTAL_TIMEOUT = 17
+    CALLED_OFF = 30
 
     @property
     def blames_job(self) -> bool:

@@ -22,11 +22,15 @@ PPM = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class PaymentTerms:
-    """How much of the price is due for an accepted result, and how soon it is accepted; see market/payment.py. The
-    default is the whole price."""
+    """How much of the price is due for an accepted result, and how soon it is accepted; see
+    market/payment.py."""
 
     floor_ppm: int = PPM
     accept_within_us: int = 3600 * 1_000_000
+
+
+WHOLE_PRICE = PaymentTerms()
+"""What is due where an offer does not say."""
 
 
 class ClearingRule(Enum):
@@ -62,7 +66,7 @@ class JobOffer:
     bid_window_us: int
     open_for_us: int
     spec_digest: bytes
-    payment: PaymentTerms = PaymentTerms()
+    payment: PaymentTerms = WHOLE_PRICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class Award:
     bid_set_digest: bytes
     spec: JobSpec
     lease_us: int
-    payment: PaymentTerms = PaymentTerms()
+    payment: PaymentTerms = WHOLE_PRICE
     bond_microcredits: int = 0
 
 

@@ -112,6 +112,7 @@ class Auctions:
             bid_window_us=window_us,
             open_for_us=queue_us,
             spec_digest=job.spec_digest,
+            payment=self._config.payment,
         )
         job.auction = Auction(
             offer,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bacalhau.market.bidding import Ask
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
+    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
     from bacalhau.scheduler.records import Write
@@ -78,6 +79,22 @@ class SendReport:
     report: ExecutionReport
 
 
+@dataclass(frozen=True, slots=True)
+class SendReceipts:
+    """In the order of their sequence. The answer is ReceiptsAnswered; none changes nothing."""
+
+    to: str
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendNote:
+    """The answer is NoteSigned; none changes nothing."""
+
+    to: str
+    note: SettlementNote
+
+
 Send = (
     SendOffer
     | SendAward
@@ -87,6 +104,8 @@ Send = (
     | SendDecline
     | SendRenewal
     | SendReport
+    | SendReceipts
+    | SendNote
 )
 
 
@@ -135,7 +154,8 @@ Start = FetchResult | AskOutside | StartExecution | ResumeExecution | StopExecut
 
 @dataclass(slots=True)
 class Effects:
-    """Instructions of one step. `refusal` is set where the event was refused; then nothing else is."""
+    """Instructions of one step. `refusal` is set where the event was refused; then nothing else is, but for writes
+    that keep what was refused."""
 
     writes: list[Write] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from bacalhau.market.bidding import Answers
     from bacalhau.model.execution import ExecutionPhase, ExecutionReport
     from bacalhau.model.job import Engine, JobSpec
+    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, ClaimedInput, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
+    from bacalhau.scheduler.records import WorkRecord
 
 # --- to the requester machine ---
 
@@ -99,6 +101,23 @@ class ResultUnavailable:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReceiptsAnswered:
+    """The node has signed receipts, each (sequence, its envelope); `refusal` is of the next one."""
+
+    node_id: str
+    signed: tuple[tuple[int, bytes], ...]
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteReceived:
+    """A creditor says what it was paid; `evidence` is its envelope."""
+
+    note: SettlementNote
+    evidence: bytes = b""
+
+
 RequesterEvent = (
     JobSubmitted
     | JobCancelled
@@ -112,6 +131,8 @@ RequesterEvent = (
     | ReportReceived
     | ResultFetched
     | ResultUnavailable
+    | ReceiptsAnswered
+    | NoteReceived
 )
 
 # --- to the compute machine ---
@@ -150,11 +171,13 @@ class OfferClosedReceived:
 
 @dataclass(frozen=True, slots=True)
 class AwardReceived:
-    """`spec_digest` is what the award's serialised spec hashes to."""
+    """`spec_digest` is what the award's serialised spec hashes to; `ended` is work under its id that is on disk and
+    no longer with the machine."""
 
     requester_id: str
     award: Award
     spec_digest: bytes
+    ended: WorkRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +237,40 @@ class ReportAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptReceived:
+    """A requester signed a receipt; `evidence` is its envelope, `ended` the work as in AwardReceived."""
+
+    receipt: Receipt
+    evidence: bytes = b""
+    ended: WorkRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementRecorded:
+    """The operator says that the peer paid outside the system."""
+
+    peer_id: str
+    amount_microcredits: int
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSigned:
+    """The debtor has signed this node's settlement note too; `evidence` is its envelope."""
+
+    note: SettlementNote
+    evidence: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTrusted:
+    """The operator says how much the peer may owe; None: as much as any other."""
+
+    peer_id: str
+    limit_microcredits: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class StorageChanged:
     """The node's disk has come down to its reserve (`full`), or has room again."""
 
@@ -240,6 +297,10 @@ ComputeEvent = (
     | LeaseRenewed
     | RenewalRefused
     | ReportAnswered
+    | ReceiptReceived
+    | SettlementRecorded
+    | NoteSigned
+    | PeerTrusted
     | StorageChanged
     | ShutdownBegun
 )

@@ -47,7 +47,7 @@ class _Offer:
 
 class Offers:
     """See the module. Shares the machine's capacity and its deadlines: "offer" and "bid", each with the
-    offer's id."""
+    offer's id. `credit` says why a requester gets none for a price."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Offers:
         engines: tuple[Engine, ...],
         capacity: CapacityLedger,
         deadlines: Deadlines[tuple[str, str]],
+        credit: Callable[[str, int], Refusal | None],
     ) -> None:
         self._config = config
         self._pricing = pricing
@@ -64,6 +65,7 @@ class Offers:
         self._engines = engines
         self._capacity = capacity
         self._deadlines = deadlines
+        self._credit = credit
         self._closing = self._full = False
         self._offers: dict[str, _Offer] = {}
         self._waiting: dict[str, None] = {}
@@ -128,7 +130,10 @@ class Offers:
 
     def _price(self, entry: _Offer) -> Refusal | Quote:
         free = self._capacity.free
-        return quote(entry.offer, self._config.policy, self._pricing, free, entry.missing_input_bytes)
+        answer = quote(entry.offer, self._config.policy, self._pricing, free, entry.missing_input_bytes)
+        if isinstance(answer, Refusal):
+            return answer
+        return self._credit(entry.requester_id, answer.price_microcredits) or answer
 
     def _bid(self, entry: _Offer, price: Quote, now: int) -> SendBid:
         offer, valid_for_us = entry.offer, self._config.bid_valid_for_us

@@ -11,7 +11,8 @@ elsewhere; a job that no live node could ever take fails at once with their reas
 says to wait.
 
 Two parts hold a half each, auctions.py up to the award and executions.py from there; every event goes to one
-of them and then through `_advance`, which alone decides what a job does next.
+of them and then through `_advance`, which alone decides what a job does next. What the executions cost is in
+payables.py, which outlives them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from bacalhau.scheduler.deadlines import Deadlines
 from bacalhau.scheduler.effects import Effects, refuse
 from bacalhau.scheduler.executions import Executions
 from bacalhau.scheduler.jobs import Job
-from bacalhau.scheduler.records import JobAccepted
+from bacalhau.scheduler.payables import Payables
+from bacalhau.scheduler.records import Books, JobAccepted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,7 +52,8 @@ class RequesterMachine:
         self._jobs: dict[str, Job] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
         self._auctions = Auctions(config, ids, self._deadlines)
-        self._executions = Executions(config, ids, self._deadlines)
+        self.payables = Payables(config, self._deadlines)
+        self._executions = Executions(config, ids, self._deadlines, self.payables)
 
     # --- contract ---
 
@@ -80,6 +83,10 @@ class RequesterMachine:
                 step = self._executions.result_unavailable(execution_id, message, now)
             case ev.JobCancelled(job_id, message):
                 return self._job_cancelled(job_id, message, now)
+            case ev.ReceiptsAnswered():
+                return self.payables.answered(event, now)
+            case ev.NoteReceived():
+                return self.payables.note_received(event, now)
         return self._then_advance(step, now)
 
     def deadline(self) -> int | None:
@@ -104,6 +111,8 @@ class RequesterMachine:
                 case "lease":
                     step = self._node_lost(key, self._executions.lease_ended(key))
                     effects.add(self._then_advance(step, now))
+                case "receipts":
+                    effects.add(self.payables.send_again(key, now))
         return effects
 
     def check(self) -> None:
@@ -111,6 +120,7 @@ class RequesterMachine:
         deadline is left of what has ended."""
         self._auctions.check()
         self._executions.check()
+        self.payables.check(one for job in self._jobs.values() for one in job.executions.values())
         for id, job in self._jobs.items():
             assert not job.state.ended, job
             assert len(job.active()) + job.completed() <= job.spec.count, job
@@ -132,6 +142,8 @@ class RequesterMachine:
         for kind, key in self._deadlines.keys:
             if kind in ("confirm", "lease"):
                 assert self._executions.find(key)[0] is not None, (kind, key)
+            elif kind == "receipts":
+                assert self.payables.unsigned(key), (kind, key)
             else:
                 assert key in self._jobs, (kind, key)
 
@@ -167,16 +179,24 @@ class RequesterMachine:
 
     # --- restart ---
 
-    def restore(self, jobs: Iterable[Job], executions: Iterable[ExecutionRecord], *, now: int) -> Effects:
+    def restore(
+        self,
+        jobs: Iterable[Job],
+        executions: Iterable[ExecutionRecord],
+        books: Books | None = None,
+        *,
+        now: int,
+    ) -> Effects:
         """Takes up open jobs after a restart, with every execution that they ever had. Auctions are held
         anew, and wait until each live node had the time to be heard."""
         for job in jobs:
             self._jobs[job.id] = job
-        for execution in executions:
+        kept = tuple(executions)
+        for execution in kept:
             self._executions.restore(self._jobs[execution.job_id], execution)
         if self._jobs:
             self._auctions.listen(now)
-        effects = Effects()
+        effects = self.payables.restore(books or Books(), kept, now)
         for job in tuple(self._jobs.values()):
             job.charged_microcredits = sum(e.charged_microcredits for e in job.executions.values())
             if job.spec.timeouts.total_us is not None:

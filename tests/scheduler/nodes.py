@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bacalhau.market.credit import CreditPolicy
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from tests.scheduler.journal import Journal
@@ -64,6 +65,9 @@ class Node:
         self.compute: ComputeMachine
 
 
+WIDE_CREDIT = CreditPolicy(peer_limit_microcredits=10**6, unproven_limit_microcredits=10**6)
+
+
 @dataclass(slots=True)
 class Machines:
     """The machines that a world runs; tests put broken ones here."""
@@ -71,3 +75,4 @@ class Machines:
     requester: type[RequesterMachine] = RequesterMachine
     compute: type[ComputeMachine] = ComputeMachine
     requester_config: RequesterConfig = field(default_factory=RequesterConfig)
+    credit: CreditPolicy = WIDE_CREDIT
