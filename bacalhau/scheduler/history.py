@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bacalhau.model.job import JobState
+    from bacalhau.model.ledger import Transaction
     from bacalhau.model.market import Bid
     from bacalhau.model.refusals import Refusal
     from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobChanged
@@ -70,6 +71,14 @@ class StoredAnswer:
     bid: Bid | None
     refusal: Refusal | None
     won: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransaction:
+    """A transaction of the node's books; `id` counts up."""
+
+    id: int
+    transaction: Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bacalhau.model.cid import Cid
-from bacalhau.model.market import ClaimedInput
-from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, refusal_pb2
+from bacalhau.model.market import WHOLE_PRICE, ClaimedInput
+from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, payment_pb2, receipt_pb2, refusal_pb2
 from bacalhau.wire import fields
 from bacalhau.wire.execution import fault_from_proto, fault_to_proto, report_from_proto, report_to_proto
 from bacalhau.wire.job import spec_from_proto, spec_to_proto
@@ -22,12 +22,20 @@ from bacalhau.wire.market import (
     offer_from_proto,
     offer_to_proto,
 )
+from bacalhau.wire.receipt import (
+    note_to_proto,
+    payment_from_proto,
+    payment_to_proto,
+    receipt_from_proto,
+    receipt_to_proto,
+)
 from bacalhau.wire.refusal import refusal_from_proto, refusal_to_proto
 
 if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionReport, Fault
     from bacalhau.model.job import JobSpec
-    from bacalhau.model.market import Award, Bid, JobOffer
+    from bacalhau.model.ledger import Receipt, SettlementNote
+    from bacalhau.model.market import Award, Bid, JobOffer, PaymentTerms
     from bacalhau.model.refusals import Refusal
 
 
@@ -75,6 +83,27 @@ def award_bytes(award: Award) -> bytes:
 
 def award_of(data: bytes) -> Award:
     return award_from_proto(market_pb2.Award.FromString(data))
+
+
+def payment_bytes(payment: PaymentTerms) -> bytes:
+    return payment_to_proto(payment).SerializeToString()
+
+
+def payment_of(data: bytes | None) -> PaymentTerms:
+    """Of what the version before has written, the whole price."""
+    return WHOLE_PRICE if data is None else payment_from_proto(payment_pb2.PaymentTerms.FromString(data))
+
+
+def receipt_bytes(receipt: Receipt) -> bytes:
+    return receipt_to_proto(receipt).SerializeToString()
+
+
+def receipt_of(data: bytes) -> Receipt:
+    return receipt_from_proto(receipt_pb2.Receipt.FromString(data))
+
+
+def note_bytes(note: SettlementNote) -> bytes:
+    return note_to_proto(note).SerializeToString()
 
 
 def report_bytes(report: ExecutionReport | None) -> bytes | None:

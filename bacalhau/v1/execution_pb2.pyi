@@ -29,6 +29,7 @@ class FaultKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAULT_KIND_NO_NODE: _ClassVar[FaultKind]
     FAULT_KIND_QUEUE_TIMEOUT: _ClassVar[FaultKind]
     FAULT_KIND_TOTAL_TIMEOUT: _ClassVar[FaultKind]
+    FAULT_KIND_CALLED_OFF: _ClassVar[FaultKind]
 
 class ExecutionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -66,6 +67,7 @@ FAULT_KIND_RESULT_UNAVAILABLE: FaultKind
 FAULT_KIND_NO_NODE: FaultKind
 FAULT_KIND_QUEUE_TIMEOUT: FaultKind
 FAULT_KIND_TOTAL_TIMEOUT: FaultKind
+FAULT_KIND_CALLED_OFF: FaultKind
 EXECUTION_STATE_UNSPECIFIED: ExecutionState
 EXECUTION_STATE_AWARDED: ExecutionState
 EXECUTION_STATE_RUNNING: ExecutionState

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 from google.protobuf.message import DecodeError
 
 from bacalhau.model.execution import ExecutionReport
+from bacalhau.model.ledger import Receipt, SettlementNote
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.v1 import envelope_pb2
-from bacalhau.wire import execution, fields, limits, market, node
+from bacalhau.wire import execution, fields, limits, market, node, receipt
 from bacalhau.wire.identity import PUBLIC_KEY_BYTES, PUBLIC_KEY_HEADER, NodeKey, is_signed_by, node_id_of
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
 
@@ -52,6 +53,8 @@ Body = (
     | Cancellation
     | LogRequest
     | ExecutionReport
+    | Receipt
+    | SettlementNote
 )
 B = TypeVar("B", bound=Body)
 
@@ -68,6 +71,8 @@ _BODIES: Final[dict[str, tuple[type[Body], Callable[[Any], Any], Callable[[Any],
     "cancellation": (Cancellation, market.cancellation_to_proto, market.cancellation_from_proto),
     "log_request": (LogRequest, market.log_request_to_proto, market.log_request_from_proto),
     "report": (ExecutionReport, execution.report_to_proto, execution.report_from_proto),
+    "receipt": (Receipt, receipt.receipt_to_proto, receipt.receipt_from_proto),
+    "settlement_note": (SettlementNote, receipt.note_to_proto, receipt.note_from_proto),
 }
 _FIELD_OF: Final = {model: field for field, (model, _, _) in _BODIES.items()}
 # What may be for everyone; anything else is for one peer.

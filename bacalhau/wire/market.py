@@ -15,6 +15,7 @@ from bacalhau.wire.job import (
     spec_from_proto,
     spec_to_proto,
 )
+from bacalhau.wire.receipt import payment_from_proto, payment_to_proto
 from bacalhau.wire.refusal import refusal_from_proto, refusal_to_proto
 from bacalhau.wire.resources import price_from_proto, resources_from_proto, resources_to_proto
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
@@ -40,6 +41,7 @@ def offer_to_proto(offer: JobOffer) -> market_pb2.JobOffer:
         bid_window=fields.duration(offer.bid_window_us),
         open_for=fields.duration(offer.open_for_us),
         spec_digest=offer.spec_digest,
+        payment=payment_to_proto(offer.payment),
     )
 
 
@@ -81,6 +83,7 @@ def offer_from_proto(message: market_pb2.JobOffer) -> JobOffer:
         ),
         open_for_us=fields.duration_us(message.open_for, "open_for", low=0, high=limits.MAX_TIMEOUT_US),
         spec_digest=fields.digest(message.spec_digest, "spec_digest"),
+        payment=payment_from_proto(message.payment if message.HasField("payment") else None),
     )
 
 
@@ -90,6 +93,7 @@ def bid_to_proto(bid: Bid) -> market_pb2.Bid:
         offer_id=bid.offer_id,
         price_microcredits=bid.price_microcredits,
         valid_for=fields.duration(bid.valid_for_us),
+        bond_microcredits=bid.bond_microcredits,
     )
 
 
@@ -99,6 +103,7 @@ def bid_from_proto(message: market_pb2.Bid) -> Bid:
         offer_id=fields.identifier(message.offer_id, "offer_id"),
         price_microcredits=price_from_proto(message.price_microcredits, "price_microcredits"),
         valid_for_us=fields.duration_us(message.valid_for, "valid_for", low=1, high=limits.MAX_TIMEOUT_US),
+        bond_microcredits=price_from_proto(message.bond_microcredits, "bond_microcredits"),
     )
 
 
@@ -138,6 +143,8 @@ def award_to_proto(award: Award) -> market_pb2.Award:
         spec=spec_to_proto(award.spec),
         lease=fields.duration(award.lease_us),
         job_id=award.job_id,
+        payment=payment_to_proto(award.payment),
+        bond_microcredits=award.bond_microcredits,
     )
 
 
@@ -153,6 +160,8 @@ def award_from_proto(message: market_pb2.Award) -> Award:
         bid_set_digest=fields.digest(message.bid_set_digest, "bid_set_digest"),
         spec=spec_from_proto(message.spec, prefix="spec."),
         lease_us=fields.duration_us(message.lease, "lease", low=1, high=limits.MAX_LEASE_US),
+        payment=payment_from_proto(message.payment if message.HasField("payment") else None),
+        bond_microcredits=price_from_proto(message.bond_microcredits, "bond_microcredits"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,12 +14,21 @@ from hypothesis import strategies as st
 
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.job import Engine, NetworkMode
-from bacalhau.model.market import ClearingRule, JobOffer
+from bacalhau.model.market import WHOLE_PRICE, ClearingRule, JobOffer
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES
-from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, node_pb2, refusal_pb2
-from bacalhau.wire import execution, fields, limits, market, node, refusal
+from bacalhau.v1 import (
+    execution_pb2,
+    job_pb2,
+    market_pb2,
+    node_pb2,
+    payment_pb2,
+    receipt_pb2,
+    refusal_pb2,
+)
+from bacalhau.wire import execution, fields, limits, market, node, receipt, refusal
 from bacalhau.wire.job import spec_from_proto, spec_to_proto
+from tests.builders import an_award, an_offer
 from tests.wire import strategies
 
 if TYPE_CHECKING:
@@ -73,6 +83,19 @@ CONVERSIONS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Any], Calla
         execution.report_to_proto,
         execution.report_from_proto,
         execution_pb2.ExecutionReport,
+    ),
+    "receipt": (
+        strategies.receipts,
+        receipt.receipt_to_proto,
+        receipt.receipt_from_proto,
+        receipt_pb2.Receipt,
+    ),
+    "note": (strategies.notes, receipt.note_to_proto, receipt.note_from_proto, receipt_pb2.SettlementNote),
+    "payment": (
+        strategies.payments,
+        receipt.payment_to_proto,
+        receipt.payment_from_proto,
+        payment_pb2.PaymentTerms,
     ),
     "record": (strategies.records(), node.record_to_proto, node.record_from_proto, node_pb2.NodeRecord),
     "refusal": (
@@ -240,3 +263,13 @@ def test_times_out_of_range_are_refused(seconds: int, nanos: int) -> None:
         fields.timestamp_us(Timestamp(seconds=seconds, nanos=nanos), "t")
     with pytest.raises(Refused):
         fields.duration_us(Duration(seconds=seconds, nanos=nanos), "d", low=0, high=limits.MAX_TIMEOUT_US)
+
+
+def test_an_offer_or_award_that_says_nothing_of_pay_makes_the_whole_price_due() -> None:
+    """As nodes of the version before send them."""
+    offer = market.offer_to_proto(an_offer(image_or_module="busybox", spec_digest=bytes(32)))
+    offer.ClearField("payment")
+    assert market.offer_from_proto(offer).payment == WHOLE_PRICE
+    award = market.award_to_proto(replace(an_award(), bid_set_digest=bytes(32)))
+    award.ClearField("payment")
+    assert market.award_from_proto(award).payment == WHOLE_PRICE
