@@ -34,6 +34,8 @@ VERBS = {
     "cancel": "bacalhau.cli.cancel",
     "job": "bacalhau.cli.job",
     "node": "bacalhau.cli.node",
+    "ledger": "bacalhau.cli.ledger",
+    "receipt": "bacalhau.cli.receipt",
     "ipfs": "bacalhau.cli.ipfs",
     "id": "bacalhau.cli.version",
     "version": "bacalhau.cli.version",

@@ -30,6 +30,7 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.ledger import LedgerViews
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
 from bacalhau.node.outbox import Outbox
 from bacalhau.node.recent import RecentJobs
@@ -39,6 +40,7 @@ from bacalhau.node.trace import Trace
 from bacalhau.node.works import Works
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.ledger_service import LedgerServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
@@ -125,6 +127,7 @@ class Node:
             jobs=JobServicer(self.jobs),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
+            ledger=LedgerServicer(LedgerViews(key, self.driver, self.store, draw_id)),
             token=_read_token(settings.api_token_file),
             tls=tls,
         )
@@ -208,7 +211,16 @@ class Node:
             ids,
             settings.lease_us,
         )
-        outbox = Outbox(key, self.driver, self.membership, self.contents, happenings, ids, settings.lease_us)
+        outbox = Outbox(
+            key,
+            self.driver,
+            self.membership,
+            self.contents,
+            happenings,
+            ids,
+            settings.lease_us,
+            self.store.work,
+        )
         self._stack.push_async_callback(outbox.close)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
@@ -239,12 +251,19 @@ class Node:
                 bid_window_us=settings.bid_window_us,
                 lease_us=settings.lease_us,
                 live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
+                node_id=self.node_id,
+                payment=settings.payment,
             ),
             ids,
         )
         self._tariff, pricing = _pricing(settings)
         policy = _policy(settings, self.capacity)
-        config = ComputeConfig(policy=policy, report_keep_us=settings.keep_results_us)
+        config = ComputeConfig(
+            policy=policy,
+            report_keep_us=settings.keep_results_us,
+            node_id=self.node_id,
+            credit=settings.credit,
+        )
         return Driver(requester, ComputeMachine(config, pricing, ids), self.store, self.clock, trace)
 
     def _settle_here(self, start: fx.Start) -> bool:
@@ -283,7 +302,7 @@ class Node:
         # Before anything new starts, which would not be among those to keep.
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._go_on(self._reap(keep))
-        self.driver.restore(work, jobs, executions)
+        self.driver.restore(work, jobs, executions, self.store.books())
 
     async def _reap(self, keep: Collection[str]) -> None:
         for engine, executor in self._engines.executors.items():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
-    from bacalhau.scheduler.records import ExecutionRecord, WorkRecord
+    from bacalhau.scheduler.records import Books, ExecutionRecord, WorkRecord
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +62,20 @@ class Trace:
         self._ids.clear()
 
     def restored(
-        self, work: Sequence[WorkRecord], jobs: Sequence[Job], executions: Sequence[ExecutionRecord], now: int
+        self,
+        work: Sequence[WorkRecord],
+        jobs: Sequence[Job],
+        executions: Sequence[ExecutionRecord],
+        books: Books,
+        now: int,
     ) -> None:
         """What the machines start from; the ids that they draw for it are those of the next line."""
-        restored = {"work": to_plain(work), "jobs": to_plain(jobs), "executions": to_plain(executions)}
+        restored = {
+            "work": to_plain(work),
+            "jobs": to_plain(jobs),
+            "executions": to_plain(executions),
+            "books": to_plain(books),
+        }
         self._write({"now": now, "restore": restored})
 
     def close(self) -> None:

@@ -26,9 +26,12 @@ from bacalhau.v1 import (
     requester_service_pb2_grpc,
 )
 from bacalhau.wire import fields
+from bacalhau.wire.refusal import refusal_from_proto
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from bacalhau.model.refusals import Refusal
 
     SignedEnvelope = envelope_pb2.SignedEnvelope
     T_co = TypeVar("T_co", covariant=True)
@@ -132,6 +135,19 @@ class PeerLink:
 
     async def award(self, award: SignedEnvelope) -> None:
         await self._call(self._compute.Award, compute_service_pb2.AwardRequest(award=award))
+
+    async def sign_receipts(
+        self, receipts: Sequence[SignedEnvelope]
+    ) -> tuple[list[SignedEnvelope], Refusal | None]:
+        """Those that the node takes, signed by it, and why it does not take the next one."""
+        request = compute_service_pb2.SignReceiptsRequest(receipts=receipts)
+        response = await self._call(self._compute.SignReceipts, request)
+        refusal = refusal_from_proto(response.refusal) if response.HasField("refusal") else None
+        return list(response.receipts), refusal
+
+    async def sign_settlement(self, note: SignedEnvelope) -> SignedEnvelope:
+        request = requester_service_pb2.SignSettlementRequest(note=note)
+        return (await self._call(self._requester.SignSettlement, request)).note  # type: ignore[no-any-return]
 
     async def close_offer(self, offer_closed: SignedEnvelope) -> None:
         request = compute_service_pb2.CloseOfferRequest(offer_closed=offer_closed)

@@ -129,9 +129,11 @@ class StoredReceipt(_message.Message):
     def __init__(self, side: _Optional[_Union[TradeSide, str]] = ..., receipt: _Optional[_Union[_receipt_pb2.Receipt, _Mapping]] = ..., complete: _Optional[bool] = ..., refusal: _Optional[str] = ...) -> None: ...
 
 class SignedReceipt(_message.Message):
-    __slots__ = ("requester", "node")
+    __slots__ = ("requester", "node", "receipt")
     REQUESTER_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     requester: _envelope_pb2.SignedEnvelope
     node: _envelope_pb2.SignedEnvelope
-    def __init__(self, requester: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ..., node: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+    receipt: _receipt_pb2.Receipt
+    def __init__(self, requester: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ..., node: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ..., receipt: _Optional[_Union[_receipt_pb2.Receipt, _Mapping]] = ...) -> None: ...

@@ -103,8 +103,8 @@ class RequesterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SignSettlement(self, request, context):
-        """The node was paid outside the system: its settlement note, answered by the same one, signed by this node. An older
-        one than is known is answered by the one that is.
+        """The node was paid outside the system: its settlement note, answered by the same one, signed by this node. Refused as
+        WRONG_STATE where a later one is known, as MALFORMED where it settles nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
