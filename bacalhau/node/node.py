@@ -211,17 +211,7 @@ class Node:
             ids,
             settings.lease_us,
         )
-        outbox = Outbox(
-            key,
-            self.driver,
-            self.membership,
-            self.contents,
-            happenings,
-            ids,
-            settings.lease_us,
-            self.store.work,
-        )
-        self._stack.push_async_callback(outbox.close)
+        outbox = self._make_outbox(key, happenings)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
         self._asks = Asks(
@@ -235,6 +225,20 @@ class Node:
         self.driver.on_start = self._begin
         self.driver.on_written = self._written
         self.driver.on_failure = self._fail
+
+    def _make_outbox(self, key: NodeKey, happenings: Happenings) -> Outbox:
+        outbox = Outbox(
+            key,
+            self.driver,
+            self.membership,
+            self.contents,
+            happenings,
+            draw_id,
+            self.settings.lease_us,
+            self.store.work,
+        )
+        self._stack.push_async_callback(outbox.close)
+        return outbox
 
     def _written(self, write: Write) -> None:
         self._recent.committed(write)

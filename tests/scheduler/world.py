@@ -16,7 +16,7 @@ from bacalhau.market.bidding import Answers
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, ExecutionState, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US, Engine
-from bacalhau.model.ledger import Balance, TradeSide
+from bacalhau.model.ledger import TradeSide
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.resources import Resources
 from bacalhau.scheduler import effects as fx
@@ -24,6 +24,7 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.scheduler.records import WorkState
 from tests.builders import RESULT, SPEC_DIGEST, a_compute_config, a_policy
+from tests.scheduler.agreement import check_books
 from tests.scheduler.nodes import Crash, Machines, Node, Program, Weather
 
 if TYPE_CHECKING:
@@ -473,25 +474,7 @@ class World:
             for work in node.journal.works.values():
                 assert work.state is WorkState.SETTLED, work
                 self._check_heard(node, work.id)
-            self._check_books(node)
-
-    def _check_books(self, node: Node) -> None:
-        """Both sides of every pair have the same balance; and the books are what the journal replays to."""
-        assert node.journal.ledger.total("escrow:") == 0, node.journal.ledger.balances
-        for other in self.nodes.values():
-            owed, due = node.journal.payables.get(other.id), other.journal.receivables.get(node.id)
-            ours, theirs = owed.balance if owed else Balance(), due.balance if due else Balance()
-            assert ours == theirs, f"{node.id} owes {other.id} {ours}, and {other.id} says {theirs}"
-            paid = sum(
-                execution.charged_microcredits
-                for execution in node.journal.executions.values()
-                if execution.node_id == other.id
-            )
-            assert ours.charged_microcredits == paid, f"{node.id} paid {other.id} {paid}, and owes {ours}"
-        held = {**node.requester.payables.ledger.balances, **node.compute.receivables.ledger.balances}
-        assert held == node.journal.ledger.balances, f"{node.id} replays to other books"
-        for peer_id in node.compute.receivables.records:
-            assert node.compute.receivables.credit.committed(peer_id) == 0, f"{node.id} keeps credit in use"
+            check_books(node, self.nodes.values())
 
     def _check_heard(self, node: Node, execution_id: str) -> None:
         """What a node takes for accepted its requester knows of; what the requester paid for was accepted."""
