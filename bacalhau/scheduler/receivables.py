@@ -100,7 +100,9 @@ class Receivables:
         record = replace(record, balance=balance)
         self._records[record.peer_id] = record
         self._change(record.peer_id, owed=amount)
-        effects = Effects([record, ReceiptRecord(TradeSide.SELLING, receipt, event.evidence)])
+        effects = Effects([record])
+        if record.peer_id != self._config.node_id:  # of its own work the node keeps one receipt, the buyer's
+            effects.writes.append(ReceiptRecord(TradeSide.SELLING, receipt, event.evidence))
         if amount:
             transaction = books.earn(record.peer_id, receipt.execution_id, amount, now)
             self.ledger.post(transaction)

@@ -56,6 +56,9 @@ RECEIVABLE_COLUMNS: Final = f"{_BALANCE_COLUMNS}, disputed_microcredits, limit_m
 RECEIPT_COLUMNS: Final = "side, peer_id, sequence, execution_id, time_us, receipt, evidence, refusal"
 
 
+_COMPACT_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
+
 def _accepted_row(record: JobAccepted) -> Row:
     return (
         record.id,
@@ -160,7 +163,7 @@ def _transaction_row(record: Transaction) -> Row:
         record.time_us,
         record.peer_id,
         record.execution_id,
-        json.dumps(moves, separators=(",", ":")),
+        _COMPACT_JSON.encode(moves),
         record.request_id,
     )
 

@@ -332,7 +332,8 @@ class World:
                 refusal = self._step_compute(receiver, ev.ReceiptReceived(receipt, b"evidence", ended))
                 if refusal is not None:
                     return refusal
-                kept = receiver.journal.receipts[TradeSide.SELLING, node.id, receipt.sequence]
+                side = TradeSide.BUYING if receiver is node else TradeSide.SELLING
+                kept = receiver.journal.receipts[side, node.id, receipt.sequence]
                 assert kept.receipt == receipt, f"{receiver.id} signs {receipt}, and took {kept}"
                 signed.append((receipt.sequence, b"signed"))
             return None
