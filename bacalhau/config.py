@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import Tariff
 from bacalhau.model.resources import GIB, MIB, Resources
+from bacalhau.scheduler.config import DEFAULT_CREDIT, DEFAULT_PAYMENT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bacalhau.market.credit import CreditPolicy
+    from bacalhau.model.market import PaymentTerms
 
 DAY_US = 24 * 3600 * SECOND_US
 
@@ -34,7 +38,15 @@ class Settings:
     peer_host: str = "127.0.0.1"
     peer_port: int = 1235
     advertise: tuple[str, ...] = ()
+    """HOST:PORT of the peer API, and multiaddrs of libp2p, where they are not those that it listens on."""
     peers: tuple[str, ...] = ()
+    """HOST:PORT of a node's peer API, or the multiaddr of its libp2p host, which ends on /p2p/ID."""
+    p2p_listen: tuple[str, ...] = ()
+    """Multiaddrs for libp2p; it does not run where there is none."""
+    advertised: bool = True
+    """Its record says where it can be dialled."""
+    mdns: bool = False
+    dht: bool = True
     # The client API elsewhere than on the loopback interface demands both.
     api_token_file: Path | None = None
     tls_cert: Path | None = None
@@ -74,6 +86,10 @@ class Settings:
     price_floor_microcredits: int = 0
     fetch_bytes_per_second: int = 10_000_000
     """What bids estimate their start delay with."""
+    # What requesters may owe for its work: each of them, and all together that have no limit of their own.
+    credit: CreditPolicy = DEFAULT_CREDIT
+    payment: PaymentTerms = DEFAULT_PAYMENT
+    """How much of a price is due, in the offers of its own jobs."""
     # The market's clock.
     bid_window_us: int = SECOND_US
     lease_us: int = 30 * SECOND_US
@@ -94,6 +110,8 @@ class Settings:
     ready_file: Path | None = None
     engine_check_us: int = 10 * SECOND_US
     """How often each engine is asked whether it still answers."""
+    misbehave: str | None = None
+    """What a bad node does with its work, for experiments: a value of node.misbehaviour.Misbehaviour."""
     probe_timeout_us: int = 5 * SECOND_US
     """How long the operator's probe may think."""
 

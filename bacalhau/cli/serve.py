@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 _EXAMPLE = """\
 bacalhau serve
 bacalhau serve --peer 10.0.0.7:1235 --peer-host 0.0.0.0 --advertise 10.0.0.8:1235
+bacalhau serve --peer /ip4/10.0.0.7/tcp/1236/p2p/12D3KooW...
 bacalhau serve --node-type compute --limit-total-memory 16Gi --price-cpu-second 20 --labels region=eu"""
 _DEVSTACK_EXAMPLE = """\
 bacalhau devstack
-bacalhau devstack --nodes 5 --data-dir ./network"""
+bacalhau devstack --nodes 5 --data-dir ./network
+bacalhau devstack --nodes 4 --bad-nodes 1 --misbehave wrong-result"""
 
 _duration = quantity(quantities.parse_duration)
 NODE_TYPES = ("requester", "compute")
+MISBEHAVIOURS = ("wrong-result", "fail", "never-report")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -40,11 +43,13 @@ def register(verbs: Subparsers) -> None:
         node=False,
     )
     _add_listening(parser)
+    _add_p2p(parser)
     _add_limits(parser)
     _add_policy(parser)
     _add_prices(parser)
     _add_market(parser)
     _add_upkeep(parser)
+    _add_misbehaviour(parser.add_argument_group("experiments"))
     _add_refused(parser)
     devstack = add_verb(
         verbs,
@@ -66,6 +71,16 @@ def register(verbs: Subparsers) -> None:
         default=3,
         help="how many (3)",
     )
+    devstack.add_argument(
+        "--bad-nodes",
+        "--bad-compute-actors",
+        dest="bad_nodes",
+        type=whole_number(0, 64),
+        default=0,
+        metavar="K",
+        help="how many of them, the last ones, misbehave on purpose (0)",
+    )
+    _add_misbehaviour(devstack)
     devstack.add_argument(
         "--data-dir", metavar="FOLDER", help="where their data goes (a folder that is removed again)"
     )
@@ -90,10 +105,19 @@ def run_serve(args: argparse.Namespace) -> int:
 
 
 def run_devstack(args: argparse.Namespace) -> int:
-    _check(args)
+    check_devstack(args)
     from bacalhau.node.devstack import run
 
     return run(args)
+
+
+def check_devstack(args: argparse.Namespace) -> None:
+    """What argparse cannot see; gives the namespace its final shape. Raises UsageFailure."""
+    _check(args)
+    if args.bad_nodes > args.nodes:
+        raise UsageFailure(f"--bad-nodes {args.bad_nodes} is more than the {args.nodes} nodes of --nodes")
+    if args.misbehave is not None and not args.bad_nodes:
+        raise UsageFailure("--misbehave says what bad nodes do: give --bad-nodes K as well")
 
 
 def _add_listening(parser: argparse.ArgumentParser) -> None:
@@ -111,14 +135,19 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
         "--peer-port", "--swarm-port", type=port, default=1235, metavar="PORT", help="peer API (1235)"
     )
     group.add_argument(
-        "--peer", action="append", default=[], metavar="HOST:PORT", help="a node to join; repeatable"
+        "--peer",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a node to join: HOST:PORT of its peer API, or its multiaddr, which ends on /p2p/ID; repeatable",
     )
     group.add_argument(
         "--advertise",
         action="append",
         default=[],
-        metavar="HOST:PORT",
-        help="where other nodes reach its peer API, if not where it listens; repeatable",
+        metavar="ADDRESS",
+        help="where other nodes reach its peer API (HOST:PORT) or libp2p (a multiaddr), if not where it listens; "
+        "repeatable",
     )
     group.add_argument(
         "--ipfs-api",
@@ -132,6 +161,25 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ready-file", metavar="FILE", help="written when it listens: JSON with its id and addresses"
     )
+
+
+def _add_p2p(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("libp2p, by which nodes find each other and offers reach them all")
+    group.add_argument(
+        "--p2p-listen",
+        action="append",
+        default=[],
+        metavar="MULTIADDR",
+        help="where it listens (/ip4/127.0.0.1/tcp/1236: the peer API's address, another port); repeatable",
+    )
+    add_switch(group, "--no-p2p", help="run without it: nodes join by HOST:PORT only")
+    add_switch(
+        group,
+        "--no-advertise",
+        help="tell no addresses, for nobody can dial this node (NAT): it is called over connections that it opens",
+    )
+    add_switch(group, "--mdns", help="find nodes on the local network, and be found there")
+    add_switch(group, "--no-dht", help="take no part in the DHT, by which peers and content are found")
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -224,6 +272,19 @@ def _add_prices(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--price-flat", type=price, metavar="N", help="of any execution, in place of all these"
     )
+    credit = quantity(quantities.parse_price)
+    group.add_argument(
+        "--credit-limit",
+        type=credit,
+        metavar="CREDITS",
+        help="what a requester may owe for work done here (10 credits)",
+    )
+    group.add_argument(
+        "--credit-unproven",
+        type=credit,
+        metavar="CREDITS",
+        help="what all together may owe that were not given a limit by `ledger trust` (10 credits)",
+    )
     group.add_argument(
         "--price-held-discount",
         type=whole_number(0, 100),
@@ -280,6 +341,14 @@ def _add_upkeep(parser: argparse.ArgumentParser) -> None:
         help="show metrics for Prometheus on this port of 127.0.0.1 (no metrics)",
     )
     group.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
+
+
+def _add_misbehaviour(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--misbehave",
+        choices=MISBEHAVIOURS,
+        help="what a bad node does with its work, to see what comes of it: never where others rely on it",
+    )
 
 
 def _add_refused(parser: argparse.ArgumentParser) -> None:
@@ -340,6 +409,8 @@ def _check(args: argparse.Namespace) -> None:
     if (args.tls_cert is None) != (args.tls_key is None):
         raise UsageFailure("--tls-cert and --tls-key go together: give both or none")
     for address in (*args.peer, *args.advertise):
+        if address.startswith("/"):
+            continue
         host, colon, port = address.rpartition(":")
         if not colon or not host or not port.isdigit() or int(port) > 65535:
             raise UsageFailure(f"{address!r} is no address: write HOST:PORT, for instance 10.0.0.7:1235")

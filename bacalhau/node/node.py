@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
@@ -27,8 +28,10 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.ledger import LedgerViews
 from bacalhau.node.market import Market
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
+from bacalhau.node.network import start_network
 from bacalhau.node.outbox import Outbox
 from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
@@ -39,6 +42,7 @@ from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.ledger_service import LedgerServicer
 from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
     from bacalhau.node.membership import Peer
     from bacalhau.node.metrics import Metrics
     from bacalhau.node.trace import Trace
+    from bacalhau.p2p.port import Network
     from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
@@ -123,6 +128,7 @@ class Node:
             meter=meter,
         )
         self._stack.push_async_callback(_stop_listener, self._peer_listener)
+        await self._start_network(key)
         self.membership.refresh()
         self._client_listener = await start_client_api(
             settings.api_host,
@@ -131,6 +137,7 @@ class Node:
             market=MarketServicer(self._market),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
+            ledger=LedgerServicer(LedgerViews(key, self.driver, self.store, draw_id)),
             token=read_token(settings.api_token_file),
             tls=tls,
             meter=meter,
@@ -145,6 +152,21 @@ class Node:
         if self.kubo is not None:
             self._go_on(self.kubo.run(self._ipfs.wanted))
         self._go_on(self._upkeep())
+
+    async def _start_network(self, key: NodeKey) -> None:
+        network = await start_network(
+            self.settings,
+            key,
+            self._inbound,
+            self.clock.now,
+            self.peer_address,
+            self.contents.whole_store,
+            self.contents.may_serve,
+        )
+        if network is not None:
+            self.membership.network = network
+            self.contents.network = network
+            self._stack.push_async_callback(network.stop)
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs it as long as the node does; when it fails, the node does."""
@@ -201,7 +223,9 @@ class Node:
         programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
         self._asks = Asks(self.driver, self.contents, key.node_id, programs)
         self._stack.push_async_callback(self._asks.close)
-        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids)
+        quotes = Quotes(
+            key, self.driver, self.membership, self.contents, self._asks, ids, settings.payment
+        )
         logs = JobLogs(
             key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )
@@ -230,8 +254,7 @@ class Node:
             ids,
             settings.lease_us,
         )
-        outbox = Outbox(key, self.driver, self.membership, self.contents, happenings, ids, settings.lease_us)
-        self._stack.push_async_callback(outbox.close)
+        outbox = self._make_outbox(key, happenings)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
         self._set_hooks(outbox)
@@ -247,11 +270,27 @@ class Node:
         self.driver.on_written = self._written
         self.driver.on_failure = self._fail
 
+    def _make_outbox(self, key: NodeKey, happenings: Happenings) -> Outbox:
+        outbox = Outbox(
+            key,
+            self.driver,
+            self.membership,
+            self.contents,
+            happenings,
+            draw_id,
+            self.settings.lease_us,
+            self.store.work,
+        )
+        self._stack.push_async_callback(outbox.close)
+        return outbox
+
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
         self._happenings.committed(write)
         if isinstance(write, WorkRecord) and write.state is not WorkState.ACCEPTED and not write.sealed:
-            self.contents.seals.open(write.id)
+            result = write.report.result if write.report is not None else None
+            if self.contents.seals.open(write.id) and result is not None:
+                self.contents.provide(result)
         if self.kubo is not None:
             self.kubo.committed(write)
         if self._metrics is not None:
@@ -277,6 +316,8 @@ class Node:
                 live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
                 reveal_timeout_us=2 * settings.lease_us,
                 min_reputation_ppm=settings.min_reputation_ppm,
+                node_id=self.node_id,
+                payment=settings.payment,
             ),
             ids,
         )
@@ -286,6 +327,8 @@ class Node:
             policy=policy,
             report_keep_us=settings.keep_results_us,
             min_reputation_ppm=settings.min_reputation_ppm,
+            node_id=self.node_id,
+            credit=settings.credit,
         )
         journal: Journal = self.store
         if self._metrics is not None:
@@ -331,7 +374,7 @@ class Node:
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._go_on(self._reap(keep))
         await asyncio.to_thread(self.contents.seal_again, work)
-        self.driver.restore(work, jobs, executions, self.store.reputations())
+        self.driver.restore(work, jobs, executions, self.store.reputations(), self.store.books())
 
     async def _reap(self, keep: Collection[str]) -> None:
         for engine, executor in self._engines.executors.items():
@@ -348,9 +391,12 @@ class Node:
 
     def _record(self, sequence: int) -> NodeRecord:
         settings = self.settings
-        addresses = settings.advertise
-        if not addresses and hasattr(self, "_peer_listener"):
+        addresses = tuple(address for address in settings.advertise if not address.startswith("/"))
+        multiaddrs = tuple(address for address in settings.advertise if address.startswith("/"))
+        if not addresses and settings.advertised and hasattr(self, "_peer_listener"):
             addresses = (self._peer_listener.address,)
+        if not multiaddrs and settings.advertised and (network := self.network) is not None:
+            multiaddrs = network.addresses
         return NodeRecord(
             node_id=self.node_id,
             addresses=addresses,
@@ -363,7 +409,19 @@ class Node:
             labels=settings.labels,
             version=__version__,
             tariff=self._tariff,
+            multiaddrs=multiaddrs,
         )
+
+    @property
+    def network(self) -> Network | None:
+        """libp2p, where it runs."""
+        return self.membership.network if hasattr(self, "membership") else None
+
+    @property
+    def p2p_addresses(self) -> tuple[str, ...]:
+        """Multiaddrs at which other nodes can join this one."""
+        network = self.network
+        return tuple(f"{address}/p2p/{self.node_id}" for address in network.addresses) if network else ()
 
     def _engines_changed(self) -> None:
         self.driver.tell_compute(self._engines.changed())
@@ -383,6 +441,9 @@ class Node:
             notices=(*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ())),
             reputations=self._reputations(self.node_id),
         )
+
+    def exchanged(self) -> dict[str, int] | None:
+        return asdict(self.network.exchanged) if self.network is not None else None
 
     def peer_views(self) -> list[NodeView]:
         return [self._peer_view(peer) for peer in self.membership.peers()]

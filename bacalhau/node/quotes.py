@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.model.job import JobSpec
-    from bacalhau.model.market import JobOffer
+    from bacalhau.model.market import JobOffer, PaymentTerms
     from bacalhau.node.asks import Asks
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
@@ -42,6 +42,7 @@ class Quotes:
         contents: Contents,
         asks: Asks,
         ids: Callable[[str], str],
+        payment: PaymentTerms,
     ) -> None:
         self._key = key
         self._driver = driver
@@ -49,6 +50,7 @@ class Quotes:
         self._contents = contents
         self._asks = asks
         self._ids = ids
+        self._payment = payment
 
     async def quote(self, requester_id: str, offer: JobOffer) -> Refusal | Quote:
         """As a bid is decided: what has to be asked outside is, the operator's programs too."""
@@ -85,6 +87,7 @@ class Quotes:
             winners=spec.count,
             bid_window_us=_BID_WINDOW_US,
             open_for_us=_BID_WINDOW_US,
+            payment=self._payment,
         )
         nodes = self._driver.requester.live_nodes(self._driver.clock.now())
         at_once = asyncio.Semaphore(_ASKED_AT_ONCE)

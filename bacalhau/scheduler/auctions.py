@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bacalhau.market.clearing import Winner
     from bacalhau.market.reputation import ReputationBook
     from bacalhau.model.job import JobSpec
-    from bacalhau.model.market import ClaimedInput
+    from bacalhau.model.market import ClaimedInput, PaymentTerms
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.config import RequesterConfig
     from bacalhau.scheduler.deadlines import Deadlines
@@ -125,6 +125,7 @@ class Auctions:
             winners=job.missing(),
             bid_window_us=window_us,
             open_for_us=queue_us,
+            payment=self._config.payment,
         )
         job.auction = Auction(
             offer,
@@ -142,6 +143,13 @@ class Auctions:
             effects.writes.append(job.happened(JobEventType.OFFERED, now, message))
             effects.sends.append(SendOffer(offer, candidates))
         return effects
+
+    def awaited(self, offer_id: str) -> tuple[str, ...] | None:
+        """The nodes that have not answered an offer; None where nothing is missing, or there is no such offer."""
+        job = self._jobs.get(offer_id)
+        if job is None or job.auction is None or not job.missing():
+            return None
+        return tuple(job.auction.awaiting)
 
     def queue_us(self, job: Job) -> int:
         queue_us = job.spec.timeouts.queue_us
@@ -392,6 +400,7 @@ def offer_of(
     winners: int,
     bid_window_us: int,
     open_for_us: int,
+    payment: PaymentTerms,
 ) -> JobOffer:
     """What compute nodes hear of a job."""
     return JobOffer(
@@ -411,6 +420,7 @@ def offer_of(
         open_for_us=open_for_us,
         spec_digest=spec_digest,
         weights=spec.auction.weights,
+        payment=payment,
     )
 
 

@@ -257,3 +257,28 @@ async def test_content_that_only_an_absent_kubo_has_is_a_fault_that_names_it(
             await served.contents.fetch(cid)
         with refused(RefusalReason.CONTENT_UNAVAILABLE, f"the Kubo node at {daemon.url} does not answer"):
             await get(served, str(cid))
+
+
+async def test_a_kubo_that_takes_nothing_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubo, "KEEP_S", 0.2)
+    store = MemoryBlockStore()
+    cid = import_stream(store, [b"kept"]).cid
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        if len(asked) == 1:
+            writer.write(b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 15\r\n\r\n{"Version":"1"}')
+        else:
+            await reader.read()  # until the client goes
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    slow = Kubo(KuboRpc(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), store, "self")
+    await slow.check()
+    assert slow.answers
+    async with asyncio.timeout(10):
+        await slow.keep(cid)
+        assert b"/pin/ls" in asked[1]
+        await slow.close()
+    server.close()
