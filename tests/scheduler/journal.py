@@ -209,15 +209,15 @@ class Journal:
             assert not completed or execution.charged_microcredits > 0, execution
             ceiling = spec.max_price_microcredits
             assert ceiling is None or execution.charged_microcredits <= ceiling, execution
-            assert not done or execution.report is not None, execution
+            assert not completed or execution.report is not None, execution
         change = self.changes.get(job_id)
         if change is not None:
             assert change.charged_microcredits == sum(e.charged_microcredits for e in executions), change
             if change.state is JobState.COMPLETED:
-                completed = [e for e in executions if e.state is ExecutionState.COMPLETED]
+                accepted = [e for e in executions if e.state is ExecutionState.COMPLETED]
                 least = 1 if adaptive else spec.verification.confidence or spec.count
-                assert least <= len(completed) <= most, executions
-                assert len({e.compared for e in completed}) == 1, f"winners that differ: {executions}"
+                assert least <= len(accepted) <= most, executions
+                assert len({e.compared for e in accepted}) == 1, f"winners that differ: {executions}"
             if change.state.ended:
                 assert all(e.state.ended for e in executions), executions
                 assert (change.failure is not None) is (change.state is JobState.FAILED), change
