@@ -7,9 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bacalhau.model.auction import ClearingRule
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import Fault, Usage
-    from bacalhau.model.auction import ClearingRule
     from bacalhau.model.market import PaymentTerms
 
 

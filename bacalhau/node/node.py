@@ -223,9 +223,7 @@ class Node:
         programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
         self._asks = Asks(self.driver, self.contents, key.node_id, programs)
         self._stack.push_async_callback(self._asks.close)
-        quotes = Quotes(
-            key, self.driver, self.membership, self.contents, self._asks, ids, settings.payment
-        )
+        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids, settings.payment)
         logs = JobLogs(
             key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )

@@ -199,6 +199,7 @@ class WorkRecord:
         """The result is shown to nobody yet."""
         return bool(self.commitment) and not self.revealed and self.state is WorkState.REPORTED
 
+
 @dataclass(frozen=True, slots=True)
 class PayableRecord:
     """What this node owes a peer."""

@@ -396,7 +396,9 @@ def happening_of(row: Row) -> JobHappening:
 
 def execution_of(row: Row) -> ExecutionRecord:
     id, job_id, offer_id, bid_id, node_id, state, price, charged, created_us, updated_us = row[:10]
-    bid_set_digest, phase, attempt, report, failure, commitment, compared, payment, bond, penalty, late = row[10:21]
+    bid_set_digest, phase, attempt, report, failure, commitment, compared, payment, bond, penalty, late = row[
+        10:21
+    ]
     return ExecutionRecord(
         id,
         job_id,

@@ -22,22 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from bacalhau.v1 import auction_pb2 as bacalhau_dot_v1_dot_auction__pb2
 from bacalhau.v1 import execution_pb2 as bacalhau_dot_v1_dot_execution__pb2
-from bacalhau.v1 import market_pb2 as bacalhau_dot_v1_dot_market__pb2
 from bacalhau.v1 import payment_pb2 as bacalhau_dot_v1_dot_payment__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61\x63\x61lhau/v1/receipt.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x18\x62\x61\x63\x61lhau/v1/market.proto\x1a\x19\x62\x61\x63\x61lhau/v1/payment.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x04\n\x07Receipt\x12\x14\n\x0crequester_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x1c\n\x14\x62\x61lance_microcredits\x18\x04 \x01(\x03\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\x12\x10\n\x08offer_id\x18\x07 \x01(\t\x12\x0e\n\x06\x62id_id\x18\x08 \x01(\t\x12\x1a\n\x12price_microcredits\x18\t \x01(\x03\x12\x30\n\rclearing_rule\x18\n \x01(\x0e\x32\x19.bacalhau.v1.ClearingRule\x12\x16\n\x0e\x62id_set_digest\x18\x0b \x01(\x0c\x12*\n\x07payment\x18\x0c \x01(\x0b\x32\x19.bacalhau.v1.PaymentTerms\x12\x34\n\x11\x65xecution_timeout\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x05usage\x18\x0e \x01(\x0b\x32\x12.bacalhau.v1.Usage\x12\x12\n\nresult_cid\x18\x0f \x01(\t\x12\x11\n\texit_code\x18\x10 \x01(\x05\x12\x18\n\x10pay_microcredits\x18\x11 \x01(\x03\x12%\n\trejection\x18\x12 \x01(\x0b\x32\x12.bacalhau.v1.Fault\x12(\n\x04time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x62ond_microcredits\x18\x14 \x01(\x03\x12\x1c\n\x14penalty_microcredits\x18\x15 \x01(\x03\"\x92\x01\n\x0eSettlementNote\x12\x13\n\x0b\x63reditor_id\x18\x01 \x01(\t\x12\x11\n\tdebtor_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x1c\n\x14settled_microcredits\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61\x63\x61lhau/v1/receipt.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x19\x62\x61\x63\x61lhau/v1/auction.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x19\x62\x61\x63\x61lhau/v1/payment.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x04\n\x07Receipt\x12\x14\n\x0crequester_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x1c\n\x14\x62\x61lance_microcredits\x18\x04 \x01(\x03\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\x12\x10\n\x08offer_id\x18\x07 \x01(\t\x12\x0e\n\x06\x62id_id\x18\x08 \x01(\t\x12\x1a\n\x12price_microcredits\x18\t \x01(\x03\x12\x30\n\rclearing_rule\x18\n \x01(\x0e\x32\x19.bacalhau.v1.ClearingRule\x12\x16\n\x0e\x62id_set_digest\x18\x0b \x01(\x0c\x12*\n\x07payment\x18\x0c \x01(\x0b\x32\x19.bacalhau.v1.PaymentTerms\x12\x34\n\x11\x65xecution_timeout\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x05usage\x18\x0e \x01(\x0b\x32\x12.bacalhau.v1.Usage\x12\x12\n\nresult_cid\x18\x0f \x01(\t\x12\x11\n\texit_code\x18\x10 \x01(\x05\x12\x18\n\x10pay_microcredits\x18\x11 \x01(\x03\x12%\n\trejection\x18\x12 \x01(\x0b\x32\x12.bacalhau.v1.Fault\x12(\n\x04time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x62ond_microcredits\x18\x14 \x01(\x03\x12\x1c\n\x14penalty_microcredits\x18\x15 \x01(\x03\"\x92\x01\n\x0eSettlementNote\x12\x13\n\x0b\x63reditor_id\x18\x01 \x01(\t\x12\x11\n\tdebtor_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\x1c\n\x14settled_microcredits\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bacalhau.v1.receipt_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECEIPT']._serialized_start=190
-  _globals['_RECEIPT']._serialized_end=796
-  _globals['_SETTLEMENTNOTE']._serialized_start=799
-  _globals['_SETTLEMENTNOTE']._serialized_end=945
+  _globals['_RECEIPT']._serialized_start=191
+  _globals['_RECEIPT']._serialized_end=797
+  _globals['_SETTLEMENTNOTE']._serialized_start=800
+  _globals['_SETTLEMENTNOTE']._serialized_end=946
 # @@protoc_insertion_point(module_scope)

@@ -1,7 +1,7 @@
 import datetime
 
+from bacalhau.v1 import auction_pb2 as _auction_pb2
 from bacalhau.v1 import execution_pb2 as _execution_pb2
-from bacalhau.v1 import market_pb2 as _market_pb2
 from bacalhau.v1 import payment_pb2 as _payment_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -44,7 +44,7 @@ class Receipt(_message.Message):
     offer_id: str
     bid_id: str
     price_microcredits: int
-    clearing_rule: _market_pb2.ClearingRule
+    clearing_rule: _auction_pb2.ClearingRule
     bid_set_digest: bytes
     payment: _payment_pb2.PaymentTerms
     execution_timeout: _duration_pb2.Duration
@@ -56,7 +56,7 @@ class Receipt(_message.Message):
     time: _timestamp_pb2.Timestamp
     bond_microcredits: int
     penalty_microcredits: int
-    def __init__(self, requester_id: _Optional[str] = ..., node_id: _Optional[str] = ..., sequence: _Optional[int] = ..., balance_microcredits: _Optional[int] = ..., execution_id: _Optional[str] = ..., job_id: _Optional[str] = ..., offer_id: _Optional[str] = ..., bid_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_market_pb2.ClearingRule, str]] = ..., bid_set_digest: _Optional[bytes] = ..., payment: _Optional[_Union[_payment_pb2.PaymentTerms, _Mapping]] = ..., execution_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., usage: _Optional[_Union[_execution_pb2.Usage, _Mapping]] = ..., result_cid: _Optional[str] = ..., exit_code: _Optional[int] = ..., pay_microcredits: _Optional[int] = ..., rejection: _Optional[_Union[_execution_pb2.Fault, _Mapping]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., bond_microcredits: _Optional[int] = ..., penalty_microcredits: _Optional[int] = ...) -> None: ...
+    def __init__(self, requester_id: _Optional[str] = ..., node_id: _Optional[str] = ..., sequence: _Optional[int] = ..., balance_microcredits: _Optional[int] = ..., execution_id: _Optional[str] = ..., job_id: _Optional[str] = ..., offer_id: _Optional[str] = ..., bid_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_auction_pb2.ClearingRule, str]] = ..., bid_set_digest: _Optional[bytes] = ..., payment: _Optional[_Union[_payment_pb2.PaymentTerms, _Mapping]] = ..., execution_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., usage: _Optional[_Union[_execution_pb2.Usage, _Mapping]] = ..., result_cid: _Optional[str] = ..., exit_code: _Optional[int] = ..., pay_microcredits: _Optional[int] = ..., rejection: _Optional[_Union[_execution_pb2.Fault, _Mapping]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., bond_microcredits: _Optional[int] = ..., penalty_microcredits: _Optional[int] = ...) -> None: ...
 
 class SettlementNote(_message.Message):
     __slots__ = ("creditor_id", "debtor_id", "sequence", "settled_microcredits", "time")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bacalhau.model.ledger import Receipt, SettlementNote
 from bacalhau.model.auction import ClearingRule
+from bacalhau.model.ledger import Receipt, SettlementNote
 from bacalhau.model.market import PPM, WHOLE_PRICE, PaymentTerms
 from bacalhau.v1 import payment_pb2, receipt_pb2
 from bacalhau.wire import fields, limits

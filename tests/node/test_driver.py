@@ -273,7 +273,7 @@ async def test_what_was_committed_and_not_sent_is_sent_by_the_next_life(tmp_path
     second.disk, second.sent, second.started, second.happened = first.disk, [], [], []
     second.failures, second.numbers = [], iter(range(1000, 2000))
     second.driver = second.make_driver()
-    second.driver.restore((), first.disk.open_jobs(), first.disk.open_executions(), first.disk.books())
+    second.driver.restore((), first.disk.open_jobs(), first.disk.open_executions(), (), first.disk.books())
     second.driver.tell_requester(ev.PeerHeard("n1"))
     await second.driver.committed()
     await until(

@@ -37,8 +37,8 @@ def samples() -> dict[str, Any]:
     from bacalhau.model.ledger import SettlementNote
     from bacalhau.model.market import ClaimedInput, Decline, LeaseRenewal
     from bacalhau.model.refusals import Refusal, RefusalReason
-    from bacalhau.scheduler.records import WorkRecord, WorkState
     from bacalhau.model.verification import Compared, ResultCommitment
+    from bacalhau.scheduler.records import WorkRecord, WorkState
 
     refusal = Refusal(RefusalReason.BUSY, "busy", (("free", 1),))
     return {

@@ -202,7 +202,7 @@ def test_a_restarted_requester_sends_what_is_unsigned_and_counts_on() -> None:
     payable = [write for write in requester.all.writes if isinstance(write, PayableRecord)][-1]
     again = Requester(NODE)
     kept = Books((payable,), (ReceiptRecord(TradeSide.BUYING, second, None),))
-    again.took(again.machine.restore((), (), kept, now=seconds(2)))
+    again.took(again.machine.restore((), (), (), kept, now=seconds(2)))
     again.machine.check()
     assert again.sent(fx.SendReceipts) == [fx.SendReceipts("n1", (second,))]
     again.hear("n1", now=seconds(2))
@@ -428,7 +428,7 @@ def test_trust_raises_the_limit_of_one_peer_and_outlives_a_restart() -> None:
     compute.tell(ev.PeerTrusted("r1", 100), 1)
     (record,) = compute.last.writes
     again = _compute(limit=50)
-    again.took(again.machine.restore((), Books(receivables=(record,)), now=2))  # type: ignore[arg-type]
+    again.took(again.machine.restore((), (), Books(receivables=(record,)), now=2))  # type: ignore[arg-type]
     for one in (compute, again):
         one.offer(an_offer(id="o-2"), now=3)
         assert one.declines() == []

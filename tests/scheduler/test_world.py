@@ -29,6 +29,7 @@ from tests.scheduler.stories import tell
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
     from bacalhau.scheduler.records import Books

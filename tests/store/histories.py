@@ -11,7 +11,6 @@ from bacalhau.model.auction import ClearingRule
 from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, ExecutionState, Usage
 from bacalhau.model.job import DockerTask, InputSource, JobEventType, JobSpec, JobState
-from bacalhau.model.auction import ClearingRule
 from bacalhau.model.ledger import Balance, Posting, TradeSide, Transaction, TransactionKind
 from bacalhau.model.market import Award, Bid, ClaimedInput, JobOffer
 from bacalhau.model.refusals import Refusal, RefusalReason

@@ -17,6 +17,7 @@ from bacalhau.v1 import (
     execution_pb2,
     job_pb2,
     ledger_pb2,
+    market_pb2,
     refusal_pb2,
     reputation_pb2,
     verification_pb2,
