@@ -248,12 +248,8 @@ def _note_row(record: NoteRecord) -> Row:
     return record.side.value, peer_id, note.sequence, encoding.note_bytes(note), record.evidence
 
 
-def _marks(count: int) -> str:
-    return ",".join("?" * count)
-
-
 _UPSERT_EXECUTION: Final = (
-    f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES ({', '.join('?' * 22)}) "
+    f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
     "ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
     "charged_microcredits = excluded.charged_microcredits, updated_us = excluded.updated_us, "
     "phase = excluded.phase, attempt = excluded.attempt, "
@@ -262,7 +258,7 @@ _UPSERT_EXECUTION: Final = (
     "penalty_microcredits = excluded.penalty_microcredits, late = excluded.late"
 )
 _UPSERT_WORK: Final = (
-    f"INSERT INTO work ({WORK_COLUMNS}) VALUES ({', '.join('?' * 14)}) "
+    f"INSERT INTO work ({WORK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
     "ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, "
     "updated_us = excluded.updated_us, report = excluded.report, refusal = excluded.refusal, "
     "commitment = excluded.commitment, revealed = excluded.revealed, result = excluded.result, "

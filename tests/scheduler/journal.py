@@ -203,10 +203,10 @@ class Journal:
         most = ADAPTIVE_REPLICAS_MAX if adaptive else spec.count
         assert len(held) <= most, f"{job_id} has {len(held)} executions of {most}: {held}"
         for execution in executions:
-            completed = execution.state is ExecutionState.COMPLETED
-            payable = execution.price_microcredits if completed else 0
+            done = execution.state is ExecutionState.COMPLETED
+            payable = execution.price_microcredits if done else 0
             assert 0 <= execution.charged_microcredits <= payable, execution
-            assert not completed or execution.charged_microcredits > 0, execution
+            assert not done or execution.charged_microcredits > 0, execution
             ceiling = spec.max_price_microcredits
             assert ceiling is None or execution.charged_microcredits <= ceiling, execution
             assert not completed or execution.report is not None, execution

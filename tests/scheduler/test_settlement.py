@@ -428,7 +428,7 @@ def test_trust_raises_the_limit_of_one_peer_and_outlives_a_restart() -> None:
     compute.tell(ev.PeerTrusted("r1", 100), 1)
     (record,) = compute.last.writes
     again = _compute(limit=50)
-    again.took(again.machine.restore((), (), Books(receivables=(record,)), now=2))
+    again.took(again.machine.restore((), (), Books(receivables=(record,)), now=2))  # type: ignore[arg-type]
     for one in (compute, again):
         one.offer(an_offer(id="o-2"), now=3)
         assert one.declines() == []

@@ -41,8 +41,9 @@ def test_a_job_goes_on_over_a_restart_after_each_of_its_commits(tmp_path: Path) 
     def successor(now: int) -> tuple[Store, RequesterMachine, Effects]:
         store = Store(path)
         machine = RequesterMachine(RequesterConfig(node_id=REQUESTER), ids)
-        jobs, executions = store.open_jobs(), store.open_executions()
-        effects = machine.restore(jobs, executions, store.reputations(), store.books(), now=now)
+        effects = machine.restore(
+            store.open_jobs(), store.open_executions(), store.reputations(), store.books(), now=now
+        )
         store.commit(effects.writes)
         machine.check()
         return store, machine, effects
