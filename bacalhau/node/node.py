@@ -8,18 +8,17 @@ import functools
 import logging
 import os
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
-from bacalhau.config import Settings, job_limit, machine_capacity
+from bacalhau.config import Settings, machine_capacity
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
-from bacalhau.market.bidding import BiddingPolicy
-from bacalhau.market.pricing import FlatPrice, LinearPrice
-from bacalhau.model.market import Tariff
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
-from bacalhau.node.asks import Asks
+from bacalhau.node.asks import Asks, Programs
+from bacalhau.node.bidding import policy_of, pricing_of
 from bacalhau.node.clock import Clock
 from bacalhau.node.contents import Contents
 from bacalhau.node.driver import CLOCK_META, Driver
@@ -29,8 +28,11 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.market import Market
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
+from bacalhau.node.network import start_network
 from bacalhau.node.outbox import Outbox
+from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
@@ -39,6 +41,7 @@ from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
@@ -58,14 +61,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bacalhau.ipfs.pins import Collected
-    from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.cid import Cid
     from bacalhau.model.reputation import Reputation
-    from bacalhau.model.resources import Resources
     from bacalhau.node.driver import Journal
     from bacalhau.node.membership import Peer
     from bacalhau.node.metrics import Metrics
     from bacalhau.node.trace import Trace
+    from bacalhau.p2p.port import Network
     from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
@@ -123,11 +125,13 @@ class Node:
             meter=meter,
         )
         self._stack.push_async_callback(_stop_listener, self._peer_listener)
+        await self._start_network(key)
         self.membership.refresh()
         self._client_listener = await start_client_api(
             settings.api_host,
             settings.api_port,
             jobs=JobServicer(self.jobs),
+            market=MarketServicer(self._market),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
             token=read_token(settings.api_token_file),
@@ -144,6 +148,21 @@ class Node:
         if self.kubo is not None:
             self._go_on(self.kubo.run(self._ipfs.wanted))
         self._go_on(self._upkeep())
+
+    async def _start_network(self, key: NodeKey) -> None:
+        network = await start_network(
+            self.settings,
+            key,
+            self._inbound,
+            self.clock.now,
+            self.peer_address,
+            self.contents.whole_store,
+            self.contents.may_serve,
+        )
+        if network is not None:
+            self.membership.network = network
+            self.contents.network = network
+            self._stack.push_async_callback(network.stop)
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs it as long as the node does; when it fails, the node does."""
@@ -197,6 +216,10 @@ class Node:
         self._workspaces = workspaces
         self.works = Works(self.driver, self._engines.executors, workspaces, self.contents, key.node_id)
         self._stack.push_async_callback(self.works.close)
+        programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
+        self._asks = Asks(self.driver, self.contents, key.node_id, programs)
+        self._stack.push_async_callback(self._asks.close)
+        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids)
         logs = JobLogs(
             key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )
@@ -208,9 +231,11 @@ class Node:
             happenings,
             self._recent,
             logs,
+            quotes,
             ids,
             self._room,
         )
+        self._market = Market(key.node_id, self.store, self.membership, self.jobs, self.clock)
         self._inbound = Inbound(
             key,
             self.driver,
@@ -219,6 +244,7 @@ class Node:
             self.works,
             self.contents,
             happenings,
+            quotes,
             ids,
             settings.lease_us,
         )
@@ -226,10 +252,6 @@ class Node:
         self._stack.push_async_callback(outbox.close)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
-        self._asks = Asks(
-            self.driver, self.contents, key.node_id, settings.probe_command, settings.probe_timeout_us
-        )
-        self._stack.push_async_callback(self._asks.close)
         self._set_hooks(outbox)
 
     def _set_hooks(self, outbox: Outbox) -> None:
@@ -275,8 +297,8 @@ class Node:
             ),
             ids,
         )
-        self._tariff, pricing = _pricing(settings)
-        policy = _policy(settings, self.capacity)
+        self._tariff, pricing = pricing_of(settings)
+        policy = policy_of(settings, self.capacity)
         config = ComputeConfig(
             policy=policy,
             report_keep_us=settings.keep_results_us,
@@ -304,6 +326,8 @@ class Node:
                 self._results.fetch(start)
             case fx.AskOutside(offer, ask):
                 self._asks.answer(offer, ask)
+            case fx.AskPrice():
+                self._asks.answer_price(start)
             case fx.StopExecution(execution_id):
                 self.works.stop(execution_id)
             case fx.ResumeExecution(execution_id, attempt):
@@ -341,9 +365,12 @@ class Node:
 
     def _record(self, sequence: int) -> NodeRecord:
         settings = self.settings
-        addresses = settings.advertise
-        if not addresses and hasattr(self, "_peer_listener"):
+        addresses = tuple(address for address in settings.advertise if not address.startswith("/"))
+        multiaddrs = tuple(address for address in settings.advertise if address.startswith("/"))
+        if not addresses and settings.advertised and hasattr(self, "_peer_listener"):
             addresses = (self._peer_listener.address,)
+        if not multiaddrs and settings.advertised and (network := self.network) is not None:
+            multiaddrs = network.addresses
         return NodeRecord(
             node_id=self.node_id,
             addresses=addresses,
@@ -356,7 +383,19 @@ class Node:
             labels=settings.labels,
             version=__version__,
             tariff=self._tariff,
+            multiaddrs=multiaddrs,
         )
+
+    @property
+    def network(self) -> Network | None:
+        """libp2p, where it runs."""
+        return self.membership.network if hasattr(self, "membership") else None
+
+    @property
+    def p2p_addresses(self) -> tuple[str, ...]:
+        """Multiaddrs at which other nodes can join this one."""
+        network = self.network
+        return tuple(f"{address}/p2p/{self.node_id}" for address in network.addresses) if network else ()
 
     def _engines_changed(self) -> None:
         self.driver.tell_compute(self._engines.changed())
@@ -376,6 +415,9 @@ class Node:
             notices=(*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ())),
             reputations=self._reputations(self.node_id),
         )
+
+    def exchanged(self) -> dict[str, int] | None:
+        return asdict(self.network.exchanged) if self.network is not None else None
 
     def peer_views(self) -> list[NodeView]:
         return [self._peer_view(peer) for peer in self.membership.peers()]
@@ -460,26 +502,3 @@ class Node:
 
 async def _stop_listener(listener: Listener) -> None:
     await listener.server.stop(grace=0.5)
-
-
-def _policy(settings: Settings, capacity: Resources) -> BiddingPolicy:
-    return BiddingPolicy(
-        capacity=capacity,
-        job_limit=job_limit(settings, capacity),
-        labels=settings.labels,
-        accept_networked=settings.accept_networked,
-        reject_stateless=settings.reject_stateless,
-        only_local_inputs=settings.only_local_inputs,
-        images=settings.images,
-        probe=settings.probe_command is not None,
-        execution_timeout_max_us=settings.execution_timeout_max_us,
-    )
-
-
-def _pricing(settings: Settings) -> tuple[Tariff, PricingStrategy]:
-    """The price list that the record shows, and what bids are computed by."""
-    if settings.flat_price_microcredits is not None:
-        return Tariff(start_microcredits=settings.flat_price_microcredits), FlatPrice(
-            settings.flat_price_microcredits
-        )
-    return settings.tariff, LinearPrice(settings.tariff)

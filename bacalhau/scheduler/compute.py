@@ -25,6 +25,7 @@ from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Role
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.awards import award_mismatch
 from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.config import ComputeConfig
 from bacalhau.scheduler.deadlines import Deadlines
@@ -39,15 +40,17 @@ from bacalhau.scheduler.effects import (
     refuse,
 )
 from bacalhau.scheduler.offers import Offers
-from bacalhau.scheduler.records import WorkRecord, WorkState
+from bacalhau.scheduler.records import BidKept, WorkRecord, WorkState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bacalhau.market.bidding import Answers, Ask, Quote
     from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.job import Engine
-    from bacalhau.model.market import Award, Bid, JobOffer
+    from bacalhau.model.market import JobOffer
     from bacalhau.model.reputation import Reputation
+    from bacalhau.scheduler.effects import AskPrice
     from bacalhau.scheduler.events import ComputeEvent
 
 __all__ = ["ComputeConfig", "ComputeMachine"]
@@ -95,6 +98,10 @@ class ComputeMachine:
                 return self._offers.received(event, now)
             case ev.AskAnswered():
                 return self._offers.answered(event, now)
+            case ev.PriceAnswered():
+                return self._offers.price_answered(event, now)
+            case ev.BidAcknowledged():
+                return _bid_acknowledged(event)
             case ev.AwardReceived():
                 return self._award_received(event, now)
             case ev.ExecutionEnded():
@@ -173,6 +180,26 @@ class ComputeMachine:
     def running_executions(self) -> int:
         return sum(1 for work in self._works.values() if work.record.state is WorkState.ACCEPTED)
 
+    def appraise(
+        self,
+        requester_id: str,
+        offer: JobOffer,
+        answers: Answers | None,
+        *,
+        now: int,
+        scripted_microcredits: int | None = None,
+    ) -> Refusal | Ask | Quote:
+        """What the node would answer to such an offer now; nothing is remembered or reserved."""
+        return self._offers.appraise(requester_id, offer, answers, scripted_microcredits, now)
+
+    def price_question(
+        self, requester_id: str, offer: JobOffer, missing_input_bytes: int, *, now: int
+    ) -> AskPrice | None:
+        """What the operator's price script is told of such an offer; None where there is no script."""
+        if not self._config.policy.price_script:
+            return None
+        return self._offers.price_question(requester_id, offer, missing_input_bytes, now)
+
     @property
     def unsettled(self) -> tuple[str, ...]:
         """Ids of the work that is not settled."""
@@ -222,7 +249,7 @@ class ComputeMachine:
             return refuse(
                 Refusal(RefusalReason.BID_UNKNOWN, f"this node holds no bid {award.bid_id} (any more)")
             )
-        mismatch = _award_mismatch(*found, event, self._config.lease_min_us)
+        mismatch = award_mismatch(*found, event, self._config.lease_min_us)
         if mismatch is not None:
             return refuse(mismatch)
         self._offers.take(award.offer_id, award.execution_id)
@@ -443,34 +470,18 @@ def _answer_repeated_award(known: _Work, event: ev.AwardReceived) -> Effects:
     return Effects()
 
 
-def _award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min_us: int) -> Refusal | None:
-    """An award binds only to what was offered and bid."""
-    award: Award = event.award
-    if award.price_microcredits != bid.price_microcredits:
-        return Refusal(
-            RefusalReason.MALFORMED,
-            "the award's price is not what the clearing rule makes of the bid",
-            (("bid_microcredits", bid.price_microcredits), ("award_microcredits", award.price_microcredits)),
-        )
-    if award.lease_us < lease_min_us:
-        return Refusal(
-            RefusalReason.MALFORMED,
-            f"the award's lease of {award.lease_us} microseconds is too short to be renewed",
-            (("lease_us", award.lease_us), ("lease_min_us", lease_min_us)),
-        )
-    if event.spec_digest != offer.spec_digest:
-        return Refusal(RefusalReason.MALFORMED, "the award's job is not the one whose digest the offer named")
-    spec = award.spec
-    matches = (
-        spec.engine is offer.engine
-        and spec.image_or_module == offer.image_or_module
-        and spec.resources == offer.resources
-        and spec.network is offer.network
-        and spec.timeouts.execution_us == offer.execution_timeout_us
-        and spec.constraints == offer.constraints
-        and dict.fromkeys(spec.contents()).keys()
-        == dict.fromkeys(claimed.cid for claimed in offer.inputs).keys()
+def _bid_acknowledged(event: ev.BidAcknowledged) -> Effects:
+    bid = event.bid
+    kept = BidKept(
+        bid.id,
+        bid.offer_id,
+        event.job_id,
+        event.requester_id,
+        event.sent_us,
+        bid.price_microcredits,
+        event.offer_envelope,
+        event.bid_envelope,
+        event.acknowledgement,
+        event.refusal,
     )
-    if not matches:
-        return Refusal(RefusalReason.MALFORMED, "the award's job asks for more or other than its offer said")
-    return None
+    return Effects(writes=[kept])

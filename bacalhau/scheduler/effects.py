@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bacalhau.market.bidding import Ask
+    from bacalhau.market.pricing import Situation
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
@@ -51,10 +52,13 @@ class SendCancellation:
 
 @dataclass(frozen=True, slots=True)
 class SendBid:
-    """The answer is BidRefused where the requester refuses it."""
+    """The answer is BidAcknowledged, and BidRefused where the requester refuses it. `offer_envelope` is the offer as
+    it was received."""
 
     to: str
     bid: Bid
+    job_id: str
+    offer_envelope: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,16 @@ class AskOutside:
 
 
 @dataclass(frozen=True, slots=True)
+class AskPrice:
+    """Ask the operator's script for a price, telling it what the node would ask without it: PriceAnswered."""
+
+    requester_id: str
+    offer: JobOffer
+    situation: Situation
+    price_microcredits: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartExecution:
     """Fetch inputs, run, publish: PhaseEntered on the way, ExecutionEnded at last."""
 
@@ -151,7 +165,7 @@ class StopExecution:
     execution_id: str
 
 
-Start = FetchResult | AskOutside | StartExecution | ResumeExecution | StopExecution
+Start = FetchResult | AskOutside | AskPrice | StartExecution | ResumeExecution | StopExecution
 
 
 @dataclass(slots=True)

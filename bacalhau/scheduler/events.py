@@ -46,17 +46,23 @@ class PeerHeard:
 
 @dataclass(frozen=True, slots=True)
 class BidReceived:
+    """`issued_us` is when its node signed it."""
+
     node_id: str
     bid: Bid
     digest: bytes
     evidence: bytes = b""
+    issued_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DeclineReceived:
+    """`issued_us` is when its node signed it."""
+
     node_id: str
     decline: Decline
     evidence: bytes = b""
+    issued_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +145,37 @@ RequesterEvent = (
 class OfferReceived:
     requester_id: str
     offer: JobOffer
+    evidence: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class AskAnswered:
     offer_id: str
     answers: Answers
+
+
+@dataclass(frozen=True, slots=True)
+class PriceAnswered:
+    """What the operator's script named for an offer, or why it named nothing (`problem`)."""
+
+    offer_id: str
+    price_microcredits: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BidAcknowledged:
+    """A requester has answered a bid of this node; the three envelopes as they were signed, the offer's and the bid's
+    to prove what the acknowledgement is about."""
+
+    requester_id: str
+    job_id: str
+    bid: Bid
+    sent_us: int
+    offer_envelope: bytes
+    bid_envelope: bytes
+    acknowledgement: bytes
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +294,8 @@ class ShutdownBegun:
 ComputeEvent = (
     OfferReceived
     | AskAnswered
+    | PriceAnswered
+    | BidAcknowledged
     | EnginesChanged
     | BidRefused
     | OfferClosedReceived

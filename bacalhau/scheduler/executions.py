@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bacalhau.market.reputation import conduct_of
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import JobEventType, JobState
-from bacalhau.model.market import Award, ClearingRule
+from bacalhau.model.market import Award
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct
 from bacalhau.scheduler.effects import Effects, FetchResult, SendAward, SendCancellation, refuse
@@ -26,7 +26,7 @@ from bacalhau.scheduler.records import ExecutionRecord
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bacalhau.market.clearing import Ranked
+    from bacalhau.market.clearing import Winner
     from bacalhau.market.reputation import ReputationBook
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.auctions import Step
@@ -76,7 +76,7 @@ class Executions:
 
     # --- awards ---
 
-    def award(self, job: Job, auction: Auction, winner: Ranked, digest: bytes, now: int) -> Effects:
+    def award(self, job: Job, auction: Auction, winner: Winner, digest: bytes, now: int) -> Effects:
         """`digest` is over the bids that were compared."""
         effects = Effects()
         if not job.vacant():
@@ -115,7 +115,7 @@ class Executions:
             execution.offer_id,
             execution.bid_id,
             execution.price_microcredits,
-            ClearingRule.FIRST_PRICE,
+            job.spec.auction.rule,
             execution.bid_set_digest,
             job.spec,
             self._config.lease_us,

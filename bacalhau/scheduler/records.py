@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from bacalhau.model.reputation import Reputation
 
 if TYPE_CHECKING:
+    from bacalhau.market.clearing import SealedBid
+    from bacalhau.model.auction import BidStanding, Clearing
     from bacalhau.model.execution import (
         ExecutionPhase,
         ExecutionReport,
@@ -93,6 +95,32 @@ class AnswerReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class AuctionCleared:
+    """A clearing that awarded something, with the bid set that its digest is over. Written once; the clearings of an
+    offer are numbered from 1."""
+
+    sequence: int
+    clearing: Clearing
+    bid_set: tuple[tuple[SealedBid, BidStanding], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BidKept:
+    """A bid of this node with its requester's answer, as envelopes: what it proves that it was left out with."""
+
+    bid_id: str
+    offer_id: str
+    job_id: str
+    requester_id: str
+    sent_us: int
+    price_microcredits: int
+    offer_envelope: bytes
+    bid_envelope: bytes
+    acknowledgement: bytes
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionRecord:
     """An execution as its requester knows it."""
 
@@ -162,6 +190,10 @@ Write = (
     | JobHappening
     | OfferMade
     | AnswerReceived
+    | AuctionCleared
+    | ExecutionRecord
+    | WorkRecord
+    | BidKept
     | ExecutionRecord
     | WorkRecord
     | Reputation

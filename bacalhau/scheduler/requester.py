@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from bacalhau.market.clearing import bid_set_digest
 from bacalhau.market.reputation import ReputationBook
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
+from bacalhau.model.auction import ClearedAward, Clearing
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
 from bacalhau.model.refusals import Refusal, RefusalReason
@@ -34,12 +35,13 @@ from bacalhau.scheduler.deadlines import Deadlines
 from bacalhau.scheduler.effects import Effects, refuse
 from bacalhau.scheduler.executions import Executions
 from bacalhau.scheduler.jobs import Job
-from bacalhau.scheduler.records import JobAccepted
+from bacalhau.scheduler.records import AuctionCleared, JobAccepted
 from bacalhau.scheduler.verifications import Verifications
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bacalhau.market.clearing import SealedBid, Winner
     from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.auctions import Step
     from bacalhau.scheduler.events import RequesterEvent
@@ -177,10 +179,26 @@ class RequesterMachine:
             and not execution.state.ended
         )
 
+    def live_nodes(self, now: int) -> tuple[str, ...]:
+        """The compute nodes that a job would be offered to."""
+        return self._auctions.live(now)
+
+    def reputation_permille(self, node_id: str, now: int) -> int:
+        """What a bid of the node would count with."""
+        return self._auctions.reputation_permille(node_id, now)
+
+    def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
+        """The node's last bid on an open offer, as it was acknowledged."""
+        return self._auctions.acknowledged(offer_id, node_id)
+
     def job_of(self, execution_id: str) -> str | None:
         """Id of the open job that the execution belongs to."""
         job, _ = self._executions.find(execution_id)
         return job.id if job else None
+
+    def awaited(self, offer_id: str) -> tuple[str, ...] | None:
+        """The nodes that have not answered an offer; None where nothing is missing, or there is no such offer."""
+        return self._auctions.awaited(offer_id)
 
     # --- restart ---
 
@@ -251,26 +269,43 @@ class RequesterMachine:
         if auction is None:
             raise AssertionError(f"{job.id} has no auction and misses {missing} executions")
         self._deadlines.set(("queue", job.id), max(now + 1, auction.queue_until_us))
-        if auction.ready(now):
+        if auction.ready(now, missing):
             effects.add(self._clear(job, auction, now))
         return effects
 
     def _clear(self, job: Job, auction: Auction, now: int) -> Effects:
         """Awards what is missing to the best bids; queues, or fails, for want of bids."""
         missing = job.missing()
-        ranked = self._auctions.ranked(auction, now)
-        if len(ranked) < missing and not self._auctions.may_wait(job, auction, now):
+        winners = self._auctions.clear(auction, missing, now)
+        if len(winners) < missing and not self._auctions.may_wait(job, auction, now):
             return self._fail_for_want_of_nodes(job, now)
         auction.standing = True
         effects = Effects()
-        if ranked:
-            digest = bid_set_digest(auction.acknowledged.values())
-            for winner in ranked[:missing]:
-                effects.add(self._executions.award(job, auction, winner, digest, now))
+        if winners:
+            effects.add(self._award(job, auction, winners, missing, now))
         if job.missing():
             effects.add(self._auctions.queue(job, auction, now))
         else:
             self._auctions.stop_waiting(job)
+        return effects
+
+    def _award(self, job: Job, auction: Auction, winners: list[Winner], slots: int, now: int) -> Effects:
+        """The awards of one clearing, and what they were cleared from."""
+        bid_set = auction.bid_set(job.executions, now)
+        digest = bid_set_digest(bid_set)
+        effects, known = Effects(), len(job.executions)
+        for winner in winners:
+            effects.add(self._executions.award(job, auction, winner, digest, now))
+        awards = tuple(
+            ClearedAward(e.id, e.bid_id, e.node_id, e.price_microcredits)
+            for e in tuple(job.executions.values())[known:]
+        )
+        auction.clearings += 1
+        offer = auction.offer
+        clearing = Clearing(
+            offer.id, job.id, offer.clearing_rule, now, slots, auction.acknowledged_bids, digest, awards
+        )
+        effects.writes.append(AuctionCleared(auction.clearings, clearing, bid_set))
         return effects
 
     # --- events that concern both halves ---

@@ -10,6 +10,8 @@ from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.reputation import Reputation, Role
 from bacalhau.scheduler.records import (
     AnswerReceived,
+    AuctionCleared,
+    BidKept,
     ExecutionRecord,
     JobAccepted,
     JobChanged,
@@ -100,6 +102,33 @@ def _answer_row(record: AnswerReceived) -> Row:
     )
 
 
+def _clearing_row(record: AuctionCleared) -> Row:
+    clearing = record.clearing
+    return (
+        clearing.job_id,
+        clearing.offer_id,
+        record.sequence,
+        clearing.cleared_us,
+        encoding.clearing_bytes(clearing),
+        encoding.bid_set_bytes(record.bid_set),
+    )
+
+
+def _own_bid_row(record: BidKept) -> Row:
+    return (
+        record.offer_id,
+        record.bid_id,
+        record.job_id,
+        record.requester_id,
+        record.sent_us,
+        record.price_microcredits,
+        record.offer_envelope,
+        record.bid_envelope,
+        record.acknowledgement,
+        encoding.refusal_bytes(record.refusal),
+    )
+
+
 def _execution_row(record: ExecutionRecord) -> Row:
     return (
         record.id,
@@ -177,6 +206,15 @@ _WRITES: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
         "INSERT OR REPLACE INTO answers "
         "(job_id, offer_id, bid_id, node_id, received_us, bid, refusal, evidence) VALUES (?,?,?,?,?,?,?,?)",
         _answer_row,
+    ),
+    AuctionCleared: (
+        "INSERT INTO clearings (job_id, offer_id, sequence, cleared_us, clearing, bid_set) VALUES (?,?,?,?,?,?)",
+        _clearing_row,
+    ),
+    BidKept: (
+        "INSERT OR REPLACE INTO own_bids (offer_id, bid_id, job_id, requester_id, sent_us, price_microcredits, "
+        "offer, bid, acknowledgement, refusal) VALUES (?,?,?,?,?,?,?,?,?,?)",
+        _own_bid_row,
     ),
     ExecutionRecord: (_UPSERT_EXECUTION, _execution_row),
     WorkRecord: (_UPSERT_WORK, _work_row),

@@ -61,6 +61,11 @@ class ComputeServiceStub:
                 request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionRequest.SerializeToString,
                 response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionResponse.FromString,
                 _registered_method=True)
+        self.Quote = channel.unary_unary(
+                '/bacalhau.v1.ComputeService/Quote',
+                request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteRequest.SerializeToString,
+                response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteResponse.FromString,
+                _registered_method=True)
         self.StreamExecutionLogs = channel.unary_stream(
                 '/bacalhau.v1.ComputeService/StreamExecutionLogs',
                 request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.StreamExecutionLogsRequest.SerializeToString,
@@ -110,6 +115,14 @@ class ComputeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Quote(self, request, context):
+        """What the node would answer to such an offer now. It binds nobody: nothing is reserved or remembered. Its id and
+        job_id mean nothing. Refused as LIMIT_REACHED where the node answers too many at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamExecutionLogs(self, request, context):
         """Output of an execution, for the requester that awarded it.
         """
@@ -144,6 +157,11 @@ def add_ComputeServiceServicer_to_server(servicer, server):
                     servicer.CancelExecution,
                     request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionRequest.FromString,
                     response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionResponse.SerializeToString,
+            ),
+            'Quote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Quote,
+                    request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteRequest.FromString,
+                    response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteResponse.SerializeToString,
             ),
             'StreamExecutionLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamExecutionLogs,
@@ -288,6 +306,33 @@ class ComputeService:
             '/bacalhau.v1.ComputeService/CancelExecution',
             bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionRequest.SerializeToString,
             bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Quote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacalhau.v1.ComputeService/Quote',
+            bacalhau_dot_v1_dot_compute__service__pb2.QuoteRequest.SerializeToString,
+            bacalhau_dot_v1_dot_compute__service__pb2.QuoteResponse.FromString,
             options,
             channel_credentials,
             insecure,

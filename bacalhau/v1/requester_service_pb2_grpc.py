@@ -112,7 +112,8 @@ class RequesterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetClearing(self, request, context):
-        """The bids that an auction was cleared from, in the order of the award's bid_set_digest.
+        """A clearing of an offer, and the bids that it was cleared from, in the order of the award's bid_set_digest: what
+        re-running it needs. Refused as WRONG_STATE before anything was awarded: until then the bids stay sealed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -9,15 +9,19 @@ own network: all of it is inside the namespaces, so that their removal removes i
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import platformdirs
 
 from bacalhau.cli.failures import UsageFailure
 from bacalhau.cli.main import parser
@@ -25,12 +29,16 @@ from bacalhau.cli.serve import check_devstack
 from bacalhau.node import devstack
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Sequence
 
 TOPOLOGIES: Final = ("star", "line", "two-islands")
 PREFIX: Final = "bacalhau-"
 SUBNET: Final = "10.77.0"
 API_PORT, PEER_PORT = 1234, 1235
+BEHIND_PORT: Final = 1236
+"""Of the peer API, where a proxy listens in its place."""
+TOXIPROXY: Final = "v2.5.0"
+START_S: Final = 10.0
 WEST, EAST = "west", "east"
 
 
@@ -104,14 +112,91 @@ class Topology:
                 ip("netns", "delete", name)
 
 
+def toxiproxy_folder() -> Path:
+    """Where Toxiproxy's `server` and `cli` are, or will be."""
+    cache = Path(platformdirs.user_cache_dir("bacalhau"), f"toxiproxy-{TOXIPROXY}")
+    return Path(os.environ.get("BACALHAU_TOXIPROXY") or cache)
+
+
+class Delay:
+    """A proxy before each node, which lets what is sent to the node arrive `delay_ms` later. It is Toxiproxy: the
+    kernels of many machines have no netem."""
+
+    def __init__(self, topology: Topology, delay_ms: int) -> None:
+        self._topology = topology
+        self._delay_ms = delay_ms
+        self._servers: list[subprocess.Popen[bytes]] = []
+        self.folder = toxiproxy_folder()
+
+    def build(self) -> None:
+        """Once a machine. Raises CalledProcessError."""
+        if all((self.folder / name).exists() for name in ("server", "cli")):
+            return
+        module = "github.com/Shopify/toxiproxy/v2/cmd"
+        print(f"building Toxiproxy {TOXIPROXY}, which takes a while", file=sys.stderr)
+        command = ["go", "install", *(f"{module}/{name}@{TOXIPROXY}" for name in ("server", "cli"))]
+        environment = {**os.environ, "GOBIN": str(self.folder), "GOFLAGS": "-mod=mod"}
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd="/")
+
+    def start(self, count: int) -> None:
+        for number in range(count):
+            enter = ("ip", "netns", "exec", self._topology.name(number))
+            server = subprocess.Popen(
+                [*enter, self.folder / "server"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for this process, which ends it after its node
+            )
+            self._servers.append(server)
+            cli = (*enter, str(self.folder / "cli"))
+            listen = f"{self._topology.address(number)}:{PEER_PORT}"
+            self._until_there(server, (*cli, "list"))
+            subprocess.run(
+                [*cli, "create", "--listen", listen, "--upstream", f"127.0.0.1:{BEHIND_PORT}", "peer"],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            self.toxic(cli, "latency", f"latency={self._delay_ms}")
+
+    def toxic(self, cli: Sequence[str], kind: str, attribute: str) -> None:
+        subprocess.run(
+            [*cli, "toxic", "add", "--upstream", "--type", kind, "--attribute", attribute, "peer"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+    def _until_there(self, server: subprocess.Popen[bytes], asking: Sequence[str]) -> None:
+        deadline = time.monotonic() + START_S
+        while subprocess.run(asking, capture_output=True, check=False).returncode != 0:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise subprocess.CalledProcessError(
+                    server.poll() or 1, "toxiproxy", stderr="it does not start"
+                )
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        for server in self._servers:
+            server.terminate()
+            server.wait()
+
+
 class Network(devstack.Network):
     """The network of a devstack, in a topology. `serve_flags` go to each node."""
 
     def __init__(
-        self, args: argparse.Namespace, folder: Path, topology: Topology, serve_flags: list[str]
+        self,
+        args: argparse.Namespace,
+        folder: Path,
+        topology: Topology,
+        delay: Delay | None,
+        serve_flags: list[str],
     ) -> None:
         super().__init__(args, folder)
         self._topology = topology
+        self._delay = delay
         self._serve_flags = serve_flags
 
     def within(self, number: int) -> tuple[str, ...]:
@@ -119,8 +204,12 @@ class Network(devstack.Network):
 
     def flags(self, number: int) -> list[str]:
         topology = self._topology
-        words = ["--api-port", str(API_PORT), "--peer-host", topology.address(number)]
-        words += ["--peer-port", str(PEER_PORT), "--labels", f"island={topology.island(number)}"]
+        words = ["--api-port", str(API_PORT), "--labels", f"island={topology.island(number)}"]
+        address = topology.address(number)
+        if self._delay is None:
+            words += ["--peer-host", address, "--peer-port", str(PEER_PORT)]
+        else:
+            words += ["--peer-port", str(BEHIND_PORT), "--advertise", f"{address}:{PEER_PORT}"]
         if number:
             joined = number - 1 if topology.kind == "line" else 0
             words += ["--peer", f"{topology.address(joined)}:{PEER_PORT}"]
@@ -136,6 +225,12 @@ class Network(devstack.Network):
             f"  ip -n {topology.switch} link set node-0 down",
             f"  ip -n {topology.switch} link set node-0 up",
         ]
+        if self._delay is not None:
+            cli = f"{enter} {self._delay.folder}/cli"
+            lines += [
+                "To do more to what is sent to a node (see `toxiproxy-cli toxic`):",
+                f"  {cli} toxic add --upstream --type bandwidth --attribute rate=100 peer",
+            ]
         if topology.kind == "two-islands":
             lines += [
                 f"To cut the islands apart ({WEST}: the first half of the nodes), and to join them:",
@@ -150,41 +245,66 @@ def clean() -> int:
     for name in namespaces():
         owner = name.removeprefix(PREFIX).partition("-")[0]
         if not Path("/proc", owner).exists():
+            for pid in ip(
+                "netns", "pids", name
+            ).split():  # its nodes have ended with it, its proxies have not
+                os.kill(int(pid), signal.SIGTERM)
             ip("netns", "delete", name)
             print(f"removed {name}", file=sys.stderr)
     return 0
 
 
+def arguments(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What is asked for, with the flags of a devstack; and those that go to each node."""
+    end = words.index("--") if "--" in words else len(words)
+    own = argparse.ArgumentParser(
+        prog="scripts/network",
+        usage="%(prog)s TOPOLOGY|clean [--delay MS] [FLAGS OF devstack] [-- FLAGS OF serve]",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    own.add_argument("topology", choices=(*TOPOLOGIES, "clean"))
+    own.add_argument("--delay", type=int, default=0, metavar="MS")
+    asked, rest = own.parse_known_args(words[:end])
+    args = parser().parse_args(["devstack", *rest], asked)
+    check_devstack(args)
+    return args, words[end + 1 :]
+
+
 def main(words: list[str]) -> int:
-    kinds = (*TOPOLOGIES, "clean")
-    if not words or words[0] not in kinds:
-        print(
-            f"usage: scripts/network {'|'.join(kinds)} [FLAGS OF devstack] [-- FLAGS OF serve]",
-            file=sys.stderr,
-        )
+    try:
+        args, serve_flags = arguments(words)
+    except UsageFailure as error:
+        print(f"scripts/network: {error}", file=sys.stderr)
         return 2
     if not sys.platform.startswith("linux") or os.geteuid() != 0 or shutil.which("ip") is None:
         print("scripts/network: network namespaces need Linux, root, and iproute2", file=sys.stderr)
         return 2
-    if words[0] == "clean":
+    if args.topology == "clean":
         return clean()
-    end = words.index("--") if "--" in words else len(words)
-    args = parser().parse_args(["devstack", *words[1:end]])
-    try:
-        check_devstack(args)
-    except UsageFailure as error:
-        print(f"scripts/network: {error}", file=sys.stderr)
-        return 2
     # Until the network takes over what is sent to this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    topology = Topology(words[0], args.nodes)
+    topology = Topology(args.topology, args.nodes)
+    delay = Delay(topology, args.delay) if args.delay else None
     try:
+        if delay is not None:
+            delay.build()
         topology.build()
-        return devstack.run(args, lambda folder: Network(args, folder, topology, words[end + 1 :]))
+        if delay is not None:
+            delay.start(args.nodes)
+        return devstack.run(args, lambda folder: Network(args, folder, topology, delay, serve_flags))
+    except FileNotFoundError as error:
+        print(
+            f"scripts/network: {error.filename} is missing: --delay needs Go, to build Toxiproxy",
+            file=sys.stderr,
+        )
+        return 1
     except subprocess.CalledProcessError as error:
-        print(f"scripts/network: {' '.join(error.cmd)}: {error.stderr.strip()}", file=sys.stderr)
+        print(f"scripts/network: {error.cmd}: {error.stderr.strip()}", file=sys.stderr)
         return 1
     finally:
+        if delay is not None:
+            delay.end()
         topology.remove()
 
 

@@ -8,8 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import platformdirs
 import pytest
 
 from tests.e2e.nodes import COMMAND, REPOSITORY, environment, wait_until
@@ -17,11 +20,10 @@ from tests.parts import missing_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.parts.wasm import WasmProgram
 
-SERVE = ("--heartbeat", "500ms", "--bid-window", "2s", "--limit-total-cpu", "2", "--lease")
+SERVE = ("--heartbeat", "500ms", "--bid-window", "5s", "--limit-total-cpu", "2", "--lease")
 
 
 def namespaces() -> set[str]:
@@ -153,6 +155,29 @@ def test_a_cut_between_the_islands_while_jobs_run_ends_with_one_paid_execution_o
     assert [e["State"] for e in again] == ["Failed", "Completed"]
     assert again[0]["Node"] == topology.nodes[2]["node_id"]
     wait_until(lambda: [runs(topology, number) for number in range(3)] == [0, 0, 0], "nothing runs any more")
+
+
+def test_what_is_sent_to_a_node_arrives_late_where_a_delay_is_asked_for(
+    start: Callable[..., Topology], wasm_program: WasmProgram
+) -> None:
+    cache = Path(platformdirs.user_cache_dir("bacalhau"), "toxiproxy-v2.5.0")
+    if not (Path(os.environ.get("BACALHAU_TOXIPROXY") or cache) / "server").exists():
+        missing_part("Toxiproxy", "scripts/network star --delay 1 builds it, with Go")
+    topology = start("star", "--delay", "300", "--nodes", "2", lease="30s")
+    everyone = {node["node_id"] for node in topology.nodes}
+    wait_until(lambda: topology.live(1) == everyone, "the second sees the first")
+    words = ("wasm", "run", "--id-only", str(wasm_program("hello")))
+    job_id = topology.within(0, *words).strip()
+    wait_until(lambda: topology.describe(job_id)["State"] == "Completed", "the job has ended")
+    described = json.loads(topology.within(0, "describe", "--json", "--include-events", job_id))
+    at = {
+        (event["Type"], event.get("Node", "")): datetime.fromisoformat(event["Time"])
+        for event in described["Events"]
+    }
+    far = at["BidReceived", topology.nodes[1]["node_id"]] - at["Offered", ""]
+    near = at["BidReceived", topology.nodes[0]["node_id"]] - at["Offered", ""]
+    # The offer to the node, and its bid, are each 300 ms on their way.
+    assert far.total_seconds() >= 0.6 > near.total_seconds()
 
 
 def test_a_network_that_was_killed_is_cleaned_up(start: Callable[..., Topology]) -> None:

@@ -96,7 +96,15 @@ class Requester(_Driven):
         return self.tell(ev.JobSubmitted(id, spec, inputs, SPEC_DIGEST), now)
 
     def bid(
-        self, node_id: str, price: int = 100, *, now: int, id: str = "", offer_id: str = "", valid_us: int = 0
+        self,
+        node_id: str,
+        price: int = 100,
+        *,
+        now: int,
+        id: str = "",
+        offer_id: str = "",
+        valid_us: int = 0,
+        issued_us: int = 0,
     ) -> fx.Effects:
         bid = a_bid(
             id=id or f"b-{node_id}",
@@ -104,12 +112,19 @@ class Requester(_Driven):
             price_microcredits=price,
             valid_for_us=valid_us or seconds(10),
         )
-        return self.tell(ev.BidReceived(node_id, bid, bid.id.encode()), now)
+        return self.tell(ev.BidReceived(node_id, bid, bid.id.encode(), issued_us=issued_us), now)
 
     def decline(
-        self, node_id: str, reason: RefusalReason = RefusalReason.INFEASIBLE, *, now: int, message: str = "no"
+        self,
+        node_id: str,
+        reason: RefusalReason = RefusalReason.INFEASIBLE,
+        *,
+        now: int,
+        message: str = "no",
+        issued_us: int = 0,
     ) -> fx.Effects:
-        return self.tell(ev.DeclineReceived(node_id, Decline(self.offer().id, Refusal(reason, message))), now)
+        decline = Decline(self.offer().id, Refusal(reason, message))
+        return self.tell(ev.DeclineReceived(node_id, decline, issued_us=issued_us), now)
 
     def confirm(self, execution_id: str, now: int) -> fx.Effects:
         return self.tell(ev.AwardConfirmed(execution_id), now)

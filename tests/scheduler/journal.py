@@ -5,6 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bacalhau.market.audit import (
+    AuditedClearing,
+    Auditor,
+    Disclosed,
+    SignedBid,
+    SignedDecline,
+    audit,
+    entry_of,
+)
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model.execution import ExecutionState
 from bacalhau.model.job import JobState
@@ -13,6 +22,8 @@ from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler.jobs import Job
 from bacalhau.scheduler.records import (
     AnswerReceived,
+    AuctionCleared,
+    BidKept,
     ExecutionRecord,
     JobAccepted,
     JobChanged,
@@ -25,6 +36,7 @@ from bacalhau.scheduler.records import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bacalhau.model.market import JobOffer
     from bacalhau.scheduler.records import Write
 
 
@@ -37,6 +49,11 @@ class Journal:
     history: dict[str, list[JobHappening]] = field(default_factory=dict)
     executions: dict[str, ExecutionRecord] = field(default_factory=dict)
     works: dict[str, WorkRecord] = field(default_factory=dict)
+    offers: dict[str, JobOffer] = field(default_factory=dict)
+    declines: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By offer and node: when it declined last."""
+    clearings: dict[str, list[AuditedClearing]] = field(default_factory=dict)
+    """By offer, in order."""
     reputations: dict[tuple[str, Role], Reputation] = field(default_factory=dict)
 
     def commit(self, writes: Sequence[Write]) -> None:
@@ -63,13 +80,39 @@ class Journal:
                     touched[write.job_id] = None
                 case WorkRecord():
                     self._take_work(write)
+                case OfferMade():
+                    self.offers[write.offer.id] = write.offer
+                case AnswerReceived():
+                    if write.refusal is not None:
+                        self.declines[write.offer_id, write.node_id] = write.received_us
+                case AuctionCleared():
+                    self._take_clearing(write)
                 case Reputation():
                     self.reputations[write.node_id, write.role] = write
-                case OfferMade() | AnswerReceived():
+                case BidKept():
                     pass
         for id in touched:
             assert id not in ended, f"{id} had ended, and was written to again"
             self.check_job(id)
+
+    def _take_clearing(self, new: AuctionCleared) -> None:
+        """Each clearing follows from what it discloses; a decline proves what it does in the world's one time."""
+        offer = self.offers[new.clearing.offer_id]
+        disclosed = tuple(
+            Disclosed(
+                entry_of(sealed, standing),
+                SignedBid(sealed.node_id, sealed.bid, sealed.issued_us, sealed.digest),
+                SignedDecline(sealed.node_id, offer.id, sealed.issued_us)
+                if (offer.id, sealed.node_id) in self.declines
+                else None,
+            )
+            for sealed, standing in new.bid_set
+        )
+        clearings = self.clearings.setdefault(offer.id, [])
+        clearings.append(AuditedClearing(new.clearing, disclosed))
+        assert new.sequence == len(clearings), new
+        findings = audit(offer, "nobody", clearings, Auditor("nobody"))
+        assert findings == [[] for _ in clearings], findings
 
     def _take_execution(self, new: ExecutionRecord) -> None:
         old = self.executions.get(new.id)

@@ -266,7 +266,7 @@ class World:
                 for id in to:
                     self._post(node, self.nodes[id], lambda n: self._tell_compute(n, received_offer))
             case fx.SendBid(to=to, bid=bid):
-                received = ev.BidReceived(node.id, bid, bid.id.encode())
+                received = ev.BidReceived(node.id, bid, bid.id.encode(), issued_us=self.now)
                 self._call(
                     node,
                     to,
@@ -274,7 +274,7 @@ class World:
                     lambda no: self._tell_compute(node, ev.BidRefused(bid.offer_id, no)) if no else None,
                 )
             case fx.SendDecline(to=to, decline=decline):
-                declined = ev.DeclineReceived(node.id, decline)
+                declined = ev.DeclineReceived(node.id, decline, issued_us=self.now)
                 self._post(node, self.nodes[to], lambda n: self._tell_requester(n, declined))
             case fx.SendOfferClosed(to=to, offer_id=offer_id):
                 closed = ev.OfferClosedReceived(node.id, offer_id)

@@ -211,7 +211,8 @@ def test_nothing_is_found_under_an_unknown_id(store: Store) -> None:
     assert store.happenings("j-none") == []
     assert store.answers("j-none") == ([], "")
     assert store.executions("j-none") == ([], "")
-    assert store.clearing("o-none") == ([], "")
+    assert store.clearings("j-none") == []
+    assert store.own_bids("j-none") == ([], "")
 
 
 def test_open_jobs_come_back_as_the_machine_takes_them_up(tmp_path: Path) -> None:

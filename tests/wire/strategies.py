@@ -6,6 +6,13 @@ import hashlib
 
 from hypothesis import strategies as st
 
+from bacalhau.model.auction import (
+    AuctionTerms,
+    ClearedAward,
+    Clearing,
+    ClearingRule,
+    ScoringWeights,
+)
 from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import (
@@ -25,7 +32,6 @@ from bacalhau.model.market import (
     Award,
     Bid,
     ClaimedInput,
-    ClearingRule,
     Decline,
     JobOffer,
     LeaseRenewal,
@@ -122,6 +128,13 @@ wasm_tasks = st.builds(
 )
 
 
+weights = st.builds(ScoringWeights, prices, prices, prices)
+# Terms with the ceiling, for some rules need one.
+terms_and_ceilings = st.one_of(
+    st.tuples(st.builds(AuctionTerms), st.none() | prices),
+    st.tuples(st.builds(AuctionTerms, st.just(ClearingRule.SCORING), weights), st.none() | prices),
+    st.tuples(st.sampled_from([AuctionTerms(rule) for rule in ClearingRule if rule.needs_reserve]), prices),
+)
 verifications = st.one_of(
     st.just(Verification()),
     st.builds(Verification, st.just(VerificationPolicy.REPLICATED), st.integers(2, 20), st.booleans()),
@@ -142,6 +155,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
             unique=True,
         )
     )
+    auction, ceiling = draw(terms_and_ceilings)
     verification = draw(verifications)
     counts = {
         VerificationPolicy.NONE: st.integers(1, limits.MAX_COUNT),
@@ -170,7 +184,8 @@ def specs(draw: st.DrawFn) -> JobSpec:
             )
         ),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
-        max_price_microcredits=draw(st.none() | prices),
+        max_price_microcredits=ceiling,
+        auction=auction,
         verification=verification,
     )
 
@@ -178,6 +193,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
 @st.composite
 def offers(draw: st.DrawFn) -> JobOffer:
     engine = draw(st.sampled_from(Engine))
+    terms, ceiling = draw(terms_and_ceilings)
     return JobOffer(
         id=draw(ids),
         job_id=draw(ids),
@@ -189,8 +205,9 @@ def offers(draw: st.DrawFn) -> JobOffer:
         execution_timeout_us=draw(timeouts_us),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
         winners=draw(st.integers(1, limits.MAX_COUNT)),
-        max_price_microcredits=draw(st.none() | prices),
-        clearing_rule=draw(st.sampled_from(ClearingRule)),
+        max_price_microcredits=ceiling,
+        clearing_rule=terms.rule,
+        weights=terms.weights,
         bid_window_us=draw(st.integers(1, limits.MAX_BID_WINDOW_US)),
         open_for_us=draw(st.integers(0, limits.MAX_TIMEOUT_US)),
         spec_digest=draw(digests),
@@ -201,9 +218,28 @@ figures = st.tuples(st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), st.i
 refusals = st.builds(
     Refusal, st.sampled_from(RefusalReason), messages, st.lists(figures, max_size=3).map(tuple)
 )
-bids = st.builds(Bid, ids, ids, prices, timeouts_us)
+bids = st.builds(Bid, ids, ids, prices, timeouts_us, st.integers(0, limits.MAX_TIMEOUT_US), byte_counts)
 declines = st.builds(Decline, ids, refusals)
-acknowledgements = st.builds(Acknowledgement, ids, digests, st.none() | refusals)
+acknowledgements = st.builds(
+    Acknowledgement,
+    ids,
+    digests,
+    st.none() | refusals,
+    st.none() | st.integers(0, limits.MAX_TIMESTAMP_US),
+    st.integers(0, limits.MAX_BIDS_PER_OFFER),
+    st.integers(0, 1000),
+)
+clearings = st.builds(
+    Clearing,
+    offer_id=ids,
+    job_id=ids,
+    clearing_rule=st.sampled_from(ClearingRule),
+    cleared_us=st.integers(0, limits.MAX_TIMESTAMP_US),
+    slots=st.integers(1, limits.MAX_COUNT),
+    acknowledged_bids=st.integers(0, limits.MAX_BIDS_PER_OFFER),
+    bid_set_digest=digests,
+    awards=st.lists(st.builds(ClearedAward, ids, ids, ids, prices), max_size=3).map(tuple),
+)
 awards = st.builds(
     Award,
     execution_id=ids,
@@ -253,6 +289,11 @@ addresses = st.builds(
     st.sampled_from(["127.0.0.1", "[::1]", "node-1.example", "[fe80::1:2]"]),
     st.integers(1, 65535),
 )
+multiaddrs = st.builds(
+    lambda host, port: f"/{host}/tcp/{port}",
+    st.sampled_from(["ip4/127.0.0.1", "ip6/::1", "dns4/node-1.example", "ip6/fe80::1:2"]),
+    st.integers(1, 65535),
+)
 
 
 def records(node_id: st.SearchStrategy[str] = node_ids) -> st.SearchStrategy[NodeRecord]:
@@ -269,6 +310,7 @@ def records(node_id: st.SearchStrategy[str] = node_ids) -> st.SearchStrategy[Nod
         labels=labels,
         version=names,
         tariff=tariffs,
+        multiaddrs=st.lists(multiaddrs, max_size=3, unique=True).map(tuple),
     )
 
 
@@ -286,6 +328,7 @@ def bodies(key: NodeKey) -> st.SearchStrategy[object]:
         cancellations,
         log_requests,
         reports,
+        clearings,
         commitments,
         reveal_requests,
     )
