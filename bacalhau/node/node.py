@@ -53,7 +53,6 @@ from bacalhau.runtime.workspace import Workspaces
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.compute import ComputeConfig, ComputeMachine
 from bacalhau.scheduler.events import ShutdownBegun
-from bacalhau.scheduler.records import WorkRecord, WorkState
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from bacalhau.store.errors import StoreError
 from bacalhau.store.store import Store
@@ -285,10 +284,7 @@ class Node:
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
         self._happenings.committed(write)
-        if isinstance(write, WorkRecord) and write.state is not WorkState.ACCEPTED and not write.sealed:
-            result = write.report.result if write.report is not None else None
-            if self.contents.seals.open(write.id) and result is not None:
-                self.contents.provide(result)
+        self.contents.committed(write)
         if self.kubo is not None:
             self.kubo.committed(write)
         if self._metrics is not None:
@@ -371,7 +367,7 @@ class Node:
         # Before anything new starts, which would not be among those to keep.
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._go_on(self._reap(keep))
-        await asyncio.to_thread(self.contents.seal_again, work)
+        await asyncio.to_thread(self.contents.seal_again, work, executions)
         self.driver.restore(work, jobs, executions, self.store.reputations(), self.store.books())
 
     async def _reap(self, keep: Collection[str]) -> None:

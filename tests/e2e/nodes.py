@@ -78,13 +78,10 @@ def containers_of(engine: docker.DockerClient, execution_id: str) -> list[Contai
 
 
 class NodeProcess:
-    """`bacalhau serve` on `folder`, or `command` in its place. After the first start its ports stay the same."""
+    """`bacalhau serve` on `folder`. After the first start its ports stay the same."""
 
-    def __init__(
-        self, folder: Path, *flags: str, command: tuple[str, ...] = COMMAND, **variables: str
-    ) -> None:
+    def __init__(self, folder: Path, *flags: str, **variables: str) -> None:
         self.folder = folder
-        self.command = command
         self.flags = flags
         self.variables = variables
         self.node_id = self.api_address = self.peer_address = self.p2p_address = ""
@@ -343,16 +340,14 @@ class Network:
         self.folder = folder
         self._nodes: list[NodeProcess] = []
 
-    def node(
-        self, name: str, *flags: str, command: tuple[str, ...] = COMMAND, **variables: str
-    ) -> NodeProcess:
+    def node(self, name: str, *flags: str, **variables: str) -> NodeProcess:
         """A node that is not started yet."""
-        node = NodeProcess(self.folder / name, *flags, command=command, **variables)
+        node = NodeProcess(self.folder / name, *flags, **variables)
         self._nodes.append(node)
         return node
 
     def start(self, name: str, *flags: str, **variables: str) -> NodeProcess:
-        return self.node(name, *flags, command=COMMAND, **variables).start()
+        return self.node(name, *flags, **variables).start()
 
     def join(self, first: NodeProcess, *nodes: NodeProcess) -> None:
         """Starts nodes that join the first one, all at once, and waits until each two know each other."""

@@ -209,7 +209,7 @@ class Journal:
             assert not done or execution.charged_microcredits > 0, execution
             ceiling = spec.max_price_microcredits
             assert ceiling is None or execution.charged_microcredits <= ceiling, execution
-            assert not completed or execution.report is not None, execution
+            assert not done or execution.report is not None, execution
         change = self.changes.get(job_id)
         if change is not None:
             assert change.charged_microcredits == sum(e.charged_microcredits for e in executions), change
