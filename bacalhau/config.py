@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import Tariff
 from bacalhau.model.resources import GIB, MIB, Resources
+from bacalhau.scheduler.config import DEFAULT_CREDIT, DEFAULT_PAYMENT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bacalhau.market.credit import CreditPolicy
+    from bacalhau.model.market import PaymentTerms
 
 DAY_US = 24 * 3600 * SECOND_US
 
@@ -34,7 +38,15 @@ class Settings:
     peer_host: str = "127.0.0.1"
     peer_port: int = 1235
     advertise: tuple[str, ...] = ()
+    """HOST:PORT of the peer API, and multiaddrs of libp2p, where they are not those that it listens on."""
     peers: tuple[str, ...] = ()
+    """HOST:PORT of a node's peer API, or the multiaddr of its libp2p host, which ends on /p2p/ID."""
+    p2p_listen: tuple[str, ...] = ()
+    """Multiaddrs for libp2p; it does not run where there is none."""
+    advertised: bool = True
+    """Its record says where it can be dialled."""
+    mdns: bool = False
+    dht: bool = True
     # The client API elsewhere than on the loopback interface demands both.
     api_token_file: Path | None = None
     tls_cert: Path | None = None
@@ -62,9 +74,22 @@ class Settings:
     only_local_inputs: bool = False
     probe_command: str | None = None
     images: tuple[str, ...] = ()
-    # Prices. A flat price replaces the tariff.
+    # Prices. A flat price replaces the tariff; the others wrap what these two give.
     tariff: Tariff = DEFAULT_TARIFF
     flat_price_microcredits: int | None = None
+    bill_stranded: bool = False
+    """Of each resource the larger of what is asked and of what it strands is billed."""
+    held_input_discount_permille: int = 0
+    price_by_reputation: bool = False
+    """A requester that was seen to pay badly is asked more, up to ten times."""
+    price_script: str | None = None
+    price_floor_microcredits: int = 0
+    fetch_bytes_per_second: int = 10_000_000
+    """What bids estimate their start delay with."""
+    # What requesters may owe for its work: each of them, and all together that have no limit of their own.
+    credit: CreditPolicy = DEFAULT_CREDIT
+    payment: PaymentTerms = DEFAULT_PAYMENT
+    """How much of a price is due, in the offers of its own jobs."""
     # The market's clock.
     bid_window_us: int = SECOND_US
     lease_us: int = 30 * SECOND_US

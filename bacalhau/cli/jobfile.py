@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import quantities
+from bacalhau.cli import auctionterms, quantities
 from bacalhau.cli.jobfile_parts import (
     SOURCE_REMEDIES,
     Note,
@@ -67,6 +67,7 @@ def _job(root: Field, note: Note) -> JobSpec:
         "Labels",
         "Meta",
         "MaxPrice",
+        "Auction",
         "Verification",
         "Tasks",
         refused=_JOB_REFUSED,
@@ -90,6 +91,8 @@ def _job(root: Field, note: Note) -> JobSpec:
         _add_labels(fields.get(name), spec)
     if "MaxPrice" in fields:
         spec.max_price_microcredits = fields["MaxPrice"].parsed(quantities.parse_price)
+    if "Auction" in fields:
+        auctionterms.read_terms(fields["Auction"], spec)
     if "Verification" in fields:
         read_verification(fields["Verification"], spec)
     if "Tasks" not in fields or not (tasks := fields["Tasks"].items()):

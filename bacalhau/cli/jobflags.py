@@ -10,7 +10,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import quantities
+from bacalhau.cli import auctionterms, quantities
 from bacalhau.cli.failures import UsageFailure
 from bacalhau.cli.parsing import add_switch, quantity, refuse, whole_number
 from bacalhau.cli.verifyflags import add_verification_flags, set_verification
@@ -137,6 +137,7 @@ def _add_needs(parser: argparse.ArgumentParser) -> None:
         help="the most that one execution may cost: 0.25 (credits) or 250000u (microcredits); no ceiling "
         "unless given",
     )
+    auctionterms.add_flags(needs)
     needs.add_argument(
         "-p",
         "--publisher",
@@ -194,6 +195,7 @@ def common_spec(args: argparse.Namespace) -> JobSpec:
         network=network_mode(args.network),
         constraints=[constraint for text in args.constraints for constraint in parse_constraints(text)],
         max_price_microcredits=args.max_price,
+        auction=auctionterms.terms_of(args),
     )
     for name, amount in (
         ("cpu_millicores", args.cpu),

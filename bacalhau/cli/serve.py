@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _EXAMPLE = """\
 bacalhau serve
 bacalhau serve --peer 10.0.0.7:1235 --peer-host 0.0.0.0 --advertise 10.0.0.8:1235
+bacalhau serve --peer /ip4/10.0.0.7/tcp/1236/p2p/12D3KooW...
 bacalhau serve --node-type compute --limit-total-memory 16Gi --price-cpu-second 20 --labels region=eu"""
 _DEVSTACK_EXAMPLE = """\
 bacalhau devstack
@@ -42,8 +43,10 @@ def register(verbs: Subparsers) -> None:
         node=False,
     )
     _add_listening(parser)
+    _add_p2p(parser)
     _add_limits(parser)
     _add_policy(parser)
+    _add_prices(parser)
     _add_market(parser)
     _add_upkeep(parser)
     _add_misbehaviour(parser.add_argument_group("experiments"))
@@ -89,6 +92,7 @@ def register(verbs: Subparsers) -> None:
     # What every node of the network is started with.
     _add_policy(devstack)
     devstack.set_defaults(peer=[], advertise=[], tls_cert=None, tls_key=None, ipfs_api=None)
+    devstack.set_defaults(pricing=None, price_flat=None, fetch_rate=None)
 
 
 def run_serve(args: argparse.Namespace) -> int:
@@ -131,14 +135,19 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
         "--peer-port", "--swarm-port", type=port, default=1235, metavar="PORT", help="peer API (1235)"
     )
     group.add_argument(
-        "--peer", action="append", default=[], metavar="HOST:PORT", help="a node to join; repeatable"
+        "--peer",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a node to join: HOST:PORT of its peer API, or its multiaddr, which ends on /p2p/ID; repeatable",
     )
     group.add_argument(
         "--advertise",
         action="append",
         default=[],
-        metavar="HOST:PORT",
-        help="where other nodes reach its peer API, if not where it listens; repeatable",
+        metavar="ADDRESS",
+        help="where other nodes reach its peer API (HOST:PORT) or libp2p (a multiaddr), if not where it listens; "
+        "repeatable",
     )
     group.add_argument(
         "--ipfs-api",
@@ -152,6 +161,25 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ready-file", metavar="FILE", help="written when it listens: JSON with its id and addresses"
     )
+
+
+def _add_p2p(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("libp2p, by which nodes find each other and offers reach them all")
+    group.add_argument(
+        "--p2p-listen",
+        action="append",
+        default=[],
+        metavar="MULTIADDR",
+        help="where it listens (/ip4/127.0.0.1/tcp/1236: the peer API's address, another port); repeatable",
+    )
+    add_switch(group, "--no-p2p", help="run without it: nodes join by HOST:PORT only")
+    add_switch(
+        group,
+        "--no-advertise",
+        help="tell no addresses, for nobody can dial this node (NAT): it is called over connections that it opens",
+    )
+    add_switch(group, "--mdns", help="find nodes on the local network, and be found there")
+    add_switch(group, "--no-dht", help="take no part in the DHT, by which peers and content are found")
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -227,9 +255,14 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_market(parser: argparse.ArgumentParser) -> None:
+def _add_prices(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("prices, in microcredits (1 credit is 1,000,000)")
     price = whole_number(0, 2**63 - 1)
+    group.add_argument(
+        "--pricing",
+        choices=("flat", "linear", "utilisation"),
+        help="flat: --price-flat; linear: what is asked for; utilisation: that, and what it strands (linear)",
+    )
     group.add_argument("--price-start", type=price, metavar="N", help="of each execution")
     group.add_argument("--price-cpu-second", type=price, metavar="N", help="of a core for a second")
     group.add_argument(
@@ -239,6 +272,46 @@ def _add_market(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--price-flat", type=price, metavar="N", help="of any execution, in place of all these"
     )
+    credit = quantity(quantities.parse_price)
+    group.add_argument(
+        "--credit-limit",
+        type=credit,
+        metavar="CREDITS",
+        help="what a requester may owe for work done here (10 credits)",
+    )
+    group.add_argument(
+        "--credit-unproven",
+        type=credit,
+        metavar="CREDITS",
+        help="what all together may owe that were not given a limit by `ledger trust` (10 credits)",
+    )
+    group.add_argument(
+        "--price-held-discount",
+        type=whole_number(0, 100),
+        metavar="PERCENT",
+        help="off where all inputs are held; for a part, its share (0)",
+    )
+    add_switch(
+        group,
+        "--price-by-reputation",
+        help="ask more of requesters that paid badly, up to ten times",
+    )
+    group.add_argument(
+        "--price-script",
+        metavar="COMMAND",
+        help="asked for each bid, which it gets as JSON on stdin; prints microcredits",
+    )
+    group.add_argument("--price-floor", type=price, metavar="N", help="no bid is lower (0)")
+    group.add_argument(
+        "--fetch-rate",
+        type=quantity(quantities.parse_bytes),
+        metavar="SIZE",
+        help="of input in a second, for the start delay that bids claim (10MB)",
+    )
+
+
+def _add_market(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the market's clock")
     group.add_argument(
         "--bid-window", type=_duration, metavar="DURATION", help="longest time that an auction waits"
     )
@@ -336,6 +409,14 @@ def _check(args: argparse.Namespace) -> None:
     if (args.tls_cert is None) != (args.tls_key is None):
         raise UsageFailure("--tls-cert and --tls-key go together: give both or none")
     for address in (*args.peer, *args.advertise):
+        if address.startswith("/"):
+            continue
         host, colon, port = address.rpartition(":")
         if not colon or not host or not port.isdigit() or int(port) > 65535:
             raise UsageFailure(f"{address!r} is no address: write HOST:PORT, for instance 10.0.0.7:1235")
+    if args.pricing == "flat" and args.price_flat is None:
+        raise UsageFailure("--pricing flat needs the price: give --price-flat")
+    if args.price_flat is not None and args.pricing not in (None, "flat"):
+        raise UsageFailure(f"--price-flat and --pricing {args.pricing} exclude each other: leave one out")
+    if args.fetch_rate == 0:
+        raise UsageFailure("--fetch-rate must be at least one byte a second")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.model.auction import FIRST_PRICE_TERMS, AuctionTerms
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, Resources
 from bacalhau.model.verification import NO_VERIFICATION, Verification
 
@@ -131,6 +132,7 @@ class JobSpec:
     timeouts: Timeouts = Timeouts()
     constraints: tuple[Constraint, ...] = ()
     max_price_microcredits: int | None = None
+    auction: AuctionTerms = FIRST_PRICE_TERMS
     verification: Verification = NO_VERIFICATION
 
     @property

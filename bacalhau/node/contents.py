@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
     from bacalhau.ipfs.blockstore import BlockStore, CollectableStore
-    from bacalhau.ipfs.fetch import BlockSource, Fetched
+    from bacalhau.ipfs.fetch import BlockExchange, BlockSource, Fetched
     from bacalhau.ipfs.pins import Pins
     from bacalhau.model.cid import Cid
     from bacalhau.node.kubo import Kubo
     from bacalhau.node.membership import Membership
+    from bacalhau.p2p.port import Network
     from bacalhau.scheduler.records import WorkRecord
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Contents:
         self.kubo = kubo
         self.whole_store: BlockStore = store if kubo is None else kubo.store
         """All that this node has: for threads."""
+        self.network: Network | None = None
+        """libp2p, where it runs."""
         self._membership = membership
         self.seals = Seals()
         # Of their own: strangers who read blocks hold up no execution of this node.
@@ -74,6 +77,20 @@ class Contents:
             found.append(result)
         return found
 
+    @property
+    def _exchange(self) -> BlockExchange | None:
+        return self.network.exchange if self.network is not None else None
+
+    def provide(self, root: Cid) -> None:
+        """A result is here: libp2p peers hear of it, too."""
+        if self.network is not None:
+            self.network.provide(root)
+
+    async def everybody(self) -> list[BlockSource]:
+        """Whoever can be asked for single blocks: Kubo, live nodes, and the exchange as one."""
+        exchange = [] if self._exchange is None else [self._exchange]
+        return [*self.own_sources(), *await self.sources(), *exchange]
+
     async def claim(self, cid: Cid) -> ClaimedInput:
         """The content's size, as its root claims it. Raises Refused(CONTENT_UNAVAILABLE) within seconds where no
         node has it."""
@@ -91,8 +108,7 @@ class Contents:
         return [] if self.kubo is None else [self.kubo.source]
 
     async def _find_root(self, cid: Cid) -> None:
-        near = [*self.own_sources(), *await self.sources()]
-        if await self._first_block(cid, near, FIND_TIMEOUT_S):
+        if await self._first_block(cid, await self.everybody(), FIND_TIMEOUT_S):
             return
         if self.kubo is None:
             raise _unavailable(cid)
@@ -102,27 +118,26 @@ class Contents:
         raise _unavailable(cid, self.kubo.notices)
 
     async def _first_block(self, cid: Cid, sources: Sequence[BlockSource], timeout_s: float) -> bool:
-        """Stores the block from the first source that has it; whether one has."""
+        """Stores the block from the first source that has it; whether one has. The exchange has a patience of its
+        own."""
 
         async def ask(source: BlockSource) -> bytes | None:
+            patience_s = _EXCHANGE_TIMEOUT_S if source is self._exchange else timeout_s
             try:
-                async for found, block in source.get_blocks([cid], recursive=False):
-                    if found == cid and cid.verify(block):
-                        return block
+                async with asyncio.timeout(patience_s):
+                    async for found, block in source.get_blocks([cid], recursive=False):
+                        if found == cid and cid.verify(block):
+                            return block
             except Exception:
                 # Whatever one source raises says only that it is no help; the others are asked all the same.
                 return None
             return None
 
-        try:
-            async with asyncio.timeout(timeout_s):
-                for asked in asyncio.as_completed([ask(source) for source in sources]):
-                    block = await asked
-                    if block is not None:
-                        self.store.put_many([(cid, block)], sync=False)
-                        return True
-        except TimeoutError:
-            pass
+        for asked in asyncio.as_completed([ask(source) for source in sources]):
+            block = await asked
+            if block is not None:
+                self.store.put_many([(cid, block)], sync=False)
+                return True
         return False
 
     async def fetch(
@@ -133,8 +148,8 @@ class Contents:
         limits: FetchLimits | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Fetched | None:
-        """Brings a whole DAG here, asking the nodes in `first` before others; None where it was here already.
-        Raises what fetch_dag raises."""
+        """Brings a whole DAG here, asking the nodes in `first` before others and the exchange last; None where it was
+        here already. Raises what fetch_dag raises."""
         if await asyncio.to_thread(self.complete, cid):
             return None
         limits = limits or FetchLimits()
@@ -143,7 +158,12 @@ class Contents:
                 return None
             try:
                 return await fetch_dag(
-                    cid, self.store, await self.sources(first), limits=limits, progress=progress
+                    cid,
+                    self.store,
+                    await self.sources(first),
+                    exchange=self._exchange,
+                    limits=limits,
+                    progress=progress,
                 )
             except NoPeerHas as failure:
                 if self.kubo is None:
@@ -300,6 +320,8 @@ class Contents:
         self._serving.shutdown(wait=False)
 
 
+_EXCHANGE_TIMEOUT_S = 20.0
+"""The exchange knows when nobody has something, but for looking up who may: that can take a while."""
 SMALL_RESULT_BYTES = 64 * 1024
 _REMEMBERED_MAX = 10_000
 _BATCH_BYTES = 1024 * 1024

@@ -249,7 +249,7 @@ class Ipfs:
         missing = [cid for cid in dict.fromkeys(cids) if not self._store.has(cid)]
         if not missing:
             return
-        for source in [*self._contents.own_sources(), *await self._contents.sources()]:
+        for source in await self._contents.everybody():
             for first in range(0, len(missing), 1000):
                 found = await _blocks_from(source, missing[first : first + 1000])
                 await self._in_thread(lambda found=found: self._store.put_many(found, sync=False))  # type: ignore[misc]

@@ -8,18 +8,17 @@ import functools
 import logging
 import os
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
-from bacalhau.config import Settings, job_limit, machine_capacity
+from bacalhau.config import Settings, machine_capacity
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
-from bacalhau.market.bidding import BiddingPolicy
-from bacalhau.market.pricing import FlatPrice, LinearPrice
-from bacalhau.model.market import Tariff
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
-from bacalhau.node.asks import Asks
+from bacalhau.node.asks import Asks, Programs
+from bacalhau.node.bidding import policy_of, pricing_of
 from bacalhau.node.clock import Clock
 from bacalhau.node.contents import Contents
 from bacalhau.node.driver import CLOCK_META, Driver
@@ -29,8 +28,12 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.ledger import LedgerViews
+from bacalhau.node.market import Market
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
+from bacalhau.node.network import start_network
 from bacalhau.node.outbox import Outbox
+from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
@@ -39,6 +42,8 @@ from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.ledger_service import LedgerServicer
+from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
@@ -59,14 +64,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bacalhau.ipfs.pins import Collected
-    from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.cid import Cid
     from bacalhau.model.reputation import Reputation
-    from bacalhau.model.resources import Resources
     from bacalhau.node.driver import Journal
     from bacalhau.node.membership import Peer
     from bacalhau.node.metrics import Metrics
     from bacalhau.node.trace import Trace
+    from bacalhau.p2p.port import Network
     from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
@@ -124,13 +128,16 @@ class Node:
             meter=meter,
         )
         self._stack.push_async_callback(_stop_listener, self._peer_listener)
+        await self._start_network(key)
         self.membership.refresh()
         self._client_listener = await start_client_api(
             settings.api_host,
             settings.api_port,
             jobs=JobServicer(self.jobs),
+            market=MarketServicer(self._market),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
+            ledger=LedgerServicer(LedgerViews(key, self.driver, self.store, draw_id)),
             token=read_token(settings.api_token_file),
             tls=tls,
             meter=meter,
@@ -145,6 +152,21 @@ class Node:
         if self.kubo is not None:
             self._go_on(self.kubo.run(self._ipfs.wanted))
         self._go_on(self._upkeep())
+
+    async def _start_network(self, key: NodeKey) -> None:
+        network = await start_network(
+            self.settings,
+            key,
+            self._inbound,
+            self.clock.now,
+            self.peer_address,
+            self.contents.whole_store,
+            self.contents.may_serve,
+        )
+        if network is not None:
+            self.membership.network = network
+            self.contents.network = network
+            self._stack.push_async_callback(network.stop)
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs it as long as the node does; when it fails, the node does."""
@@ -198,6 +220,10 @@ class Node:
         self._workspaces = workspaces
         self.works = Works(self.driver, self._engines.executors, workspaces, self.contents, key.node_id)
         self._stack.push_async_callback(self.works.close)
+        programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
+        self._asks = Asks(self.driver, self.contents, key.node_id, programs)
+        self._stack.push_async_callback(self._asks.close)
+        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids, settings.payment)
         logs = JobLogs(
             key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )
@@ -209,9 +235,11 @@ class Node:
             happenings,
             self._recent,
             logs,
+            quotes,
             ids,
             self._room,
         )
+        self._market = Market(key.node_id, self.store, self.membership, self.jobs, self.clock)
         self._inbound = Inbound(
             key,
             self.driver,
@@ -220,17 +248,13 @@ class Node:
             self.works,
             self.contents,
             happenings,
+            quotes,
             ids,
             settings.lease_us,
         )
-        outbox = Outbox(key, self.driver, self.membership, self.contents, happenings, ids, settings.lease_us)
-        self._stack.push_async_callback(outbox.close)
+        outbox = self._make_outbox(key, happenings)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
-        self._asks = Asks(
-            self.driver, self.contents, key.node_id, settings.probe_command, settings.probe_timeout_us
-        )
-        self._stack.push_async_callback(self._asks.close)
         self._set_hooks(outbox)
 
     def _set_hooks(self, outbox: Outbox) -> None:
@@ -244,11 +268,27 @@ class Node:
         self.driver.on_written = self._written
         self.driver.on_failure = self._fail
 
+    def _make_outbox(self, key: NodeKey, happenings: Happenings) -> Outbox:
+        outbox = Outbox(
+            key,
+            self.driver,
+            self.membership,
+            self.contents,
+            happenings,
+            draw_id,
+            self.settings.lease_us,
+            self.store.work,
+        )
+        self._stack.push_async_callback(outbox.close)
+        return outbox
+
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
         self._happenings.committed(write)
         if isinstance(write, WorkRecord) and write.state is not WorkState.ACCEPTED and not write.sealed:
-            self.contents.seals.open(write.id)
+            result = write.report.result if write.report is not None else None
+            if self.contents.seals.open(write.id) and result is not None:
+                self.contents.provide(result)
         if self.kubo is not None:
             self.kubo.committed(write)
         if self._metrics is not None:
@@ -274,15 +314,19 @@ class Node:
                 live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
                 reveal_timeout_us=2 * settings.lease_us,
                 min_reputation_ppm=settings.min_reputation_ppm,
+                node_id=self.node_id,
+                payment=settings.payment,
             ),
             ids,
         )
-        self._tariff, pricing = _pricing(settings)
-        policy = _policy(settings, self.capacity)
+        self._tariff, pricing = pricing_of(settings)
+        policy = policy_of(settings, self.capacity)
         config = ComputeConfig(
             policy=policy,
             report_keep_us=settings.keep_results_us,
             min_reputation_ppm=settings.min_reputation_ppm,
+            node_id=self.node_id,
+            credit=settings.credit,
         )
         journal: Journal = self.store
         if self._metrics is not None:
@@ -306,6 +350,8 @@ class Node:
                 self._results.fetch(start)
             case fx.AskOutside(offer, ask):
                 self._asks.answer(offer, ask)
+            case fx.AskPrice():
+                self._asks.answer_price(start)
             case fx.StopExecution(execution_id):
                 self.works.stop(execution_id)
             case fx.ResumeExecution(execution_id, attempt):
@@ -326,7 +372,7 @@ class Node:
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._go_on(self._reap(keep))
         await asyncio.to_thread(self.contents.seal_again, work)
-        self.driver.restore(work, jobs, executions, self.store.reputations())
+        self.driver.restore(work, jobs, executions, self.store.reputations(), self.store.books())
 
     async def _reap(self, keep: Collection[str]) -> None:
         for engine, executor in self._engines.executors.items():
@@ -343,9 +389,12 @@ class Node:
 
     def _record(self, sequence: int) -> NodeRecord:
         settings = self.settings
-        addresses = settings.advertise
-        if not addresses and hasattr(self, "_peer_listener"):
+        addresses = tuple(address for address in settings.advertise if not address.startswith("/"))
+        multiaddrs = tuple(address for address in settings.advertise if address.startswith("/"))
+        if not addresses and settings.advertised and hasattr(self, "_peer_listener"):
             addresses = (self._peer_listener.address,)
+        if not multiaddrs and settings.advertised and (network := self.network) is not None:
+            multiaddrs = network.addresses
         return NodeRecord(
             node_id=self.node_id,
             addresses=addresses,
@@ -358,7 +407,19 @@ class Node:
             labels=settings.labels,
             version=__version__,
             tariff=self._tariff,
+            multiaddrs=multiaddrs,
         )
+
+    @property
+    def network(self) -> Network | None:
+        """libp2p, where it runs."""
+        return self.membership.network if hasattr(self, "membership") else None
+
+    @property
+    def p2p_addresses(self) -> tuple[str, ...]:
+        """Multiaddrs at which other nodes can join this one."""
+        network = self.network
+        return tuple(f"{address}/p2p/{self.node_id}" for address in network.addresses) if network else ()
 
     def _engines_changed(self) -> None:
         self.driver.tell_compute(self._engines.changed())
@@ -378,6 +439,9 @@ class Node:
             notices=(*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ())),
             reputations=self._reputations(self.node_id),
         )
+
+    def exchanged(self) -> dict[str, int] | None:
+        return asdict(self.network.exchanged) if self.network is not None else None
 
     def peer_views(self) -> list[NodeView]:
         return [self._peer_view(peer) for peer in self.membership.peers()]
@@ -462,26 +526,3 @@ class Node:
 
 async def _stop_listener(listener: Listener) -> None:
     await listener.server.stop(grace=0.5)
-
-
-def _policy(settings: Settings, capacity: Resources) -> BiddingPolicy:
-    return BiddingPolicy(
-        capacity=capacity,
-        job_limit=job_limit(settings, capacity),
-        labels=settings.labels,
-        accept_networked=settings.accept_networked,
-        reject_stateless=settings.reject_stateless,
-        only_local_inputs=settings.only_local_inputs,
-        images=settings.images,
-        probe=settings.probe_command is not None,
-        execution_timeout_max_us=settings.execution_timeout_max_us,
-    )
-
-
-def _pricing(settings: Settings) -> tuple[Tariff, PricingStrategy]:
-    """The price list that the record shows, and what bids are computed by."""
-    if settings.flat_price_microcredits is not None:
-        return Tariff(start_microcredits=settings.flat_price_microcredits), FlatPrice(
-            settings.flat_price_microcredits
-        )
-    return settings.tariff, LinearPrice(settings.tariff)

@@ -35,13 +35,15 @@ class Seals:
                     sealed.add(cid.multihash)
                     self._blocks[cid.multihash] = self._blocks.get(cid.multihash, 0) + 1
 
-    def open(self, execution_id: str) -> None:
-        """The result is revealed, or nobody waits for it any more."""
+    def open(self, execution_id: str) -> bool:
+        """The result is revealed, or nobody waits for it any more. Whether it was sealed."""
         with self._lock:
-            for key in self._executions.pop(execution_id, ()):
+            sealed = self._executions.pop(execution_id, None)
+            for key in sealed or ():
                 self._blocks[key] -= 1
                 if not self._blocks[key]:
                     del self._blocks[key]
+        return sealed is not None
 
     def may_serve(self, cid: Cid) -> bool:
         return cid.multihash not in self._blocks

@@ -245,6 +245,8 @@ class Works:
             if imported is None:
                 imported = await asyncio.to_thread(self._workspaces.publish, store, run, outcome.exit_code)
             result, result_bytes = imported.cid, imported.size_bytes
+            if not sealed:
+                self._contents.provide(imported.cid)
         except EngineFault as error:
             fault = fault or error.fault
         usage = replace(outcome.usage, fetched_bytes=fetched_bytes, result_bytes=result_bytes)

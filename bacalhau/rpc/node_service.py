@@ -10,13 +10,15 @@ from bacalhau.model.reputation import Role
 from bacalhau.rpc.limits import PAGE_SIZE_MAX
 from bacalhau.rpc.peer_api import read_page
 from bacalhau.rpc.status import abort
-from bacalhau.v1 import node_pb2, node_service_pb2, node_service_pb2_grpc
+from bacalhau.v1 import exchange_pb2, node_pb2, node_service_pb2, node_service_pb2_grpc
 from bacalhau.wire import fields
 from bacalhau.wire.node import record_to_proto
 from bacalhau.wire.resources import resources_to_proto
 from bacalhau.wire.verification import reputation_to_proto
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from grpc.aio import ServicerContext
 
     from bacalhau.model.node import NodeRecord
@@ -43,10 +45,12 @@ class NodeView:
 
 
 class NodePort(Protocol):
-    """What the node tells of itself and others. `connect` raises Refused."""
+    """What the node tells of itself and others; `exchanged` by the fields of ExchangeCounters. `connect` raises
+    Refused."""
 
     def self_view(self) -> NodeView: ...
     def peer_views(self) -> list[NodeView]: ...
+    def exchanged(self) -> Mapping[str, int] | None: ...
     async def connect(self, address: str) -> NodeView: ...
 
 
@@ -59,7 +63,11 @@ class NodeServicer(node_service_pb2_grpc.NodeServiceServicer):
     async def GetNode(
         self, request: node_service_pb2.GetNodeRequest, context: Context
     ) -> node_service_pb2.GetNodeResponse:
-        return node_service_pb2.GetNodeResponse(node=_view_to_proto(self._port.self_view()))
+        exchanged = self._port.exchanged()
+        return node_service_pb2.GetNodeResponse(
+            node=_view_to_proto(self._port.self_view()),
+            exchange=None if exchanged is None else exchange_pb2.ExchangeCounters(**exchanged),
+        )
 
     async def ListPeers(
         self, request: node_service_pb2.ListPeersRequest, context: Context

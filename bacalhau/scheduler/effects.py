@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bacalhau.market.bidding import Ask
+    from bacalhau.market.pricing import Situation
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
+    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
     from bacalhau.model.verification import ResultCommitment, Verification
@@ -51,10 +53,13 @@ class SendCancellation:
 
 @dataclass(frozen=True, slots=True)
 class SendBid:
-    """The answer is BidRefused where the requester refuses it."""
+    """The answer is BidAcknowledged, and BidRefused where the requester refuses it. `offer_envelope` is the offer as
+    it was received."""
 
     to: str
     bid: Bid
+    job_id: str
+    offer_envelope: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,22 @@ class SendRevealRequest:
     execution_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class SendReceipts:
+    """In the order of their sequence. The answer is ReceiptsAnswered; none changes nothing."""
+
+    to: str
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendNote:
+    """The answer is NoteSigned; none changes nothing."""
+
+    to: str
+    note: SettlementNote
+
+
 Send = (
     SendOffer
     | SendAward
@@ -106,6 +127,8 @@ Send = (
     | SendReport
     | SendCommitment
     | SendRevealRequest
+    | SendReceipts
+    | SendNote
 )
 
 
@@ -126,6 +149,16 @@ class AskOutside:
 
     offer: JobOffer
     ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class AskPrice:
+    """Ask the operator's script for a price, telling it what the node would ask without it: PriceAnswered."""
+
+    requester_id: str
+    offer: JobOffer
+    situation: Situation
+    price_microcredits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +184,13 @@ class StopExecution:
     execution_id: str
 
 
-Start = FetchResult | AskOutside | StartExecution | ResumeExecution | StopExecution
+Start = FetchResult | AskOutside | AskPrice | StartExecution | ResumeExecution | StopExecution
 
 
 @dataclass(slots=True)
 class Effects:
-    """Instructions of one step. `refusal` is set where the event was refused; then nothing else is."""
+    """Instructions of one step. `refusal` is set where the event was refused; then nothing else is, but for writes
+    that keep what was refused."""
 
     writes: list[Write] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)

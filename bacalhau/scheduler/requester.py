@@ -11,8 +11,8 @@ elsewhere; a job that no live node could ever take fails at once with their reas
 says to wait.
 
 Two parts hold a half each, auctions.py up to the award and executions.py from there, with verifications.py for
-jobs that compare results; every event goes to one
-of them and then through `_advance`, which alone decides what a job does next.
+jobs that compare results; every event goes to one of them and then through `_advance`, which alone decides what a job
+does next. What the executions cost is in payables.py, which outlives them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from bacalhau.market.clearing import bid_set_digest
 from bacalhau.market.reputation import ReputationBook
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
+from bacalhau.model.auction import ClearedAward, Clearing
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
 from bacalhau.model.refusals import Refusal, RefusalReason
@@ -34,12 +35,14 @@ from bacalhau.scheduler.deadlines import Deadlines
 from bacalhau.scheduler.effects import Effects, refuse
 from bacalhau.scheduler.executions import Executions
 from bacalhau.scheduler.jobs import Job
-from bacalhau.scheduler.records import JobAccepted
+from bacalhau.scheduler.payables import Payables
+from bacalhau.scheduler.records import AuctionCleared, Books, JobAccepted
 from bacalhau.scheduler.verifications import Verifications
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bacalhau.market.clearing import SealedBid, Winner
     from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.auctions import Step
     from bacalhau.scheduler.events import RequesterEvent
@@ -57,8 +60,9 @@ class RequesterMachine:
         self._jobs: dict[str, Job] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
         self.reputations = ReputationBook(Role.COMPUTE)
+        self.payables = Payables(config, self._deadlines)
         self._auctions = Auctions(config, ids, self._deadlines, self.reputations)
-        self._executions = Executions(config, ids, self._deadlines, self.reputations)
+        self._executions = Executions(config, ids, self._deadlines, self.reputations, self.payables)
         self._verifications = Verifications(config, ids, self._deadlines, self._executions, self.reputations)
 
     # --- contract ---
@@ -93,6 +97,10 @@ class RequesterMachine:
                 step = self._executions.result_unavailable(execution_id, message, now)
             case ev.JobCancelled(job_id, message):
                 return self._job_cancelled(job_id, message, now)
+            case ev.ReceiptsAnswered():
+                return self.payables.answered(event, now)
+            case ev.NoteReceived():
+                return self.payables.note_received(event, now)
         return self._then_advance(step, now)
 
     def deadline(self) -> int | None:
@@ -120,6 +128,8 @@ class RequesterMachine:
                 case "lease":
                     step = self._node_lost(key, self._executions.lease_ended(key))
                     effects.add(self._then_advance(step, now))
+                case "receipts":
+                    effects.add(self.payables.send_again(key, now))
         return effects
 
     def check(self) -> None:
@@ -127,6 +137,7 @@ class RequesterMachine:
         deadline is left of what has ended."""
         self._auctions.check()
         self._executions.check()
+        self.payables.check(one for job in self._jobs.values() for one in job.executions.values())
         for id, job in self._jobs.items():
             assert not job.state.ended, job
             self._verifications.check(job)
@@ -149,6 +160,8 @@ class RequesterMachine:
         for kind, key in self._deadlines.keys:
             if kind in ("confirm", "lease", "reveal"):
                 assert self._executions.find(key)[0] is not None, (kind, key)
+            elif kind == "receipts":
+                assert self.payables.unsigned(key), (kind, key)
             else:
                 assert key in self._jobs, (kind, key)
 
@@ -177,10 +190,26 @@ class RequesterMachine:
             and not execution.state.ended
         )
 
+    def live_nodes(self, now: int) -> tuple[str, ...]:
+        """The compute nodes that a job would be offered to."""
+        return self._auctions.live(now)
+
+    def reputation_permille(self, node_id: str, now: int) -> int:
+        """What a bid of the node would count with."""
+        return self._auctions.reputation_permille(node_id, now)
+
+    def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
+        """The node's last bid on an open offer, as it was acknowledged."""
+        return self._auctions.acknowledged(offer_id, node_id)
+
     def job_of(self, execution_id: str) -> str | None:
         """Id of the open job that the execution belongs to."""
         job, _ = self._executions.find(execution_id)
         return job.id if job else None
+
+    def awaited(self, offer_id: str) -> tuple[str, ...] | None:
+        """The nodes that have not answered an offer; None where nothing is missing, or there is no such offer."""
+        return self._auctions.awaited(offer_id)
 
     # --- restart ---
 
@@ -189,6 +218,7 @@ class RequesterMachine:
         jobs: Iterable[Job],
         executions: Iterable[ExecutionRecord],
         reputations: Iterable[Reputation] = (),
+        books: Books | None = None,
         *,
         now: int,
     ) -> Effects:
@@ -197,11 +227,12 @@ class RequesterMachine:
         self.reputations.restore(reputations)
         for job in jobs:
             self._jobs[job.id] = job
-        for execution in executions:
+        kept = tuple(executions)
+        for execution in kept:
             self._executions.restore(self._jobs[execution.job_id], execution)
         if self._jobs:
             self._auctions.listen(now)
-        effects = Effects()
+        effects = self.payables.restore(books or Books(), kept, now)
         for job in tuple(self._jobs.values()):
             job.charged_microcredits = sum(e.charged_microcredits for e in job.executions.values())
             if job.spec.timeouts.total_us is not None:
@@ -251,26 +282,43 @@ class RequesterMachine:
         if auction is None:
             raise AssertionError(f"{job.id} has no auction and misses {missing} executions")
         self._deadlines.set(("queue", job.id), max(now + 1, auction.queue_until_us))
-        if auction.ready(now):
+        if auction.ready(now, missing):
             effects.add(self._clear(job, auction, now))
         return effects
 
     def _clear(self, job: Job, auction: Auction, now: int) -> Effects:
         """Awards what is missing to the best bids; queues, or fails, for want of bids."""
         missing = job.missing()
-        ranked = self._auctions.ranked(auction, now)
-        if len(ranked) < missing and not self._auctions.may_wait(job, auction, now):
+        winners = self._auctions.clear(auction, missing, now)
+        if len(winners) < missing and not self._auctions.may_wait(job, auction, now):
             return self._fail_for_want_of_nodes(job, now)
         auction.standing = True
         effects = Effects()
-        if ranked:
-            digest = bid_set_digest(auction.acknowledged.values())
-            for winner in ranked[:missing]:
-                effects.add(self._executions.award(job, auction, winner, digest, now))
+        if winners:
+            effects.add(self._award(job, auction, winners, missing, now))
         if job.missing():
             effects.add(self._auctions.queue(job, auction, now))
         else:
             self._auctions.stop_waiting(job)
+        return effects
+
+    def _award(self, job: Job, auction: Auction, winners: list[Winner], slots: int, now: int) -> Effects:
+        """The awards of one clearing, and what they were cleared from."""
+        bid_set = auction.bid_set(job.executions, now)
+        digest = bid_set_digest(bid_set)
+        effects, known = Effects(), len(job.executions)
+        for winner in winners:
+            effects.add(self._executions.award(job, auction, winner, digest, now))
+        awards = tuple(
+            ClearedAward(e.id, e.bid_id, e.node_id, e.price_microcredits)
+            for e in tuple(job.executions.values())[known:]
+        )
+        auction.clearings += 1
+        offer = auction.offer
+        clearing = Clearing(
+            offer.id, job.id, offer.clearing_rule, now, slots, auction.acknowledged_bids, digest, awards
+        )
+        effects.writes.append(AuctionCleared(auction.clearings, clearing, bid_set))
         return effects
 
     # --- events that concern both halves ---

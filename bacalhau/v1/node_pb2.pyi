@@ -26,7 +26,7 @@ class Tariff(_message.Message):
     def __init__(self, start_microcredits: _Optional[int] = ..., cpu_second_microcredits: _Optional[int] = ..., memory_gib_second_microcredits: _Optional[int] = ..., input_gib_microcredits: _Optional[int] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
-    __slots__ = ("node_id", "addresses", "certificate_digest", "sequence", "compute", "requester", "engines", "capacity", "labels", "version", "tariff")
+    __slots__ = ("node_id", "addresses", "certificate_digest", "sequence", "compute", "requester", "engines", "capacity", "labels", "version", "tariff", "multiaddrs")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class NodeRecord(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TARIFF_FIELD_NUMBER: _ClassVar[int]
+    MULTIADDRS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     addresses: _containers.RepeatedScalarFieldContainer[str]
     certificate_digest: bytes
@@ -49,7 +50,8 @@ class NodeRecord(_message.Message):
     labels: _containers.RepeatedCompositeFieldContainer[_job_pb2.Label]
     version: str
     tariff: Tariff
-    def __init__(self, node_id: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., certificate_digest: _Optional[bytes] = ..., sequence: _Optional[int] = ..., compute: _Optional[bool] = ..., requester: _Optional[bool] = ..., engines: _Optional[_Iterable[_Union[_market_pb2.Engine, str]]] = ..., capacity: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[_job_pb2.Label, _Mapping]]] = ..., version: _Optional[str] = ..., tariff: _Optional[_Union[Tariff, _Mapping]] = ...) -> None: ...
+    multiaddrs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node_id: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., certificate_digest: _Optional[bytes] = ..., sequence: _Optional[int] = ..., compute: _Optional[bool] = ..., requester: _Optional[bool] = ..., engines: _Optional[_Iterable[_Union[_market_pb2.Engine, str]]] = ..., capacity: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[_job_pb2.Label, _Mapping]]] = ..., version: _Optional[str] = ..., tariff: _Optional[_Union[Tariff, _Mapping]] = ..., multiaddrs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("record", "heard_time", "live", "self", "free", "running_executions", "found_by", "notices", "compute_reputation", "requester_reputation")

@@ -311,6 +311,10 @@ def specs(draw: st.DrawFn) -> job_pb2.JobSpec:
     if draw(st.booleans()):
         spec.max_price_microcredits = draw(AMOUNTS)
     if draw(st.booleans()):
+        spec.auction.rule = draw(st.sampled_from([1, 2, 3, 4]))  # type: ignore[assignment]
+        if draw(st.booleans()):
+            spec.auction.weights.reputation_microcredits = draw(st.integers(1, 10**12))
+            spec.auction.weights.input_gib_microcredits = draw(st.integers(1, 10**12))
         spec.verification.policy = draw(st.sampled_from(COMPARING_POLICIES))
         spec.verification.confidence = draw(st.integers(0, 10_000))
         spec.verification.ignore_stdout = draw(st.booleans())

@@ -44,7 +44,7 @@ class _Driven:
 
     def took(self, effects: fx.Effects) -> fx.Effects:
         if effects.refusal is not None:
-            assert (effects.writes, effects.sends, effects.starts) == ([], [], [])
+            assert (effects.sends, effects.starts) == ([], [])
         self.last = effects
         self.all.add(effects)
         return effects
@@ -96,7 +96,15 @@ class Requester(_Driven):
         return self.tell(ev.JobSubmitted(id, spec, inputs, SPEC_DIGEST), now)
 
     def bid(
-        self, node_id: str, price: int = 100, *, now: int, id: str = "", offer_id: str = "", valid_us: int = 0
+        self,
+        node_id: str,
+        price: int = 100,
+        *,
+        now: int,
+        id: str = "",
+        offer_id: str = "",
+        valid_us: int = 0,
+        issued_us: int = 0,
     ) -> fx.Effects:
         bid = a_bid(
             id=id or f"b-{node_id}",
@@ -104,12 +112,19 @@ class Requester(_Driven):
             price_microcredits=price,
             valid_for_us=valid_us or seconds(10),
         )
-        return self.tell(ev.BidReceived(node_id, bid, bid.id.encode()), now)
+        return self.tell(ev.BidReceived(node_id, bid, bid.id.encode(), issued_us=issued_us), now)
 
     def decline(
-        self, node_id: str, reason: RefusalReason = RefusalReason.INFEASIBLE, *, now: int, message: str = "no"
+        self,
+        node_id: str,
+        reason: RefusalReason = RefusalReason.INFEASIBLE,
+        *,
+        now: int,
+        message: str = "no",
+        issued_us: int = 0,
     ) -> fx.Effects:
-        return self.tell(ev.DeclineReceived(node_id, Decline(self.offer().id, Refusal(reason, message))), now)
+        decline = Decline(self.offer().id, Refusal(reason, message))
+        return self.tell(ev.DeclineReceived(node_id, decline, issued_us=issued_us), now)
 
     def confirm(self, execution_id: str, now: int) -> fx.Effects:
         return self.tell(ev.AwardConfirmed(execution_id), now)
@@ -143,6 +158,13 @@ class Requester(_Driven):
         else:
             report = a_report(execution_id, fault=fault, result=result)
         return self.tell(ev.ReportReceived(node_id, report), now)
+
+    def sign(self, now: int) -> None:
+        """Every node signs the receipts that it was ever sent."""
+        sent = [send for send in self.all.sends if isinstance(send, fx.SendReceipts)]
+        for send in sent:
+            signed = tuple((receipt.sequence, b"signed") for receipt in send.receipts)
+            self.tell(ev.ReceiptsAnswered(send.to, signed), now)
 
     def running(self, node_id: str, now: int, price: int = 100) -> str:
         """The node bids, wins and confirms; the execution's id."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from bacalhau.model.auction import AuctionTerms, ClearingRule, ScoringWeights
 from bacalhau.model.job import SECOND_US, WasmTask
 from bacalhau.model.resources import Resources
 from bacalhau.model.verification import Verification, VerificationPolicy
@@ -38,10 +39,12 @@ def tell(seed: int, machines: Machines | None = None, *, compared: bool = False)
         honesty = lots.choice(CHARACTERS) if lots is not None else Honesty.HONEST
         world.add_node(f"n{index}", capacity, 100 * random.randint(1, 3), honesty)
     world.weather = draw_weather(random)
-    for _ in range(random.randint(1, 8)):
-        plan_job(world, random, lots)
+    for number in range(random.randint(1, 8)):
+        plan_job(world, random, tuple(ClearingRule)[number % len(ClearingRule)], lots)
     for _ in range(random.randint(0, 4)):
         plan_misfortune(world, random)
+    for _ in range(random.randint(0, 3)):
+        plan_settlement(world, random)
     world.run(FAULTS_US)
     world.weather = Weather()
     world.run(world.now + 60 * SECOND_US)
@@ -77,7 +80,8 @@ def draw_verification(random: Random) -> tuple[int, Verification]:
     return count, Verification(VerificationPolicy.REPLICATED, random.randint(2, count))
 
 
-def plan_job(world: World, random: Random, lots: Random | None = None) -> None:
+def plan_job(world: World, random: Random, rule: ClearingRule, lots: Random | None = None) -> None:
+    """A job under this rule, or under first price where it has no reserve and the rule needs one."""
     node_id = random.choice(tuple(world.nodes))
     spec = a_spec(
         task=random.choice((None, WasmTask(MODULE))),
@@ -87,6 +91,8 @@ def plan_job(world: World, random: Random, lots: Random | None = None) -> None:
         total_us=random.choice((None, None, None, 5 * SECOND_US, 200 * SECOND_US)),
         max_price_microcredits=random.choice((None, None, 150, 250)),
     )
+    if spec.max_price_microcredits is not None or not rule.needs_reserve:
+        spec = replace(spec, auction=AuctionTerms(rule, ScoringWeights(reputation_microcredits=1)))
     if lots is not None:
         count, verification = draw_verification(lots)
         spec = replace(spec, count=count, verification=verification)
@@ -98,6 +104,13 @@ def plan_job(world: World, random: Random, lots: Random | None = None) -> None:
             world.after(cancelled_after_us, lambda: world.cancel(node_id, job_id))
 
     world.after(random.randrange(FAULTS_US * 4 // 5), submit)
+
+
+def plan_settlement(world: World, random: Random) -> None:
+    """A creditor is paid outside the system, maybe more than it is owed; refused where nothing ever was."""
+    creditor_id, debtor_id = random.choice(tuple(world.nodes)), random.choice(tuple(world.nodes))
+    amount = random.choice((1, 50, 10_000))
+    world.after(random.randrange(FAULTS_US), lambda: world.settle(creditor_id, debtor_id, amount))
 
 
 def plan_misfortune(world: World, random: Random) -> None:

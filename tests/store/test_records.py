@@ -132,7 +132,10 @@ def test_an_execution_is_replaced_in_all_that_changes(
         price_microcredits=first.price_microcredits,
         created_us=first.created_us,
         bid_set_digest=first.bid_set_digest,
+        payment=first.payment,
+        bond_microcredits=first.bond_microcredits,
     )
+    store.commit([first])
     store.commit([first, second])
     assert store.execution(first.id) == second
 
@@ -211,7 +214,8 @@ def test_nothing_is_found_under_an_unknown_id(store: Store) -> None:
     assert store.happenings("j-none") == []
     assert store.answers("j-none") == ([], "")
     assert store.executions("j-none") == ([], "")
-    assert store.clearing("o-none") == ([], "")
+    assert store.clearings("j-none") == []
+    assert store.own_bids("j-none") == ([], "")
 
 
 def test_open_jobs_come_back_as_the_machine_takes_them_up(tmp_path: Path) -> None:
