@@ -198,9 +198,10 @@ class Ipfs:
         )
 
     def wanted(self) -> set[Cid]:
-        """Every root that is to be kept. Reads databases: for threads."""
-        kept = {pin.cid for pin in self._pins.all()} | set(self._needed())
-        return {cid for cid in kept if self._contents.may_serve(cid)}
+        """Every root that Kubo is to keep: not what is sealed, for Kubo serves all that it has, and tells of it.
+        Reads databases: for threads."""
+        roots = {pin.cid for pin in self._pins.all()} | set(self._needed())
+        return {root for root in roots if self._contents.may_serve(root)}
 
     async def tidy(self) -> Collected:
         """Collects the garbage of the store; where Kubo keeps what is wanted, that is not kept here as well."""

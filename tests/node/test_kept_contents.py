@@ -19,6 +19,7 @@ from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.node import kubo
 from bacalhau.node.kubo import Kubo
+from bacalhau.node.seals import SealingStore
 from bacalhau.v1 import ipfs_service_pb2 as pb
 from tests.ipfs.conftest import make_tree, random_bytes
 from tests.rpc.served_ipfs import (
@@ -207,6 +208,21 @@ async def test_the_pin_of_a_user_is_left_as_it_is(kubo_daemon: KuboDaemon, tmp_p
         await served.stub.Pin(pb.PinRequest(cid=cid, remove=True))
         await collect(served)
         assert kubo_daemon.pins()[cid] == ""
+
+
+async def test_a_result_that_is_sealed_stays_in_the_buffer_until_it_is_revealed(
+    kubo_daemon: KuboDaemon, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, gc_grace_us=0, kubo_url=kubo_daemon.url) as served:
+        sealing = SealingStore(served.store, served.contents.seals, "e-1")
+        root = import_stream(sealing, [b"committed to, and not revealed"]).cid
+        served.pins.add(root)  # what keeps it stands in the journal of a whole node
+        await served.stub.CollectGarbage(pb.CollectGarbageRequest())
+        assert served.store.has(root)
+        assert not kubo_daemon.has(str(root))
+        served.contents.seals.open("e-1")
+        await collect(served)
+        assert kubo_daemon.pins()[str(root)] == "bacalhau self"
 
 
 async def test_two_nodes_on_one_kubo_leave_each_other_their_pins(
