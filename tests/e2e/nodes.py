@@ -96,7 +96,7 @@ class NodeProcess:
     def begin(self) -> None:
         """Starts it, and does not wait. With one of FAULTS among its variables it has that fault: faulty_node.py."""
         self._ready.unlink(missing_ok=True)
-        program = FAULTY_COMMAND if any(name in self.variables for name in FAULTS) else self.command
+        program = FAULTY_COMMAND if any(name in self.variables for name in FAULTS) else COMMAND
         command = [*program, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
         command += [
             "--api-port",
