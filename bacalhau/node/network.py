@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING
 
+from bacalhau.node.startup import CannotStart
 from bacalhau.p2p.port import CannotListen as CannotListenP2p
 from bacalhau.rpc.servers import CannotListen
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from bacalhau.config import Settings
     from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.model.cid import Cid
     from bacalhau.p2p.port import Listener, Network
     from bacalhau.wire.identity import NodeKey
 
@@ -22,10 +24,6 @@ P2P_MISSING = (
     "libp2p is not installed, so nodes join by HOST:PORT only; it needs a C compiler and the GMP headers: "
     "pip install 'bacalhau[p2p]'"
 )
-
-
-class CannotStart(Exception):
-    """The node cannot start as it is set up; the message says what to do."""
 
 
 def p2p_installed() -> bool:
@@ -39,6 +37,7 @@ async def start_network(
     now_us: Callable[[], int],
     peer_address: str,
     blocks: BlockStore,
+    may_serve: Callable[[Cid], bool],
 ) -> Network | None:
     """libp2p, listening, or None where the settings name no address for it. `peer_address` is the peer API's. Raises
     CannotStart and CannotListen."""
@@ -60,6 +59,7 @@ async def start_network(
         listener,
         now_us,
         blocks=blocks,
+        may_serve=may_serve,
         listen=settings.p2p_listen,
         peer_api=(host.strip("[]"), int(port)),
         reachable=settings.advertised,

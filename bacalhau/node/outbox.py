@@ -20,15 +20,15 @@ from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.wire.envelope import Body, open_message, seal, seal_message
+from bacalhau.wire.envelope import Body, Opened, open_message, seal, seal_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from bacalhau.model.execution import ExecutionReport
-    from bacalhau.model.market import Award, Bid, JobOffer, LeaseRenewal
+    from bacalhau.model.market import Award, JobOffer, LeaseRenewal
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
@@ -118,20 +118,22 @@ class Outbox:
         driver = self._driver
         match send:
             case fx.SendBid(bid=bid):
+                issued_us = driver.clock.now()
                 raw = seal(
                     self._key,
                     bid,
                     id=self._ids("s"),
-                    issued_at_us=driver.clock.now(),
+                    issued_at_us=issued_us,
                     valid_for_us=VALID_FOR_US,
                     recipient=self._self_id,
                 )
                 digest = hashlib.sha256(raw).digest()
-                refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw))
+                refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw, issued_us))
                 if refusal is not None:
                     driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
             case fx.SendDecline(decline=decline):
-                driver.tell_requester(ev.DeclineReceived(self._self_id, decline))
+                declined = ev.DeclineReceived(self._self_id, decline, issued_us=driver.clock.now())
+                driver.tell_requester(declined)
             case fx.SendAward(award=award):
                 refusal = driver.tell_compute(ev.AwardReceived(self._self_id, award, spec_digest(award.spec)))
                 driver.tell_requester(
@@ -142,6 +144,13 @@ class Outbox:
             case fx.SendReport(report=report):
                 refusal = driver.tell_requester(ev.ReportReceived(self._self_id, report))
                 driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendCommitment(commitment=commitment):
+                refusal = driver.tell_requester(ev.CommitmentReceived(self._self_id, commitment))
+                driver.tell_compute(ev.CommitmentAnswered(commitment.execution_id, refusal))
+            case fx.SendRevealRequest(execution_id=execution_id):
+                refusal = driver.tell_compute(ev.RevealRequested(self._self_id, execution_id))
+                if refusal is not None:
+                    driver.tell_requester(ev.RevealRefused(execution_id, refusal))
             case fx.SendRenewal(renewal=renewal):
                 sent_us = driver.clock.now()
                 refusal = driver.tell_requester(ev.RenewalReceived(self._self_id, renewal))
@@ -214,8 +223,8 @@ class Outbox:
     async def _deliver(self, send: fx.Send) -> None:
         driver = self._driver
         match send:
-            case fx.SendBid(to=to, bid=bid):
-                await self._send_bid(to, bid)
+            case fx.SendBid():
+                await self._send_bid(send)
             case fx.SendDecline(to=to, decline=decline):
                 await self._call(to, decline, PeerLink.submit_decline)
             case fx.SendAward(to=to, award=award):
@@ -224,6 +233,14 @@ class Outbox:
                 refusal = await self._send_report(to, report)
                 if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
                     driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendCommitment(to=to, commitment=commitment):
+                refusal = await self._call(to, commitment, PeerLink.commit_result)
+                if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
+                    driver.tell_compute(ev.CommitmentAnswered(commitment.execution_id, refusal))
+            case fx.SendRevealRequest(to=to, execution_id=execution_id):
+                refusal = await self._call(to, RevealRequest(execution_id), PeerLink.reveal_result)
+                if isinstance(refusal, Refusal):
+                    driver.tell_requester(ev.RevealRefused(execution_id, refusal))
             case fx.SendRenewal(to=to, renewal=renewal):
                 await self._send_renewal(to, renewal)
             case fx.SendOfferClosed(to=to, offer_id=offer_id):
@@ -231,20 +248,35 @@ class Outbox:
             case fx.SendCancellation(to=to, execution_id=execution_id, message=message):
                 await self._call(to, Cancellation(execution_id, message), PeerLink.cancel_execution)
 
-    async def _send_bid(self, to: str, bid: Bid) -> None:
-        """The acknowledgement, signed, says whether the bid counts."""
-        acknowledgements: list[Acknowledgement] = []
+    async def _send_bid(self, send: fx.SendBid) -> None:
+        """The acknowledgement, signed, says whether the bid counts; it is kept, for it proves that it must."""
+        bid, sent_us = send.bid, self._driver.clock.now()
+        answers: list[tuple[SignedEnvelope, Opened[Acknowledgement]]] = []
 
         async def submit(link: PeerLink, envelope: SignedEnvelope) -> None:
             answer = await link.submit_bid(envelope)
             now_us = self._driver.clock.now()
-            acknowledgements.append(
-                open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id).body
-            )
+            opened = open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id)
+            answers.append((envelope, opened))
 
-        refusal = await self._call(to, bid, submit)
-        if acknowledgements:
-            refusal = acknowledgements[0].refusal
+        refusal = await self._call(send.to, bid, submit)
+        for envelope, opened in answers:
+            if opened.sender != send.to:
+                log.warning("the bid %s to %s was acknowledged by %s", bid.id, send.to, opened.sender)
+                continue
+            refusal = opened.body.refusal
+            self._driver.tell_compute(
+                ev.BidAcknowledged(
+                    send.to,
+                    send.job_id,
+                    bid,
+                    sent_us,
+                    send.offer_envelope,
+                    envelope.SerializeToString(),
+                    opened.raw,
+                    refusal,
+                )
+            )
         if isinstance(refusal, Refusal):
             self._driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
 

@@ -61,6 +61,7 @@ class StrangerNetwork:
         now_us: Callable[[], int],
         *,
         blocks: BlockStore,
+        may_serve: Callable[[Cid], bool],
         listen: Sequence[str],
         peer_api: tuple[str, int],
         reachable: bool = True,
@@ -77,7 +78,7 @@ class StrangerNetwork:
         found: list[Service] = [self.dht] if self.dht is not None else []
         if mdns:
             found.append(Mdns(key.node_id, _dialable_addresses, self._found_by_mdns))
-        bitswap = Bitswap(blocks, routing=self.dht)
+        bitswap = Bitswap(blocks, may_serve=may_serve, routing=self.dht)
         self.host = Host(key, listen, (self.tunnels, self.gossip, bitswap, *found, *services, self.connector))
         self.exchange = BitswapExchange(self.host.bridge, bitswap)
         self.exchanged = bitswap.counters

@@ -68,17 +68,20 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = WAIT_SECON
 
 
 def containers_of(engine: docker.DockerClient, execution_id: str) -> list[Container]:
-    """The containers of an execution, running or not."""
+    """The containers of an execution, running or not; one may be removed while they are listed."""
     filters: dict[str, str | list[str] | bool] = {"label": f"{EXECUTION_LABEL}={execution_id}"}
-    found: list[Container] = engine.containers.list(all=True, filters=filters)
+    found: list[Container] = engine.containers.list(all=True, filters=filters, ignore_removed=True)
     return found
 
 
 class NodeProcess:
-    """`bacalhau serve` on `folder`. After the first start its ports stay the same."""
+    """`bacalhau serve` on `folder`, or `command` in its place. After the first start its ports stay the same."""
 
-    def __init__(self, folder: Path, *flags: str, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, *flags: str, command: tuple[str, ...] = COMMAND, **variables: str
+    ) -> None:
         self.folder = folder
+        self.command = command
         self.flags = flags
         self.variables = variables
         self.node_id = self.api_address = self.peer_address = self.p2p_address = ""
@@ -93,7 +96,7 @@ class NodeProcess:
     def begin(self) -> None:
         """Starts it, and does not wait."""
         self._ready.unlink(missing_ok=True)
-        command = [*COMMAND, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
+        command = [*self.command, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
         command += [
             "--api-port",
             self.api_port or "0",
@@ -325,14 +328,16 @@ class Network:
         self.folder = folder
         self._nodes: list[NodeProcess] = []
 
-    def node(self, name: str, *flags: str, **variables: str) -> NodeProcess:
+    def node(
+        self, name: str, *flags: str, command: tuple[str, ...] = COMMAND, **variables: str
+    ) -> NodeProcess:
         """A node that is not started yet."""
-        node = NodeProcess(self.folder / name, *flags, **variables)
+        node = NodeProcess(self.folder / name, *flags, command=command, **variables)
         self._nodes.append(node)
         return node
 
     def start(self, name: str, *flags: str, **variables: str) -> NodeProcess:
-        return self.node(name, *flags, **variables).start()
+        return self.node(name, *flags, command=COMMAND, **variables).start()
 
     def join(self, first: NodeProcess, *nodes: NodeProcess) -> None:
         """Starts nodes that join the first one, all at once, and waits until each two know each other."""

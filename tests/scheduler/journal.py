@@ -5,11 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bacalhau.market.audit import (
+    AuditedClearing,
+    Auditor,
+    Disclosed,
+    SignedBid,
+    SignedDecline,
+    audit,
+    entry_of,
+)
+from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model.execution import ExecutionState
 from bacalhau.model.job import JobState
+from bacalhau.model.reputation import Reputation, Role
+from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler.jobs import Job
 from bacalhau.scheduler.records import (
     AnswerReceived,
+    AuctionCleared,
+    BidKept,
     ExecutionRecord,
     JobAccepted,
     JobChanged,
@@ -22,6 +36,7 @@ from bacalhau.scheduler.records import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bacalhau.model.market import JobOffer
     from bacalhau.scheduler.records import Write
 
 
@@ -34,6 +49,12 @@ class Journal:
     history: dict[str, list[JobHappening]] = field(default_factory=dict)
     executions: dict[str, ExecutionRecord] = field(default_factory=dict)
     works: dict[str, WorkRecord] = field(default_factory=dict)
+    offers: dict[str, JobOffer] = field(default_factory=dict)
+    declines: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By offer and node: when it declined last."""
+    clearings: dict[str, list[AuditedClearing]] = field(default_factory=dict)
+    """By offer, in order."""
+    reputations: dict[tuple[str, Role], Reputation] = field(default_factory=dict)
 
     def commit(self, writes: Sequence[Write]) -> None:
         """All of the writes at once; raises AssertionError where they break what holds for every job."""
@@ -59,11 +80,39 @@ class Journal:
                     touched[write.job_id] = None
                 case WorkRecord():
                     self._take_work(write)
-                case OfferMade() | AnswerReceived():
+                case OfferMade():
+                    self.offers[write.offer.id] = write.offer
+                case AnswerReceived():
+                    if write.refusal is not None:
+                        self.declines[write.offer_id, write.node_id] = write.received_us
+                case AuctionCleared():
+                    self._take_clearing(write)
+                case Reputation():
+                    self.reputations[write.node_id, write.role] = write
+                case BidKept():
                     pass
         for id in touched:
             assert id not in ended, f"{id} had ended, and was written to again"
             self.check_job(id)
+
+    def _take_clearing(self, new: AuctionCleared) -> None:
+        """Each clearing follows from what it discloses; a decline proves what it does in the world's one time."""
+        offer = self.offers[new.clearing.offer_id]
+        disclosed = tuple(
+            Disclosed(
+                entry_of(sealed, standing),
+                SignedBid(sealed.node_id, sealed.bid, sealed.issued_us, sealed.digest),
+                SignedDecline(sealed.node_id, offer.id, sealed.issued_us)
+                if (offer.id, sealed.node_id) in self.declines
+                else None,
+            )
+            for sealed, standing in new.bid_set
+        )
+        clearings = self.clearings.setdefault(offer.id, [])
+        clearings.append(AuditedClearing(new.clearing, disclosed))
+        assert new.sequence == len(clearings), new
+        findings = audit(offer, "nobody", clearings, Auditor("nobody"))
+        assert findings == [[] for _ in clearings], findings
 
     def _take_execution(self, new: ExecutionRecord) -> None:
         old = self.executions.get(new.id)
@@ -71,6 +120,7 @@ class Journal:
             assert not old.state.ended, f"{old} had ended, and became {new}"
             assert old.charged_microcredits == 0, f"{new.id} is charged twice"
             assert (old.node_id, old.price_microcredits) == (new.node_id, new.price_microcredits), new
+            assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
         self.executions[new.id] = new
 
     def _take_work(self, new: WorkRecord) -> None:
@@ -78,6 +128,8 @@ class Journal:
         if old is not None:
             assert old.state is not WorkState.SETTLED, f"{old} was settled, and became {new}"
             assert old.award == new.award, new
+            assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
+            assert not old.revealed or new.revealed, new
         self.works[new.id] = new
 
     def state(self, job_id: str) -> JobState:
@@ -92,19 +144,24 @@ class Journal:
         spec = self.jobs[job_id].spec
         executions = self.executions_of(job_id)
         held = [e for e in executions if not e.state.ended or e.state is ExecutionState.COMPLETED]
-        assert len(held) <= spec.count, f"{job_id} has {len(held)} executions of {spec.count}: {held}"
+        adaptive = spec.verification.policy is VerificationPolicy.ADAPTIVE
+        most = ADAPTIVE_REPLICAS_MAX if adaptive else spec.count
+        assert len(held) <= most, f"{job_id} has {len(held)} executions of {most}: {held}"
         for execution in executions:
-            completed = execution.state is ExecutionState.COMPLETED
-            owed = execution.price_microcredits if completed else 0
+            done = execution.state is ExecutionState.COMPLETED
+            owed = execution.price_microcredits if done else 0
             assert execution.charged_microcredits == owed, execution
             ceiling = spec.max_price_microcredits
             assert ceiling is None or execution.charged_microcredits <= ceiling, execution
-            assert not completed or execution.report is not None, execution
+            assert not done or execution.report is not None, execution
         change = self.changes.get(job_id)
         if change is not None:
             assert change.charged_microcredits == sum(e.charged_microcredits for e in executions), change
             if change.state is JobState.COMPLETED:
-                assert sum(e.state is ExecutionState.COMPLETED for e in executions) == spec.count, executions
+                completed = [e for e in executions if e.state is ExecutionState.COMPLETED]
+                least = 1 if adaptive else spec.verification.confidence or spec.count
+                assert least <= len(completed) <= most, executions
+                assert len({e.compared for e in completed}) == 1, f"winners that differ: {executions}"
             if change.state.ended:
                 assert all(e.state.ended for e in executions), executions
                 assert (change.failure is not None) is (change.state is JobState.FAILED), change

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from bacalhau.scheduler.compute import ComputeMachine
@@ -44,6 +45,20 @@ class Program:
     """How it ended, where that happened while its node was down."""
 
 
+class Honesty(Enum):
+    """What a node does where results are compared."""
+
+    HONEST = 1
+    INVENTS = 2
+    """Reports a result that it never computed."""
+    COPIES = 3
+    """Repeats the commitment of another node, and opens it as that one does."""
+    CONCEALS = 4
+    """Commits, and does not reveal."""
+    SWITCHES = 5
+    """Commits to one result, and reveals another."""
+
+
 class Crash(Exception):
     """The node's process dies here."""
 
@@ -60,6 +75,7 @@ class Node:
         self.life = 0
         """How often it was started: what an earlier life waited for does not reach a later one."""
         self.up = False
+        self.honesty = Honesty.HONEST
         self.requester: RequesterMachine
         self.compute: ComputeMachine
 

@@ -12,6 +12,7 @@ from bacalhau.model.job import SECOND_US, JobState
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.compute import ComputeMachine
+from bacalhau.scheduler.events import CommitmentReceived, ResultFetched
 from bacalhau.scheduler.records import ExecutionRecord, JobHappening
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from tests.scheduler.nodes import Machines
@@ -31,7 +32,10 @@ def test_every_accepted_job_ends_and_all_capacity_returns_whatever_goes_wrong(fi
 
 
 SHORT_LEASES = RequesterConfig(
-    lease_us=3 * SECOND_US, award_timeout_us=SECOND_US, attempts_per_execution_max=8
+    lease_us=3 * SECOND_US,
+    award_timeout_us=SECOND_US,
+    attempts_per_execution_max=8,
+    reveal_timeout_us=7 * SECOND_US,
 )
 
 
@@ -39,6 +43,18 @@ SHORT_LEASES = RequesterConfig(
 def test_the_same_holds_where_leases_are_short_and_work_is_awarded_again_and_again(first: int) -> None:
     for seed in range(first, first + BATCH // 2):
         tell(seed, Machines(requester_config=SHORT_LEASES))
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_where_results_are_compared_no_cheater_is_paid_and_no_honest_node_refuted(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        tell(seed, compared=True)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 4, BATCH // 2))
+def test_the_same_holds_where_leases_are_short_and_reveals_have_little_time(first: int) -> None:
+    for seed in range(first, first + BATCH // 2):
+        tell(seed, Machines(requester_config=SHORT_LEASES), compared=True)
 
 
 def test_slow_answers_to_renewals_do_not_breed_more_renewals() -> None:
@@ -163,6 +179,49 @@ class SkipsHistory(RequesterMachine):
         if len(happenings) > 1:
             effects.writes.remove(happenings[0])
         return effects
+
+
+class BelievesEverybody(RequesterMachine):
+    """Accepts what was revealed without looking at it."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        if isinstance(event, ResultFetched):
+            return self._then_advance(self._executions.result_fetched(event.execution_id, now), now)
+        return super().handle(event, now=now)
+
+    def check(self) -> None:
+        """Silent: the world has to find out by itself."""
+
+
+class AsksEarly(RequesterMachine):
+    """Asks each node to reveal as soon as it has committed."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        if isinstance(event, CommitmentReceived) and effects.writes:
+            effects.sends.append(fx.SendRevealRequest(event.node_id, event.commitment.execution_id))
+        return effects
+
+
+@pytest.mark.parametrize(
+    ("machine", "complaint"),
+    [
+        (BelievesEverybody, "cheater, and was paid"),
+        (AsksEarly, "is asked before all have committed"),
+    ],
+)
+def test_the_checkers_find_a_machine_that_compares_nothing_or_asks_too_early(
+    machine: type[RequesterMachine], complaint: str
+) -> None:
+    found = []
+    for seed in range(60):
+        try:
+            tell(seed, Machines(requester=machine), compared=True)
+        except AssertionError as failure:
+            found.append(str(failure))
+            if complaint in found[-1]:
+                return
+    pytest.fail(f"none of 60 stories found it; complaints were {found}")
 
 
 @pytest.mark.parametrize(

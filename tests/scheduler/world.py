@@ -22,7 +22,8 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.scheduler.records import WorkState
 from tests.builders import RESULT, SPEC_DIGEST, a_compute_config, a_policy
-from tests.scheduler.nodes import Crash, Machines, Node, Program, Weather
+from tests.scheduler.cheats import check_verdicts, commitment_of, compared_of, result_to_compare
+from tests.scheduler.nodes import Crash, Honesty, Machines, Node, Program, Weather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,11 +51,20 @@ class World:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
         self._ids = 0
+        self.asked: set[str] = set()
+        """Executions whose result was asked for."""
 
     # --- what a test tells it ---
 
-    def add_node(self, id: str, capacity: Resources, price_microcredits: int) -> None:
+    def add_node(
+        self,
+        id: str,
+        capacity: Resources,
+        price_microcredits: int,
+        honesty: Honesty = Honesty.HONEST,
+    ) -> None:
         self.nodes[id] = Node(id, capacity, price_microcredits)
+        self.nodes[id].honesty = honesty
         self.start(id)
         self._heartbeat(id)
 
@@ -112,8 +122,9 @@ class World:
         node.programs = {id: program for id, program in node.programs.items() if id in wanted}
         try:
             jobs, executions = journal.open_jobs(), journal.executions_of_open_jobs()
-            self._apply(node, node.requester.restore(jobs, executions, now=self.now))
-            self._apply(node, node.compute.restore(works, now=self.now))
+            known = journal.reputations.values()
+            self._apply(node, node.requester.restore(jobs, executions, known, now=self.now))
+            self._apply(node, node.compute.restore(works, known, now=self.now))
         except Crash:
             return
 
@@ -255,7 +266,7 @@ class World:
                 for id in to:
                     self._post(node, self.nodes[id], lambda n: self._tell_compute(n, received_offer))
             case fx.SendBid(to=to, bid=bid):
-                received = ev.BidReceived(node.id, bid, bid.id.encode())
+                received = ev.BidReceived(node.id, bid, bid.id.encode(), issued_us=self.now)
                 self._call(
                     node,
                     to,
@@ -263,7 +274,7 @@ class World:
                     lambda no: self._tell_compute(node, ev.BidRefused(bid.offer_id, no)) if no else None,
                 )
             case fx.SendDecline(to=to, decline=decline):
-                declined = ev.DeclineReceived(node.id, decline)
+                declined = ev.DeclineReceived(node.id, decline, issued_us=self.now)
                 self._post(node, self.nodes[to], lambda n: self._tell_requester(n, declined))
             case fx.SendOfferClosed(to=to, offer_id=offer_id):
                 closed = ev.OfferClosedReceived(node.id, offer_id)
@@ -282,6 +293,16 @@ class World:
                     lambda n: self._take_report(n, ev.ReportReceived(node.id, report)),
                     lambda no: self._tell_compute(node, ev.ReportAnswered(report.execution_id, no)),
                 )
+            case fx.SendCommitment(to=to, commitment=commitment):
+                bound = ev.CommitmentReceived(node.id, commitment)
+                self._call(
+                    node,
+                    to,
+                    lambda n: self._step_requester(n, bound),
+                    lambda no: self._tell_compute(node, ev.CommitmentAnswered(commitment.execution_id, no)),
+                )
+            case fx.SendRevealRequest(to=to, execution_id=execution_id):
+                self._send_reveal_request(node, to, execution_id)
 
     def _send_award(self, node: Node, send: fx.SendAward) -> None:
         id, life = send.award.execution_id, node.life
@@ -312,6 +333,22 @@ class World:
 
         self._call(node, send.to, lambda n: self._step_requester(n, received), answer)
 
+    def _send_reveal_request(self, node: Node, to: str, execution_id: str) -> None:
+        if execution_id not in self.asked:  # asked again, it may be that another has failed and was replaced
+            self.asked.add(execution_id)
+            job_id = node.journal.executions[execution_id].job_id
+            open_ones = [e for e in node.journal.executions_of(job_id) if not e.state.ended]
+            assert all(e.commitment for e in open_ones), f"{execution_id} is asked before all have committed"
+        if self.nodes[to].honesty is Honesty.CONCEALS:
+            return
+        requested = ev.RevealRequested(node.id, execution_id)
+        self._call(
+            node,
+            to,
+            lambda n: self._step_compute(n, requested),
+            lambda no: self._tell_requester(node, ev.RevealRefused(execution_id, no)) if no else None,
+        )
+
     def _take_report(self, node: Node, event: ev.ReportReceived) -> Refusal | None:
         """As a driver does: what the machine no longer knows is looked up on disk."""
         refusal = self._step_requester(node, event)
@@ -324,11 +361,9 @@ class World:
 
     def _start(self, node: Node, start: fx.Start) -> None:
         match start:
-            case fx.FetchResult(execution_id, from_id):
+            case fx.FetchResult():
                 life = node.life
-                self.after(
-                    self.random.randrange(SECOND_US), lambda: self._fetch(node, life, execution_id, from_id)
-                )
+                self.after(self.random.randrange(SECOND_US), lambda: self._fetch(node, life, start))
             case fx.AskOutside(offer):
                 self.after(1000, lambda: self._tell_compute(node, ev.AskAnswered(offer.id, Answers())))
             case fx.StartExecution(execution_id, attempt):
@@ -338,13 +373,14 @@ class World:
             case fx.StopExecution(execution_id):
                 self._stop_program(node, execution_id)
 
-    def _fetch(self, node: Node, life: int, execution_id: str, from_id: str) -> None:
+    def _fetch(self, node: Node, life: int, start: fx.FetchResult) -> None:
         if node.life != life:
             return
-        if self.nodes[from_id].up and self.random.randrange(100) >= self.weather.loss:
-            self._tell_requester(node, ev.ResultFetched(execution_id))
+        if self.nodes[start.node_id].up and self.random.randrange(100) >= self.weather.loss:
+            compared = None if start.verification is None else compared_of(start.result)
+            self._tell_requester(node, ev.ResultFetched(start.execution_id, compared))
         else:
-            self._tell_requester(node, ev.ResultUnavailable(execution_id, "no peer has the result"))
+            self._tell_requester(node, ev.ResultUnavailable(start.execution_id, "no peer has the result"))
 
     def _run_program(self, node: Node, execution_id: str, attempt: int) -> None:
         work = node.compute.work(execution_id)
@@ -358,6 +394,8 @@ class World:
             self.after(self.random.randrange(SECOND_US), entered)
         took_us = self.random.choice((SECOND_US // 100, SECOND_US, 20 * SECOND_US, 100 * SECOND_US))
         report = ExecutionReport(execution_id, attempt, RESULT, 0, Usage(wall_us=took_us))
+        if work.award.spec.verification.compares:
+            report = result_to_compare(self, node, report)
         if self.random.randrange(100) < self.weather.node_faults:
             kind = self.random.choice(
                 (FaultKind.ENGINE_FAILED, FaultKind.INPUT_UNAVAILABLE, FaultKind.INVALID_TASK)
@@ -378,7 +416,7 @@ class World:
             program.report = report
             return
         del node.programs[report.execution_id]
-        self._tell_compute(node, ev.ExecutionEnded(report))
+        self._tell_compute(node, ev.ExecutionEnded(report, commitment_of(self, node, report)))
 
     def _resume_program(self, node: Node, execution_id: str) -> None:
         program = node.programs.get(execution_id)
@@ -413,6 +451,7 @@ class World:
             assert node.compute.capacity.free == node.capacity, f"{node.id} lost capacity"
             assert node.requester.deadline() is None, f"{node.id} waits for something that has ended"
             assert not node.programs, node.programs
+            check_verdicts(self, node)
             for work in node.journal.works.values():
                 assert work.state is WorkState.SETTLED, work
                 self._check_heard(node, work.id)

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.ipfs.blockstore import BlockStore, MemoryBlockStore
+from bacalhau.ipfs.blockstore import CollectableStore, MemoryBlockStore
 from bacalhau.ipfs.fetch import Fetched, fetch_dag
 from bacalhau.p2p.bitswap.exchange import Bitswap
 from bacalhau.p2p.bitswap.source import BitswapExchange
@@ -25,7 +25,7 @@ class Swapper:
     """A host, its store and its Bitswap."""
 
     host: Host
-    store: BlockStore
+    store: CollectableStore
     bitswap: Bitswap
     exchange: BitswapExchange
 
@@ -42,14 +42,16 @@ class Swapper:
 
 
 @asynccontextmanager
-async def swapping(store: BlockStore | None = None, **settings: Any) -> AsyncIterator[Swapper]:
+async def swapping(store: CollectableStore | None = None, **settings: Any) -> AsyncIterator[Swapper]:
     store = MemoryBlockStore() if store is None else store
     bitswap = Bitswap(store, **settings)
     async with running(bitswap) as host:
         yield Swapper(host, store, bitswap, BitswapExchange(host.bridge, bitswap))
 
 
-async def connected(stack: AsyncExitStack, stores: Sequence[BlockStore]) -> tuple[Swapper, list[Swapper]]:
+async def connected(
+    stack: AsyncExitStack, stores: Sequence[CollectableStore]
+) -> tuple[Swapper, list[Swapper]]:
     """One with an empty store, connected to one for each of `stores`."""
     empty = await stack.enter_async_context(swapping())
     others = [await stack.enter_async_context(swapping(store)) for store in stores]
