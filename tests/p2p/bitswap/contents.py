@@ -11,7 +11,7 @@ from tests.ipfs.conftest import make_tree
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.blockstore import CollectableStore
 
 LARGE_BYTES = 16 * 1024 * 1024
 FOLDER_ENTRIES = 6000
@@ -43,7 +43,7 @@ def make_content(folder: Path, shape: str, *, links: bool = True) -> Path:
     return path
 
 
-def sizes(store: BlockStore) -> dict[bytes, int]:
+def sizes(store: CollectableStore) -> dict[bytes, int]:
     """Multihash and size of every block, but for the empty one, which nobody needs to send."""
     found = {key: store.size(Cid(1, RAW, key)) for key in store.keys()}  # noqa: SIM118
     return {key: size for key, size in found.items() if size}

@@ -71,7 +71,7 @@ async def test_helia_fetches_what_we_hold(shape: str, helia: tuple[Path, Path], 
     async with swapping(store) as host, running_helia(helia) as other:
         assert (await other.ask("blocks"))["count"] == 0
         await other.ask("connect", (await host.host.addresses())[0])
-        await other.ask("get", root, tmp_path / "fetched")
+        await other.ask("get", str(root), tmp_path / "fetched")
         assert_same(path, tmp_path / "fetched")
         assert (await other.ask("blocks"))["count"] >= len(sizes(store))
         assert host.counters.blocks_sent >= len(sizes(store))
