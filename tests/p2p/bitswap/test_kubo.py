@@ -106,3 +106,25 @@ async def test_blocks_that_kubo_and_we_hold_in_part_are_brought_together(
         await host.fetch(root)
         assert find_missing(host.store, root) is None
         assert other.counters.blocks_sent == 1
+
+
+async def test_one_of_two_providers_is_killed_halfway_and_the_transfer_ends(
+    kubo: Path, tmp_path: Path
+) -> None:
+    path = make_content(tmp_path, "file")
+    (tmp_path / "second").mkdir()
+    with running_kubo(kubo, tmp_path) as first, running_kubo(kubo, tmp_path / "second") as second:
+        roots = {daemon.run("add", "-Q", path).decode().strip() for daemon in (first, second)}
+        root = Cid.parse(roots.pop())
+        assert not roots
+        async with swapping() as host:
+            await host.connect(first.address)
+            await host.connect(second.address)
+
+            def kill_one(blocks: int, _: int) -> None:
+                if blocks >= 20:
+                    first.process.kill()
+
+            await host.fetch(root, progress=kill_one)
+            assert first.process.wait(10)
+            assert find_missing(host.store, root) is None
