@@ -11,9 +11,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -24,11 +26,11 @@ from bacalhau.v1 import ipfs_service_pb2, ipfs_service_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _MIB = 1024 * 1024
 _START_S = 30
 _CALL_INTERVAL_S = 0.005
+_SWAPPER = Path(__file__).with_name("swap_blocks.py")
 _KUBO = "Kubo from Kubo"
 
 SERVE = Claim("100 MiB from the node to Kubo", _KUBO, "MiB/s", Goal.AT_LEAST, 0.85)
@@ -77,7 +79,7 @@ def measure(folder: Path, *, quick: bool) -> Iterator[Finding]:
 
 
 class _Round:
-    """Four Kubo daemons and three nodes, all with empty stores."""
+    """Four Kubo daemons and two nodes, all with empty stores."""
 
     def __init__(self, binary: str, place: Path, mebibytes: int) -> None:
         self._binary = binary
@@ -92,8 +94,6 @@ class _Round:
             joined = [word for kubo in kubos[:3] for word in ("--peer", kubo.address)]
             node = stack.enter_context(running_node(self._place / "node", *listen, *joined))
             multiaddr = _multiaddr(node, self._place / "node")
-            # One that is told of the other's libp2p alone is a stranger: it asks by Bitswap only.
-            stranger = stack.enter_context(running_node(self._place / "stranger", *listen))
             friend = stack.enter_context(
                 running_node(self._place / "friend", "--no-p2p", "--peer", node.peer_address)
             )
@@ -105,7 +105,7 @@ class _Round:
             fetch, calls_ms = await self._busy_rate(node, self._add_to(kubos[:1]))
             yardstick_after = self._rate(kubos[3].pin(self._add_to(kubos[:1])))
             three = await self._transfer_rate(node, self._add_to(kubos[:3]))
-            swapped = await self._swap_rate(stranger, multiaddr, self._add(node))
+            swapped = self._swap_rate()
         both = (yardstick + yardstick_after) / 2
         for claim, ours, theirs in (
             (SERVE, serve, both),
@@ -146,9 +146,21 @@ class _Round:
             await asyncio.gather(calling, return_exceptions=True)
         return rate, sorted(taken)[len(taken) * 99 // 100]
 
-    async def _swap_rate(self, stranger: Node, multiaddr: str, cid: str) -> float:
-        run_command(stranger, "node", "connect", multiaddr)
-        return await self._transfer_rate(stranger, cid)
+    def _swap_rate(self) -> float:
+        """Between two processes that have nothing but libp2p and a store."""
+        command = [sys.executable, str(_SWAPPER)]
+        serve = [*command, "serve", str(self._place / "served"), str(self._file())]
+        with subprocess.Popen(serve, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                address, _, cid = server.stdout.readline().strip().partition(" ")
+                fetch = [*command, "fetch", str(self._place / "fetched"), address, cid]
+                done = subprocess.run(fetch, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+            finally:
+                server.kill()
+        if done.returncode:
+            raise CannotMeasure(f"fetching failed: {done.stderr.strip()[-200:]}")
+        return self._rate(float(done.stdout))
 
     def _file(self) -> Path:
         self._files += 1
