@@ -36,6 +36,8 @@ VERBS = {
     "job": "bacalhau.cli.job",
     "market": "bacalhau.cli.market",
     "node": "bacalhau.cli.node",
+    "ledger": "bacalhau.cli.ledger",
+    "receipt": "bacalhau.cli.receipt",
     "ipfs": "bacalhau.cli.ipfs",
     "id": "bacalhau.cli.version",
     "version": "bacalhau.cli.version",

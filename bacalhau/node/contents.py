@@ -20,6 +20,7 @@ from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.node.seals import Seals
 from bacalhau.rpc.peer_client import PeerUnreachable
+from bacalhau.scheduler.records import ExecutionRecord, WorkRecord, WorkState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bacalhau.node.kubo import Kubo
     from bacalhau.node.membership import Membership
     from bacalhau.p2p.port import Network
-    from bacalhau.scheduler.records import WorkRecord
+    from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
 
@@ -293,9 +294,25 @@ class Contents:
         """Whether other nodes may have the block, should it be here: not while its result is sealed."""
         return self.seals.may_serve(cid)
 
-    def seal_again(self, works: Iterable[WorkRecord]) -> None:
+    def committed(self, write: Write) -> None:
+        """Opens what is under seal no more: a result that was revealed, or that there is a verdict on. Of the first
+        libp2p peers hear when its requester has taken it."""
+        match write:
+            case WorkRecord() if write.state is not WorkState.ACCEPTED and not write.sealed:
+                self.seals.open(write.id)
+                taken = write.commitment and write.state is WorkState.SETTLED and write.refusal is None
+                if taken and write.report is not None and write.report.result is not None:
+                    self.provide(write.report.result)
+            case ExecutionRecord() if write.commitment and write.state.ended:
+                self.seals.open(f"fetched {write.id}")
+
+    def seal_again(self, works: Iterable[WorkRecord], executions: Iterable[ExecutionRecord]) -> None:
         """After a restart: every block of the results that are not revealed yet, for nobody knows any more which of
-        them are new. Not for the event loop."""
+        them are new; and the roots of those that this requester has no verdict on. Not for the event loop."""
+        for execution in executions:
+            report = execution.report
+            if execution.commitment and not execution.state.ended and report is not None and report.result:
+                self.seals.seal(f"fetched {execution.id}", [report.result])
         for work in works:
             if work.sealed and work.report is not None and work.report.result is not None:
                 try:

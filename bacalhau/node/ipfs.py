@@ -199,7 +199,8 @@ class Ipfs:
 
     def wanted(self) -> set[Cid]:
         """Every root that is to be kept. Reads databases: for threads."""
-        return {pin.cid for pin in self._pins.all()} | set(self._needed())
+        kept = {pin.cid for pin in self._pins.all()} | set(self._needed())
+        return {cid for cid in kept if self._contents.may_serve(cid)}
 
     async def tidy(self) -> Collected:
         """Collects the garbage of the store; where Kubo keeps what is wanted, that is not kept here as well."""

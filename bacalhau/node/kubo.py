@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 from bacalhau.ipfs.dag import iter_dag
 from bacalhau.ipfs.errors import IpfsError, KuboError, KuboRefused, KuboUnavailable
 from bacalhau.ipfs.kubo_store import BackedStore, KuboBlockStore, KuboSource
-from bacalhau.scheduler.records import WorkRecord, WorkState
+from bacalhau.model.execution import ExecutionState
+from bacalhau.scheduler.records import ExecutionRecord, WorkRecord, WorkState
 from bacalhau.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -146,10 +147,17 @@ class Kubo:
 
     def committed(self, write: Write) -> None:
         """What this node ran for others goes into its Kubo when they have taken the report, and not before."""
-        if isinstance(write, WorkRecord) and write.state is WorkState.SETTLED and write.refusal is None:
-            result = write.report.result if write.report is not None else None
-            if result is not None:
-                self._go_on(self.keep(result))
+        match write:
+            case WorkRecord(state=WorkState.TAKEN, refusal=None, report=report) if not write.commitment:
+                pass
+            case WorkRecord(state=WorkState.SETTLED, refusal=None, report=report):
+                pass
+            case ExecutionRecord(state=ExecutionState.COMPLETED, report=report) if write.compared:
+                pass  # a result that was compared with others, and has won
+            case _:
+                return
+        if report is not None and report.result is not None:
+            self._go_on(self.keep(report.result))
 
     def release_soon(self, root: Cid) -> None:
         """Lets it go in Kubo, in the background, if the pin there is this node's."""

@@ -28,6 +28,7 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.ledger import LedgerViews
 from bacalhau.node.market import Market
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
 from bacalhau.node.network import start_network
@@ -41,6 +42,7 @@ from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.ledger_service import LedgerServicer
 from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
@@ -51,7 +53,6 @@ from bacalhau.runtime.workspace import Workspaces
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.compute import ComputeConfig, ComputeMachine
 from bacalhau.scheduler.events import ShutdownBegun
-from bacalhau.scheduler.records import WorkRecord, WorkState
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from bacalhau.store.errors import StoreError
 from bacalhau.store.store import Store
@@ -135,6 +136,7 @@ class Node:
             market=MarketServicer(self._market),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
+            ledger=LedgerServicer(LedgerViews(key, self.driver, self.store, draw_id)),
             token=read_token(settings.api_token_file),
             tls=tls,
             meter=meter,
@@ -220,7 +222,7 @@ class Node:
         programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
         self._asks = Asks(self.driver, self.contents, key.node_id, programs)
         self._stack.push_async_callback(self._asks.close)
-        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids)
+        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids, settings.payment)
         logs = JobLogs(
             key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )
@@ -249,8 +251,7 @@ class Node:
             ids,
             settings.lease_us,
         )
-        outbox = Outbox(key, self.driver, self.membership, self.contents, happenings, ids, settings.lease_us)
-        self._stack.push_async_callback(outbox.close)
+        outbox = self._make_outbox(key, happenings)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
         self._set_hooks(outbox)
@@ -266,13 +267,24 @@ class Node:
         self.driver.on_written = self._written
         self.driver.on_failure = self._fail
 
+    def _make_outbox(self, key: NodeKey, happenings: Happenings) -> Outbox:
+        outbox = Outbox(
+            key,
+            self.driver,
+            self.membership,
+            self.contents,
+            happenings,
+            draw_id,
+            self.settings.lease_us,
+            self.store.work,
+        )
+        self._stack.push_async_callback(outbox.close)
+        return outbox
+
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
         self._happenings.committed(write)
-        if isinstance(write, WorkRecord) and write.state is not WorkState.ACCEPTED and not write.sealed:
-            result = write.report.result if write.report is not None else None
-            if self.contents.seals.open(write.id) and result is not None:
-                self.contents.provide(result)
+        self.contents.committed(write)
         if self.kubo is not None:
             self.kubo.committed(write)
         if self._metrics is not None:
@@ -298,6 +310,8 @@ class Node:
                 live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
                 reveal_timeout_us=2 * settings.lease_us,
                 min_reputation_ppm=settings.min_reputation_ppm,
+                node_id=self.node_id,
+                payment=settings.payment,
             ),
             ids,
         )
@@ -307,6 +321,8 @@ class Node:
             policy=policy,
             report_keep_us=settings.keep_results_us,
             min_reputation_ppm=settings.min_reputation_ppm,
+            node_id=self.node_id,
+            credit=settings.credit,
         )
         journal: Journal = self.store
         if self._metrics is not None:
@@ -351,8 +367,8 @@ class Node:
         # Before anything new starts, which would not be among those to keep.
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._go_on(self._reap(keep))
-        await asyncio.to_thread(self.contents.seal_again, work)
-        self.driver.restore(work, jobs, executions, self.store.reputations())
+        await asyncio.to_thread(self.contents.seal_again, work, executions)
+        self.driver.restore(work, jobs, executions, self.store.reputations(), self.store.books())
 
     async def _reap(self, keep: Collection[str]) -> None:
         for engine, executor in self._engines.executors.items():

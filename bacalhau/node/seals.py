@@ -35,15 +35,13 @@ class Seals:
                     sealed.add(cid.multihash)
                     self._blocks[cid.multihash] = self._blocks.get(cid.multihash, 0) + 1
 
-    def open(self, execution_id: str) -> bool:
-        """The result is revealed, or nobody waits for it any more. Whether it was sealed."""
+    def open(self, execution_id: str) -> None:
+        """The result is revealed, or nobody waits for it any more."""
         with self._lock:
-            sealed = self._executions.pop(execution_id, None)
-            for key in sealed or ():
+            for key in self._executions.pop(execution_id, ()):
                 self._blocks[key] -= 1
                 if not self._blocks[key]:
                     del self._blocks[key]
-        return sealed is not None
 
     def may_serve(self, cid: Cid) -> bool:
         return cid.multihash not in self._blocks

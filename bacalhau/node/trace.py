@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
-    from bacalhau.scheduler.records import ExecutionRecord, WorkRecord
+    from bacalhau.scheduler.records import Books, ExecutionRecord, WorkRecord
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ class Trace:
         jobs: Sequence[Job],
         executions: Sequence[ExecutionRecord],
         reputations: Sequence[Reputation],
+        books: Books,
         now: int,
     ) -> None:
         """What the machines start from; the ids that they draw for it are those of the next line."""
@@ -76,6 +77,7 @@ class Trace:
             "jobs": to_plain(jobs),
             "executions": to_plain(executions),
             "reputations": to_plain(reputations),
+            "books": to_plain(books),
         }
         self._write({"now": now, "restore": restored})
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bacalhau.market.clearing import Winner
     from bacalhau.market.reputation import ReputationBook
     from bacalhau.model.job import JobSpec
-    from bacalhau.model.market import ClaimedInput
+    from bacalhau.model.market import ClaimedInput, PaymentTerms
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.config import RequesterConfig
     from bacalhau.scheduler.deadlines import Deadlines
@@ -125,6 +125,7 @@ class Auctions:
             winners=job.missing(),
             bid_window_us=window_us,
             open_for_us=queue_us,
+            payment=self._config.payment,
         )
         job.auction = Auction(
             offer,
@@ -399,6 +400,7 @@ def offer_of(
     winners: int,
     bid_window_us: int,
     open_for_us: int,
+    payment: PaymentTerms,
 ) -> JobOffer:
     """What compute nodes hear of a job."""
     return JobOffer(
@@ -418,6 +420,7 @@ def offer_of(
         open_for_us=open_for_us,
         spec_digest=spec_digest,
         weights=spec.auction.weights,
+        payment=payment,
     )
 
 

@@ -3,7 +3,6 @@ no more work. Its id is random and nobody is told."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
     from tests.e2e.nodes import Network, NodeProcess
 
-CHEATER = (sys.executable, "-m", "tests.e2e.cheater")
 FLAGS = ("--heartbeat", "500ms", "--disable-engine", "docker", "--bid-window", "3s")
 SAID = "the sum is 42\n"
 
@@ -35,7 +33,7 @@ def five(shared_network: Network) -> tuple[list[NodeProcess], NodeProcess]:
         shared_network.node(f"honest-{index}", *FLAGS, *picky, "--price-flat", str(200 + index))
         for index in range(4)
     ]
-    cheater = shared_network.node("other", *FLAGS, "--price-flat", "100", command=CHEATER)
+    cheater = shared_network.node("other", *FLAGS, "--price-flat", "100", "--misbehave", "wrong-result")
     honest[0].start()
     shared_network.join(honest[0], *honest[1:], cheater)
     return honest, cheater
@@ -73,7 +71,7 @@ def test_a_cheater_is_caught_by_replication_and_loses_its_business(
     # Unchecked, the cheapest wins, and nobody sees that it ran nothing.
     said, described = run(requester, module)
     assert list(by_node(described)) == [cheater.node_id]
-    assert said[0].startswith("invented ")
+    assert said != [SAID]
     assert described["ChargedMicrocredits"] == 100
 
     said, described = run(requester, "--count", "3", "--confidence", "2", module)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bacalhau.ipfs.dag import iter_cids
 from bacalhau.model.execution import ExecutionState
 from bacalhau.model.job import SECOND_US, JobState, Timeouts
+from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.v1 import block_service_pb2, job_service_pb2
 from bacalhau.v1.block_service_pb2_grpc import BlockServiceStub
@@ -16,6 +17,8 @@ from tests.node.live import all_of, client_of, peer_channel, program, running, u
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from bacalhau.model.cid import Cid
     from bacalhau.node.node import Node
@@ -116,3 +119,36 @@ async def test_a_job_that_is_cancelled_lets_its_node_show_the_result_or_forget_i
             await JobServiceStub(channel).CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id))
         await until(lambda: not b.store.unsettled_work(), "b has let it go")
         assert b.contents.may_serve(result)
+
+
+async def test_a_requester_shows_no_result_before_there_is_a_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        running(tmp_path / "a", compute=False) as a,
+        running(tmp_path / "b", peers=(a.peer_address,), requester=False) as b,
+        running(tmp_path / "c", peers=(a.peer_address,), requester=False) as c,
+    ):
+        await until(lambda: len(a.membership.peers()) == 2, "b and c are known")
+
+        async def later(opened: object) -> None:
+            raise refused(RefusalReason.WRONG_STATE, "not yet")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(c._inbound, "reveal_requested", later)  # c is slow
+            job_id = await submit(a, program("told to the requester alone\n"), count=2)
+
+            def revealed() -> list[Cid]:
+                return [
+                    e.report.result
+                    for e in a.jobs.job(job_id).executions
+                    if e.state is ExecutionState.REVEALED and e.report is not None and e.report.result
+                ]
+
+            await until(revealed, "b has revealed")
+            (result,) = revealed()
+            assert a.blocks.has(result)
+            assert await served(a, result, recursive=True) == []
+            assert await served(b, result) == [result.raw]
+        await until(lambda: state_of(a, job_id) is JobState.COMPLETED, "c has revealed too")
+        assert await served(a, result) == [result.raw]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from bacalhau.market import ledger as books
 from bacalhau.market.audit import (
     AuditedClearing,
     Auditor,
@@ -14,9 +15,11 @@ from bacalhau.market.audit import (
     audit,
     entry_of,
 )
+from bacalhau.market.ledger import Ledger
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model.execution import ExecutionState
 from bacalhau.model.job import JobState
+from bacalhau.model.ledger import TradeSide, Transaction
 from bacalhau.model.reputation import Reputation, Role
 from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler.jobs import Job
@@ -24,11 +27,16 @@ from bacalhau.scheduler.records import (
     AnswerReceived,
     AuctionCleared,
     BidKept,
+    Books,
     ExecutionRecord,
     JobAccepted,
     JobChanged,
     JobHappening,
+    NoteRecord,
     OfferMade,
+    PayableRecord,
+    ReceiptRecord,
+    ReceivableRecord,
     WorkRecord,
     WorkState,
 )
@@ -55,6 +63,12 @@ class Journal:
     clearings: dict[str, list[AuditedClearing]] = field(default_factory=dict)
     """By offer, in order."""
     reputations: dict[tuple[str, Role], Reputation] = field(default_factory=dict)
+    transactions: list[Transaction] = field(default_factory=list)
+    payables: dict[str, PayableRecord] = field(default_factory=dict)
+    receivables: dict[str, ReceivableRecord] = field(default_factory=dict)
+    receipts: dict[tuple[TradeSide, str, int], ReceiptRecord] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger, compare=False)
+    """What the transactions come to."""
 
     def commit(self, writes: Sequence[Write]) -> None:
         """All of the writes at once; raises AssertionError where they break what holds for every job."""
@@ -77,7 +91,8 @@ class Journal:
                     touched[write.job_id] = None
                 case ExecutionRecord():
                     self._take_execution(write)
-                    touched[write.job_id] = None
+                    if not write.late:
+                        touched[write.job_id] = None
                 case WorkRecord():
                     self._take_work(write)
                 case OfferMade():
@@ -89,11 +104,47 @@ class Journal:
                     self._take_clearing(write)
                 case Reputation():
                     self.reputations[write.node_id, write.role] = write
-                case BidKept():
+                case Transaction():
+                    self.transactions.append(write)
+                    self.ledger.post(write)
+                case PayableRecord():
+                    self.payables[write.peer_id] = write
+                case ReceivableRecord():
+                    self.receivables[write.peer_id] = write
+                case ReceiptRecord():
+                    self._take_receipt(write)
+                case BidKept() | NoteRecord():
                     pass
         for id in touched:
             assert id not in ended, f"{id} had ended, and was written to again"
             self.check_job(id)
+        self.check_books()
+
+    def check_books(self) -> None:
+        """Nothing is made or lost, and history comes to what the balances and open executions say."""
+        self.ledger.check()
+        opened = books.opening(
+            [(id, record.balance) for id, record in self.payables.items()],
+            [(id, record.balance) for id, record in self.receivables.items()],
+            [(e.id, e.price_microcredits) for e in self.executions.values() if not e.state.ended],
+        )
+        history, records = self.ledger.balances, opened.balances
+        assert history == records, f"history comes to {history}, and the records to {records}"
+
+    def _take_receipt(self, new: ReceiptRecord) -> None:
+        key = (new.side, new.peer_id, new.receipt.sequence)
+        old = self.receipts.get(key)
+        assert old is None or old.receipt == new.receipt, f"{key} was {old}, and became {new}"
+        assert old is None or old.evidence is None, f"{key} was signed, and is written again"
+        twice = [
+            other
+            for other in self.receipts.values()
+            if other.side is new.side
+            and other.receipt.execution_id == new.receipt.execution_id
+            and other.receipt.sequence != new.receipt.sequence
+        ]
+        assert not twice, f"{new.receipt.execution_id} is paid twice: {twice}"
+        self.receipts[key] = new
 
     def _take_clearing(self, new: AuctionCleared) -> None:
         """Each clearing follows from what it discloses; a decline proves what it does in the world's one time."""
@@ -116,7 +167,10 @@ class Journal:
 
     def _take_execution(self, new: ExecutionRecord) -> None:
         old = self.executions.get(new.id)
-        if old is not None:
+        if old is not None and new.late:
+            assert new == replace(old, report=new.report, late=True), f"{old} became {new}"
+            assert old.report is None, f"{old} had a report, and became {new}"
+        elif old is not None:
             assert not old.state.ended, f"{old} had ended, and became {new}"
             assert old.charged_microcredits == 0, f"{new.id} is charged twice"
             assert (old.node_id, old.price_microcredits) == (new.node_id, new.price_microcredits), new
@@ -126,7 +180,8 @@ class Journal:
     def _take_work(self, new: WorkRecord) -> None:
         old = self.works.get(new.id)
         if old is not None:
-            assert old.state is not WorkState.SETTLED, f"{old} was settled, and became {new}"
+            again = old.state is WorkState.SETTLED and (old.receipt_sequence or not new.receipt_sequence)
+            assert not again, f"{old} was settled, and became {new}"
             assert old.award == new.award, new
             assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
             assert not old.revealed or new.revealed, new
@@ -149,8 +204,9 @@ class Journal:
         assert len(held) <= most, f"{job_id} has {len(held)} executions of {most}: {held}"
         for execution in executions:
             done = execution.state is ExecutionState.COMPLETED
-            owed = execution.price_microcredits if done else 0
-            assert execution.charged_microcredits == owed, execution
+            payable = execution.price_microcredits if done else 0
+            assert 0 <= execution.charged_microcredits <= payable, execution
+            assert not done or execution.charged_microcredits > 0, execution
             ceiling = spec.max_price_microcredits
             assert ceiling is None or execution.charged_microcredits <= ceiling, execution
             assert not done or execution.report is not None, execution
@@ -158,10 +214,10 @@ class Journal:
         if change is not None:
             assert change.charged_microcredits == sum(e.charged_microcredits for e in executions), change
             if change.state is JobState.COMPLETED:
-                completed = [e for e in executions if e.state is ExecutionState.COMPLETED]
+                accepted = [e for e in executions if e.state is ExecutionState.COMPLETED]
                 least = 1 if adaptive else spec.verification.confidence or spec.count
-                assert least <= len(completed) <= most, executions
-                assert len({e.compared for e in completed}) == 1, f"winners that differ: {executions}"
+                assert least <= len(accepted) <= most, executions
+                assert len({e.compared for e in accepted}) == 1, f"winners that differ: {executions}"
             if change.state.ended:
                 assert all(e.state.ended for e in executions), executions
                 assert (change.failure is not None) is (change.state is JobState.FAILED), change
@@ -190,4 +246,18 @@ class Journal:
         return [e for e in self.executions.values() if not self.state(e.job_id).ended]
 
     def unsettled_works(self) -> list[WorkRecord]:
-        return [work for work in self.works.values() if work.state is not WorkState.SETTLED]
+        ended = (WorkState.SETTLED, WorkState.DISPUTED)
+        return [work for work in self.works.values() if work.state not in ended]
+
+    def unsigned_receipts(self) -> list[ReceiptRecord]:
+        unsigned = [
+            record
+            for record in self.receipts.values()
+            if record.side is TradeSide.BUYING and record.evidence is None
+        ]
+        return sorted(unsigned, key=lambda record: record.receipt.sequence)
+
+    def books(self) -> Books:
+        return Books(
+            tuple(self.payables.values()), tuple(self.unsigned_receipts()), tuple(self.receivables.values())
+        )

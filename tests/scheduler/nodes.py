@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.market.credit import CreditPolicy
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from tests.scheduler.journal import Journal
@@ -80,6 +81,9 @@ class Node:
         self.compute: ComputeMachine
 
 
+WIDE_CREDIT = CreditPolicy(peer_limit_microcredits=10**6, unproven_limit_microcredits=10**6)
+
+
 @dataclass(slots=True)
 class Machines:
     """The machines that a world runs; tests put broken ones here."""
@@ -87,3 +91,4 @@ class Machines:
     requester: type[RequesterMachine] = RequesterMachine
     compute: type[ComputeMachine] = ComputeMachine
     requester_config: RequesterConfig = field(default_factory=RequesterConfig)
+    credit: CreditPolicy = WIDE_CREDIT

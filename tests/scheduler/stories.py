@@ -43,6 +43,8 @@ def tell(seed: int, machines: Machines | None = None, *, compared: bool = False)
         plan_job(world, random, tuple(ClearingRule)[number % len(ClearingRule)], lots)
     for _ in range(random.randint(0, 4)):
         plan_misfortune(world, random)
+    for _ in range(random.randint(0, 3)):
+        plan_settlement(world, random)
     world.run(FAULTS_US)
     world.weather = Weather()
     world.run(world.now + 60 * SECOND_US)
@@ -102,6 +104,13 @@ def plan_job(world: World, random: Random, rule: ClearingRule, lots: Random | No
             world.after(cancelled_after_us, lambda: world.cancel(node_id, job_id))
 
     world.after(random.randrange(FAULTS_US * 4 // 5), submit)
+
+
+def plan_settlement(world: World, random: Random) -> None:
+    """A creditor is paid outside the system, maybe more than it is owed; refused where nothing ever was."""
+    creditor_id, debtor_id = random.choice(tuple(world.nodes)), random.choice(tuple(world.nodes))
+    amount = random.choice((1, 50, 10_000))
+    world.after(random.randrange(FAULTS_US), lambda: world.settle(creditor_id, debtor_id, amount))
 
 
 def plan_misfortune(world: World, random: Random) -> None:
