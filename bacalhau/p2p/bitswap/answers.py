@@ -32,6 +32,10 @@ class Answer:
     left: Sequence[Want] = ()
     block_bytes: int = 0
 
+    def __bool__(self) -> bool:
+        """There is something to say."""
+        return bool(self.blocks or self.presences)
+
 
 def answer(store: BlockStore, wants: Sequence[Want], may_serve: Callable[[Cid], bool]) -> Answer:
     """Look up `wants` in their order until a message is full. Reads the disk: for a thread.

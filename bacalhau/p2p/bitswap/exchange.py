@@ -232,10 +232,10 @@ class Bitswap:
         reason = "failed"
         try:
             await peer.run()
-        except PeerGone as gone:
-            reason = str(gone)
-            log.info("nothing is sent to %s any more: %s", peer.name, gone)
-        except Exception:
+        except* PeerGone as group:
+            reason = str(group.exceptions[0])
+            log.info("nothing is sent to %s any more: %s", peer.name, reason)
+        except* Exception:
             # One peer's failure, whatever it is (the store's disk, libp2p), must not end the exchange.
             log.exception("sending to %s failed", peer.name)
         if self._peers.get(peer.name) is peer:

@@ -144,15 +144,19 @@ class Peer:
     # --- sending ---
 
     async def run(self) -> None:
-        """Tell the peer what there is to tell, one message after the other, until stopped. Raises PeerGone."""
+        """Tell the peer what there is to tell, one message after the other, until stopped. Raises a group of what
+        went wrong, PeerGone among it where nothing can be sent."""
+        found = Answer()
         with self._scope:
             while True:
-                await self._work.wait()
-                self._work = trio.Event()
-                while self._news or self.wants:
+                if not (self._news or self.wants or found):
+                    await self._work.wait()
+                    self._work = trio.Event()
+                # The next answer is read from the disk while this one is on its way.
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send, self._take_news(), found)
                     found = await self._next_answer()
-                    await self._send(self._take_news(), found)
-                    self._answered.set()
+                self._answered.set()
 
     def stop(self) -> None:
         """End `run`."""
@@ -181,7 +185,7 @@ class Peer:
         return news
 
     async def _send(self, news: list[Want], found: Answer) -> None:
-        if not (news or found.blocks or found.presences):
+        if not (news or found):
             return
         failure: Exception | None = None
         for _ in range(_ATTEMPTS):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from bacalhau.model.cid import Cid
     from bacalhau.p2p.bitswap.counters import Counters
-    from bacalhau.p2p.host import Host
+    from bacalhau.p2p.dht import Dht
+    from bacalhau.p2p.host import Host, Service
 
 
 @dataclass
@@ -42,10 +43,13 @@ class Swapper:
 
 
 @asynccontextmanager
-async def swapping(store: CollectableStore | None = None, **settings: Any) -> AsyncIterator[Swapper]:
+async def swapping(
+    store: CollectableStore | None = None, dht: Dht | None = None, **settings: Any
+) -> AsyncIterator[Swapper]:
     store = MemoryBlockStore() if store is None else store
-    bitswap = Bitswap(store, **settings)
-    async with running(bitswap) as host:
+    bitswap = Bitswap(store, routing=dht, **settings)
+    services: list[Service] = [bitswap] if dht is None else [dht, bitswap]
+    async with running(*services) as host:
         yield Swapper(host, store, bitswap, BitswapExchange(host.bridge, bitswap))
 
 

@@ -16,6 +16,7 @@ from bacalhau.ipfs.importer import import_files, import_stream
 from bacalhau.ipfs.layout import ImportOptions
 from bacalhau.model.cid import RAW, Cid, UnsupportedHash
 from bacalhau.p2p.bridge import BridgeDown
+from bacalhau.p2p.dht import Dht
 from tests.p2p.bitswap.hosts import connected, swapping
 
 CHUNKS = ImportOptions(chunk_size_bytes=20_000)
@@ -222,3 +223,25 @@ async def test_single_blocks_are_given_as_by_a_source_and_what_nobody_has_is_lef
         asked = [one, Cid.of(RAW, b"nobody has this"), two]
         found = [cid async for cid, _ in host.exchange.get_blocks(asked, recursive=False)]
         assert sorted(found) == sorted([one, two])
+
+
+async def test_a_provider_that_nobody_is_connected_with_is_found_in_the_dht_and_dialled() -> None:
+    store = MemoryBlockStore()
+    root = content(store)
+    dhts = [Dht(lambda _peer, _addresses: None, serves=True) for _ in range(3)]
+    async with (
+        swapping(dht=dhts[0]) as host,
+        swapping(dht=dhts[1]) as between,
+        swapping(store, dht=dhts[2]) as other,
+    ):
+        await host.connect(between)
+        await other.connect(between)
+        async with asyncio.timeout(30):
+            # Until the one between has been taken into their tables, nobody takes note.
+            while not await other.host.bridge.call(dhts[2].provide, root):
+                await asyncio.sleep(0.1)
+            while not await host.host.bridge.call(dhts[0].find_providers, root):
+                await asyncio.sleep(0.1)
+        await host.fetch(root)
+        assert set(host.store.keys()) == set(store.keys())
+        assert other.counters.blocks_sent == len(list(store.keys()))

@@ -13,8 +13,8 @@ from bacalhau.ipfs.dag import find_missing
 from bacalhau.ipfs.exporter import export
 from bacalhau.ipfs.importer import import_files, import_path, import_stream
 from bacalhau.ipfs.layout import ImportOptions
-from bacalhau.model.cid import RAW, Cid
-from tests.ipfs.conftest import make_tree
+from bacalhau.model.cid import Cid
+from tests.p2p.bitswap.contents import assert_same, make_content, sizes
 from tests.p2p.bitswap.hosts import swapping
 from tests.p2p.bitswap.kubo import KuboDaemon, running_kubo
 
@@ -22,42 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LARGE_BYTES = 16 * 1024 * 1024
-FOLDER_ENTRIES = 6000
-
 
 @pytest.fixture
 def daemon(kubo: Path, tmp_path: Path) -> Iterator[KuboDaemon]:
     """With nothing in its store but what every new one has."""
     with running_kubo(kubo, tmp_path) as running:
         yield running
-
-
-def make_content(folder: Path, shape: str) -> Path:
-    """A file of many blocks, a deep tree, or a folder so large that it is sharded."""
-    if shape == "file":
-        path = folder / "large"
-        path.write_bytes(random.Random(str(folder)).randbytes(LARGE_BYTES))
-        return path
-    path = folder / shape
-    if shape == "tree":
-        make_tree(path)
-        deep = path.joinpath(*(f"level {number}" for number in range(40)))
-        deep.mkdir(parents=True)
-        (deep / "bottom").write_text(str(folder))
-        return path
-    path.mkdir()
-    for number in range(FOLDER_ENTRIES):
-        (path / f"a file with a long name, so that the folder is sharded, {number}").write_text(
-            f"{folder} {number}"
-        )
-    return path
-
-
-def sizes(store: MemoryBlockStore) -> dict[bytes, int]:
-    """Multihash and size of every block, but for the empty one, which nobody needs to send."""
-    found = {key: store.size(Cid(1, RAW, key)) for key in store.keys()}  # noqa: SIM118
-    return {key: size for key, size in found.items() if size}
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -138,15 +108,23 @@ async def test_blocks_that_kubo_and_we_hold_in_part_are_brought_together(
         assert other.counters.blocks_sent == 1
 
 
-def assert_same(expected: Path, found: Path) -> None:
-    """Two files or trees with the same names, bytes and targets of links."""
-    if expected.is_symlink():
-        assert expected.readlink() == found.readlink()
-    elif expected.is_dir():
-        assert sorted(path.name for path in expected.iterdir()) == sorted(
-            path.name for path in found.iterdir()
-        )
-        for path in expected.iterdir():
-            assert_same(path, found / path.name)
-    else:
-        assert expected.read_bytes() == found.read_bytes()
+async def test_one_of_two_providers_is_killed_halfway_and_the_transfer_ends(
+    kubo: Path, tmp_path: Path
+) -> None:
+    path = make_content(tmp_path, "file")
+    (tmp_path / "second").mkdir()
+    with running_kubo(kubo, tmp_path) as first, running_kubo(kubo, tmp_path / "second") as second:
+        roots = {daemon.run("add", "-Q", path).decode().strip() for daemon in (first, second)}
+        root = Cid.parse(roots.pop())
+        assert not roots
+        async with swapping() as host:
+            await host.connect(first.address)
+            await host.connect(second.address)
+
+            def kill_one(blocks: int, _: int) -> None:
+                if blocks >= 20:
+                    first.process.kill()
+
+            await host.fetch(root, progress=kill_one)
+            assert first.process.wait(10)
+            assert find_missing(host.store, root) is None
