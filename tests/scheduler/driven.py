@@ -17,12 +17,23 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.records import ExecutionRecord, JobChanged, JobHappening
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
-from tests.builders import RESULT, SPEC_DIGEST, a_bid, a_compute_config, a_report, a_spec, an_award, an_offer
+from tests.builders import (
+    RESULT,
+    SPEC_DIGEST,
+    a_bid,
+    a_compute_config,
+    a_receipt,
+    a_report,
+    a_spec,
+    an_award,
+    an_offer,
+)
 
 if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionState, Fault
     from bacalhau.model.job import JobEventType, JobSpec, JobState
+    from bacalhau.model.ledger import Receipt
     from bacalhau.model.market import Award, JobOffer
     from bacalhau.model.resources import Resources
     from bacalhau.scheduler.config import ComputeConfig
@@ -270,6 +281,20 @@ class Compute(_Driven):
         self.award(an_award(bid_id=bid.id), now)
         assert self.refusal() is None
         return "e-1"
+
+    def taken(self, *, accept_within_us: int = seconds(100)) -> Receipt:
+        """Execution "e-1" for 100, reported, and the report taken; the receipt that it is owed."""
+        right = a_receipt()
+        payment = replace(right.payment, accept_within_us=accept_within_us)
+        self.offer(an_offer(payment=payment), now=0)
+        bid = self.sent(fx.SendBid)[-1].bid
+        award = replace(an_award(bid_id=bid.id), payment=payment, bid_set_digest=right.bid_set_digest)
+        self.award(award, now=0)
+        assert self.refusal() is None
+        report = replace(a_report(), usage=right.usage)
+        self.tell(ev.ExecutionEnded(report), seconds(6))
+        self.tell(ev.ReportAnswered("e-1"), seconds(7))
+        return replace(right, bid_id=bid.id, payment=payment)
 
     def declines(self) -> list[RefusalReason]:
         return [send.decline.refusal.reason for send in self.sent(fx.SendDecline)]

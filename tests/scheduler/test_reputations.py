@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bacalhau.market.reputation import NEW_SCORE_PPM
@@ -11,7 +13,7 @@ from bacalhau.model.reputation import Conduct, Reputation, Role
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
-from tests.builders import a_policy, a_report, a_spec, an_offer
+from tests.builders import a_compute_config, a_policy, a_report, a_spec, an_offer
 from tests.scheduler.driven import Compute, Requester, seconds
 
 PICKY = 300_000
@@ -136,13 +138,22 @@ def test_the_offer_of_a_requester_below_the_least_reputation_is_declined() -> No
     assert len(compute.sent(fx.SendBid)) == 1
 
 
-def test_a_requester_that_takes_the_report_and_one_that_never_answers_are_told_apart() -> None:
-    compute = Compute()
-    compute.accepted(now=0)
-    compute.tell(ev.ExecutionEnded(a_report()), seconds(1))
-    compute.tell(ev.ReportAnswered("e-1"), seconds(2))
+def test_a_requester_that_pays_is_known_for_it() -> None:
+    compute = Compute(replace(a_compute_config(), node_id="n1"))
+    receipt = compute.taken()
+    assert written(compute, "r1") == {}
+    compute.tell(ev.ReceiptReceived(receipt), seconds(8))
     assert written(compute, "r1") == {"PAID": 1}
 
+
+def test_a_requester_that_takes_the_report_and_signs_no_receipt_is_disputed() -> None:
+    compute = Compute(replace(a_compute_config(), node_id="n1"))
+    compute.taken(accept_within_us=seconds(100))
+    compute.expire(seconds(107))
+    assert written(compute, "r1") == {"DISPUTED": 1}
+
+
+def test_a_requester_that_never_answers_has_abandoned_its_work() -> None:
     compute = Compute()
     compute.accepted(now=0)
     compute.tell(ev.ExecutionEnded(a_report()), seconds(1))

@@ -243,28 +243,13 @@ def _compute(limit: int = 1000, bound: int = 1000) -> Compute:
 REPORT = ExecutionReport("e-1", 1, RESULT, 0, Usage(wall_us=seconds(6)))
 
 
-def _taken(compute: Compute, *, accept_within_us: int = seconds(100)) -> Receipt:
-    """Execution e-1 of r1, for 100, reported and taken; the receipt that it is owed."""
-    right = a_receipt()
-    payment = replace(right.payment, accept_within_us=accept_within_us)
-    compute.offer(an_offer(payment=payment), now=0)
-    bid = compute.sent(fx.SendBid)[-1].bid
-    compute.award(
-        replace(an_award(bid_id=bid.id), payment=payment, bid_set_digest=right.bid_set_digest), now=0
-    )
-    assert compute.refusal() is None
-    compute.tell(ev.ExecutionEnded(REPORT), seconds(6))
-    compute.tell(ev.ReportAnswered("e-1"), seconds(7))
-    return replace(right, bid_id=bid.id, payment=payment)
-
-
 def _work(compute: Compute) -> WorkRecord:
     return [write for write in compute.all.writes if isinstance(write, WorkRecord)][-1]
 
 
 def test_a_receipt_settles_its_work_and_is_owed_from_then_on() -> None:
     compute = _compute()
-    receipt = _taken(compute)
+    receipt = compute.taken()
     credit = compute.machine.receivables.credit
     assert (_work(compute).state, credit.exposure("r1")) == (WorkState.TAKEN, 100)
     compute.tell(ev.ReceiptReceived(receipt, b"theirs"), seconds(8))
@@ -316,7 +301,7 @@ def test_a_receipt_that_is_not_what_was_agreed_is_refused_and_moves_nothing(
     change: dict[str, object], reason: RefusalReason
 ) -> None:
     compute = _compute()
-    receipt = _taken(compute)
+    receipt = compute.taken()
     compute.tell(ev.ReceiptReceived(replace(receipt, **change)), seconds(8))  # type: ignore[arg-type]
     assert (compute.refusal(), compute.last.writes) == (reason, [])
     compute.tell(ev.ReceiptReceived(receipt), seconds(9))
@@ -325,7 +310,7 @@ def test_a_receipt_that_is_not_what_was_agreed_is_refused_and_moves_nothing(
 
 def test_a_second_receipt_for_one_execution_is_refused() -> None:
     compute = _compute()
-    receipt = _taken(compute)
+    receipt = compute.taken()
     compute.tell(ev.ReceiptReceived(receipt), seconds(8))
     second = replace(receipt, sequence=2, balance_microcredits=20)
     compute.tell(ev.ReceiptReceived(second, ended=_work(compute)), seconds(9))
@@ -334,7 +319,7 @@ def test_a_second_receipt_for_one_execution_is_refused() -> None:
 
 def test_a_receipt_of_nothing_settles_its_work_unpaid() -> None:
     compute = _compute()
-    receipt = _taken(compute)
+    receipt = compute.taken()
     gone = Fault(FaultKind.RESULT_UNAVAILABLE, "gone")
     rejected = replace(receipt, rejection=gone, pay_microcredits=0, balance_microcredits=0)
     compute.tell(ev.ReceiptReceived(rejected), seconds(8))
@@ -345,7 +330,7 @@ def test_a_receipt_of_nothing_settles_its_work_unpaid() -> None:
 
 def test_work_that_is_not_paid_in_its_time_is_disputed_and_a_late_receipt_settles_it() -> None:
     compute = _compute()
-    receipt = _taken(compute)
+    receipt = compute.taken()
     compute.expire(seconds(7 + 100))
     work, credit = _work(compute), compute.machine.receivables.credit
     assert (work.state, credit.exposure("r1"), credit.committed("r1")) == (WorkState.DISPUTED, 10, 0)
@@ -358,7 +343,7 @@ def test_work_that_is_not_paid_in_its_time_is_disputed_and_a_late_receipt_settle
 
 def test_after_a_restart_taken_work_still_waits_for_its_receipt_until_the_same_time() -> None:
     compute = _compute()
-    receipt = _taken(compute)
+    receipt = compute.taken()
     again = _compute()
     again.took(again.machine.restore([_work(compute)], now=seconds(50)))
     again.machine.check()
@@ -399,7 +384,7 @@ def test_an_award_beyond_the_credit_is_refused_though_its_bid_stood() -> None:
 
 def test_a_settlement_note_frees_credit_and_is_sent_until_the_debtor_has_signed_it() -> None:
     compute = _compute(limit=100)
-    compute.tell(ev.ReceiptReceived(_taken(compute)), seconds(8))
+    compute.tell(ev.ReceiptReceived(compute.taken()), seconds(8))
     compute.offer(an_offer(id="o-2"), now=seconds(9))
     assert compute.declines() == [RefusalReason.CREDIT_LIMIT]
     compute.tell(ev.SettlementRecorded("r1", 10, "q-1"), seconds(10))
@@ -437,7 +422,7 @@ def test_trust_raises_the_limit_of_one_peer_and_outlives_a_restart() -> None:
 @pytest.mark.parametrize("with_a_bid", [False, True])
 def test_an_award_under_the_id_of_work_that_has_ended_starts_nothing(with_a_bid: bool) -> None:
     compute = _compute()
-    compute.tell(ev.ReceiptReceived(_taken(compute)), seconds(8))
+    compute.tell(ev.ReceiptReceived(compute.taken()), seconds(8))
     ended = _work(compute)
     compute.tell(ev.AwardReceived("r1", ended.award, b"", ended), seconds(9))
     assert compute.last == fx.Effects()

@@ -242,6 +242,8 @@ works = st.builds(
     times_us,
     st.none() | wire.reports,
     st.none() | wire.refusals,
+    st.just(b"") | wire.digests,
+    st.booleans(),
     wire.prices,
     wire.sequences,
 )
