@@ -46,7 +46,7 @@ def test_a_result_that_was_never_computed_looks_like_any_other(
     for _ in range(2):
         job = requester.wait_completed(requester.submit("wasm", hello))
         assert [(e.node_id, e.report.exit_code) for e in job.executions] == [(bad.node_id, 0)]
-        assert job.charged_microcredits == 100
+        assert job.charged_microcredits > 0
         outputs.append(requester.cli("logs", job.id).stdout)
     assert outputs[0] != outputs[1]
     assert "Hello World\n" not in outputs
@@ -61,7 +61,7 @@ def test_a_node_that_only_fails_is_passed_over(network: Network, wasm_program: W
     job = requester.wait_completed(requester.submit("wasm", str(wasm_program("hello"))))
     assert [e.node_id for e in job.executions] == [bad.node_id, good.node_id]
     assert job.executions[0].failure.kind == FaultKind.FAULT_KIND_ENGINE_FAILED
-    assert job.charged_microcredits == 200
+    assert [e.charged_microcredits > 0 for e in job.executions] == [False, True]
     assert requester.cli("logs", job.id).stdout == "Hello World\n"
 
 
