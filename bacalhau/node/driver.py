@@ -219,7 +219,7 @@ class Driver:
         turn = self._turn
         try:
             self._handle_what_stays()
-        except Exception as bug:
+        except Exception as bug:  # whatever it is, half of the turn is in the machines' memory
             self._fail(bug, turn)
             return
         self._flush_due = False
@@ -235,7 +235,7 @@ class Driver:
     def _write(self, turn: _Turn) -> None:
         try:
             self._journal.stage(turn.writes, meta=self._clock_meta())
-        except Exception as failure:
+        except Exception as failure:  # told apart there: a full disk is waited for
             self._not_written(turn, failure)
             return
         commit = self._loop.run_in_executor(self._disk, self._commit, turn.blocks)

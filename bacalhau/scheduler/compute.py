@@ -11,19 +11,18 @@ sent until it is answered, or for as long as the node keeps it. The lease is cou
 sent; when it ends without a new term the work is stopped, for it may have been given to another node. Where a
 job compares results, the requester first gets a commitment, and the report when it asks for it.
 
-What comes before the award is in offers.py, what the work earns in receivables.py.
+What comes before the award is in offers.py, leases are in leases.py, what the work earns in receivables.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.market.payment import is_payable
 from bacalhau.market.reputation import ReputationBook
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US
-from bacalhau.model.market import LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Role
 from bacalhau.model.verification import ResultCommitment
@@ -36,12 +35,12 @@ from bacalhau.scheduler.effects import (
     Effects,
     ResumeExecution,
     SendCommitment,
-    SendRenewal,
     SendReport,
     StartExecution,
     StopExecution,
     refuse,
 )
+from bacalhau.scheduler.leases import Leases, Work
 from bacalhau.scheduler.offers import Offers
 from bacalhau.scheduler.receivables import Receivables, due_microcredits
 from bacalhau.scheduler.records import BidKept, Books, WorkRecord, WorkState
@@ -60,23 +59,6 @@ if TYPE_CHECKING:
 __all__ = ["ComputeConfig", "ComputeMachine"]
 
 
-@dataclass(slots=True)
-class _Work:
-    """Work that is not settled. `phase` and the progress figures are only for renewals, and not written."""
-
-    record: WorkRecord
-    lease_end_us: int
-    phase: ExecutionPhase = ExecutionPhase.FETCHING_INPUTS
-    told: ExecutionPhase | None = None
-    """The phase that the last renewal named."""
-    done_bytes: int = 0
-    total_bytes: int = 0
-    stopping: bool = False
-    abandoned: Refusal | None = None
-    """Why the requester wants it no more: how it ends interests nobody."""
-    report_retries: int = 0
-
-
 class ComputeMachine:
     """See the module. `ids` gives a new id with the prefix it is called with."""
 
@@ -89,8 +71,9 @@ class ComputeMachine:
     ) -> None:
         self._config = config
         self.capacity = CapacityLedger(config.policy.capacity)
-        self._works: dict[str, _Work] = {}
+        self._works: dict[str, Work] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
+        self._leases = Leases(self._deadlines, config.first_renewal_us)
         self.reputations = ReputationBook(Role.REQUESTER)
         self.receivables = Receivables(config, self._deadlines)
         self._offers = Offers(
@@ -130,12 +113,11 @@ class ComputeMachine:
                 return self._offers.closed(requester_id, offer_id, now)
             case ev.BidRefused(offer_id):
                 return self._offers.forget(offer_id, now)
-            case ev.PhaseEntered(execution_id, phase):
-                return self._phase_entered(execution_id, phase, now)
-            case ev.ProgressMade():
-                return self._progress_made(event, now)
-            case ev.LeaseRenewed():
-                return self._lease_renewed(event)
+            case (
+                ev.PhaseEntered(execution_id) | ev.ProgressMade(execution_id) | ev.LeaseRenewed(execution_id)
+            ):
+                work = self._running(execution_id)
+                return Effects() if work is None else self._leases.handle(event, work, now)
             case ev.RenewalRefused(execution_id, refusal):
                 return self._abandon(execution_id, refusal)
             case ev.CancellationReceived():
@@ -169,9 +151,9 @@ class ComputeMachine:
                 case "bid":
                     effects.add(self._offers.bid_expired(key, now))
                 case "renew":
-                    effects.add(self._renew(self._works[key], now))
+                    effects.add(self._leases.renew(self._works[key], now))
                 case "lease":
-                    effects.add(self._lease_ended(self._works[key]))
+                    effects.add(self._leases.ended(self._works[key]))
                 case "report":
                     effects.add(self._send_report(self._works[key], now))
                 case "accept":
@@ -197,8 +179,7 @@ class ComputeMachine:
             assert (self._deadlines.get(("report", id)) is not None) is (state is WorkState.REPORTED), work
             assert (self._deadlines.get(("accept", id)) is not None) is (state is WorkState.TAKEN), work
             leased = state is WorkState.ACCEPTED and not work.stopping
-            assert (self._deadlines.get(("lease", id)) is not None) is leased, work
-            assert (self._deadlines.get(("renew", id)) is not None) is leased, work
+            self._leases.check(work, runs=leased)
         for kind, key in self._deadlines.keys:
             assert kind in ("offer", "bid", "note") or key in self._works, (kind, key)
 
@@ -253,7 +234,7 @@ class ComputeMachine:
         self.reputations.restore(reputations)
         effects = self.receivables.restore(books or Books(), now)
         for record in records:
-            work = _Work(record, lease_end_us=now + record.award.lease_us)
+            work = Work(record, lease_end_us=now + record.award.lease_us)
             self._works[record.id] = work
             self.receivables.commit(record)
             if record.state is WorkState.REPORTED:
@@ -262,8 +243,7 @@ class ComputeMachine:
                 self._await_receipt(work, now)
             elif self.capacity.reserve(record.id, record.award.spec.resources, hard=True):
                 effects.starts.append(ResumeExecution(record.id, record.attempt))
-                self._deadlines.set(("lease", record.id), work.lease_end_us)
-                effects.add(self._renew(work, now))
+                effects.add(self._leases.resume(work, now))
             else:
                 fault = Fault(
                     FaultKind.NODE_RESTARTED, "the node restarted with less capacity than the job holds"
@@ -271,7 +251,7 @@ class ComputeMachine:
                 effects.add(self._fail(work, fault, now))
         return effects
 
-    # --- awards and leases ---
+    # --- awards ---
 
     def _award_received(self, event: ev.AwardReceived, now: int) -> Effects:
         award = event.award
@@ -295,67 +275,17 @@ class ComputeMachine:
             return refuse(credit)
         self._offers.take(award.offer_id, award.execution_id)
         record = WorkRecord(award, event.requester_id, WorkState.ACCEPTED, 1, now, now)
-        self._works[record.id] = _Work(record, lease_end_us=now + award.lease_us)
+        self._works[record.id] = work = Work(record, lease_end_us=now + award.lease_us)
         self.receivables.commit(record)
-        self._deadlines.set(("lease", record.id), now + award.lease_us)
-        self._deadlines.set(("renew", record.id), now + award.lease_us // _RENEWALS_PER_LEASE)
+        self._leases.begin(work, now)
         return Effects(writes=[record], starts=[StartExecution(record.id, 1)])
 
-    def _running(self, execution_id: str) -> _Work | None:
+    def _running(self, execution_id: str) -> Work | None:
         """Work that has not ended and is not being stopped."""
         work = self._works.get(execution_id)
         if work is None or work.record.state is not WorkState.ACCEPTED or work.stopping:
             return None
         return work
-
-    def _phase_entered(self, execution_id: str, phase: ExecutionPhase, now: int) -> Effects:
-        work = self._running(execution_id)
-        if work is None:
-            return Effects()
-        work.phase, work.done_bytes, work.total_bytes = phase, 0, 0
-        due = self._deadlines.get(("renew", execution_id))
-        soon = now + self._config.first_renewal_us
-        if due is None or soon < due:
-            self._deadlines.set(("renew", execution_id), soon)
-        return Effects()
-
-    def _progress_made(self, event: ev.ProgressMade, now: int) -> Effects:
-        work = self._running(event.execution_id)
-        if work is None:
-            return Effects()
-        work.done_bytes, work.total_bytes = event.done_bytes, event.total_bytes
-        return self._renew(work, now)
-
-    def _renew(self, work: _Work, now: int) -> Effects:
-        """Asks for another term; asks again soon, unless LeaseRenewed says that the requester has
-        answered."""
-        record = work.record
-        work.told = work.phase
-        self._deadlines.set(("renew", record.id), now + record.award.lease_us // _RENEWAL_TRIES_PER_LEASE)
-        renewal = LeaseRenewal(record.id, work.phase, record.attempt, work.done_bytes, work.total_bytes)
-        return Effects(sends=[SendRenewal(record.requester_id, renewal)])
-
-    def _lease_renewed(self, event: ev.LeaseRenewed) -> Effects:
-        work = self._running(event.execution_id)
-        if work is None:
-            return Effects()
-        end = event.sent_us + event.lease_us
-        if end > work.lease_end_us:
-            work.lease_end_us = end
-            self._deadlines.set(("lease", event.execution_id), end)
-        # The next renewal is only ever put off: answers that took long must not set off more of them.
-        due = event.sent_us + work.record.award.lease_us // _RENEWALS_PER_LEASE
-        key = ("renew", event.execution_id)
-        if work.told is work.phase and due > (self._deadlines.get(key) or 0):
-            self._deadlines.set(key, due)
-        return Effects()
-
-    def _lease_ended(self, work: _Work) -> Effects:
-        """No new term in time: stop, and report it, for the requester may come back before it awards
-        again."""
-        work.stopping = True
-        self._deadlines.clear(("renew", work.record.id))
-        return Effects(starts=[StopExecution(work.record.id)])
 
     def _cancellation_received(self, event: ev.CancellationReceived, now: int) -> Effects:
         work = self._works.get(event.execution_id)
@@ -377,8 +307,7 @@ class ComputeMachine:
             return Effects()
         effects = Effects() if work.stopping else Effects(starts=[StopExecution(execution_id)])
         work.abandoned, work.stopping = refusal, True
-        self._deadlines.clear(("renew", execution_id))
-        self._deadlines.clear(("lease", execution_id))
+        self._leases.clear(execution_id)
         return effects
 
     # --- ends and reports ---
@@ -408,17 +337,16 @@ class ComputeMachine:
         work.record = replace(work.record, attempt=attempt, updated_us=now)
         work.phase = ExecutionPhase.FETCHING_INPUTS
         effects = Effects(writes=[work.record], starts=[StartExecution(execution_id, attempt)])
-        effects.add(self._renew(work, now))
+        effects.add(self._leases.renew(work, now))
         return effects
 
-    def _fail(self, work: _Work, fault: Fault, now: int) -> Effects:
+    def _fail(self, work: Work, fault: Fault, now: int) -> Effects:
         report = ExecutionReport(work.record.id, work.record.attempt, None, 0, Usage(), fault)
         return self._finish(work, report, now)
 
-    def _finish(self, work: _Work, report: ExecutionReport, now: int, commitment: bytes = b"") -> Effects:
+    def _finish(self, work: Work, report: ExecutionReport, now: int, commitment: bytes = b"") -> Effects:
         self.capacity.release(work.record.id, hard=True)
-        self._deadlines.clear(("renew", work.record.id))
-        self._deadlines.clear(("lease", work.record.id))
+        self._leases.clear(work.record.id)
         work.record = replace(
             work.record, state=WorkState.REPORTED, updated_us=now, report=report, commitment=commitment
         )
@@ -430,7 +358,7 @@ class ComputeMachine:
         effects.add(self._offers.bid_for_waiting(now))
         return effects
 
-    def _send_report(self, work: _Work, now: int) -> Effects:
+    def _send_report(self, work: Work, now: int) -> Effects:
         record, config = work.record, self._config
         if record.report is None:
             raise AssertionError(f"{record.id} has no report to send")
@@ -491,7 +419,7 @@ class ComputeMachine:
 
     # --- what it earns ---
 
-    def _await_receipt(self, work: _Work, now: int) -> None:
+    def _await_receipt(self, work: Work, now: int) -> None:
         due = work.record.updated_us + work.record.award.payment.accept_within_us
         self._deadlines.set(("accept", work.record.id), max(now + 1, due))
 
@@ -519,7 +447,7 @@ class ComputeMachine:
         effects.writes.append(replace(settled, state=WorkState.SETTLED, updated_us=now))
         return effects
 
-    def _unpaid(self, work: _Work, conduct: Conduct, now: int) -> Effects:
+    def _unpaid(self, work: Work, conduct: Conduct, now: int) -> Effects:
         """The requester did not answer, or did not pay, in its time. What it owes by the report stays against its
         credit, and the work is kept: a receipt may still come."""
         noted = self.reputations.note(work.record.requester_id, conduct, now)
@@ -532,18 +460,13 @@ class ComputeMachine:
         return effects
 
     def _settle(
-        self, work: _Work, refusal: Refusal | None, now: int, state: WorkState = WorkState.SETTLED
+        self, work: Work, refusal: Refusal | None, now: int, state: WorkState = WorkState.SETTLED
     ) -> Effects:
         del self._works[work.record.id]
         for kind in ("report", "accept"):
             self._deadlines.clear((kind, work.record.id))
         self.receivables.release(work.record)
         return Effects(writes=[replace(work.record, state=state, updated_us=now, refusal=refusal)])
-
-
-_RENEWALS_PER_LEASE = 3
-_RENEWAL_TRIES_PER_LEASE = 10
-"""A renewal that is not answered is repeated so often, so that some lost messages cost no lease."""
 
 
 def _answer_repeated_award(known: WorkRecord, event: ev.AwardReceived, *, called_off: bool) -> Effects:
