@@ -125,6 +125,11 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
         help="where other nodes reach its peer API (HOST:PORT) or libp2p (a multiaddr), if not where it listens; "
         "repeatable",
     )
+    group.add_argument(
+        "--import-key",
+        metavar="FILE",
+        help="the node's key, for a data folder that has none: Kubo's configuration, or its Identity.PrivKey",
+    )
     group.add_argument("--api-token-file", metavar="FILE", help="file with the token that clients must send")
     group.add_argument("--tls-cert", metavar="FILE", help="the client API's certificate chain (PEM)")
     group.add_argument("--tls-key", metavar="FILE", help="and its key (PEM)")

@@ -66,6 +66,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "api_token_file": _path(args.api_token_file),
         "tls_cert": _path(args.tls_cert),
         "tls_key": _path(args.tls_key),
+        "import_key": _path(args.import_key),
     }
     disabled = [Engine[name.upper()] for name in args.disable_engine]
     return Settings(

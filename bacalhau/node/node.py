@@ -101,7 +101,7 @@ class Node:
         settings = self.settings
         tls = _read_tls(settings)
         _lock_folder(settings.data_dir, self._stack)
-        key = NodeKey.load_or_create(settings.data_dir / "node.key")
+        key = _load_key(settings)
         certificate = load_or_make(settings.data_dir)
         self.node_id = key.node_id
         self._certificate_digest = certificate.digest
@@ -463,6 +463,27 @@ def _pricing(settings: Settings) -> tuple[Tariff, PricingStrategy]:
             settings.flat_price_microcredits
         )
     return settings.tariff, LinearPrice(settings.tariff)
+
+
+def _load_key(settings: Settings) -> NodeKey:
+    path = settings.data_dir / "node.key"
+    if settings.import_key is None:
+        return NodeKey.load_or_create(path)
+    try:
+        imported = NodeKey.from_foreign(settings.import_key.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CannotStart(f"the key in {settings.import_key} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # InvalidKey, or not UTF-8
+        raise CannotStart(f"{settings.import_key} holds no key to import: {error}") from error
+    with contextlib.suppress(FileExistsError):
+        imported.save(path)
+    key = NodeKey.load(path)
+    if key.node_id != imported.node_id:
+        raise CannotStart(
+            f"{settings.data_dir} is the folder of {key.node_id} already, whose key is never replaced: "
+            f"choose another with --data-dir for {imported.node_id}"
+        )
+    return key
 
 
 def _read_token(path: Path | None) -> str | None:
