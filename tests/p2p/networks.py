@@ -64,7 +64,11 @@ class Member(Stranger):
 
     def record(self, **changes: Any) -> NodeRecord:
         self._sequence += 1
-        fields: dict[str, Any] = {"compute": True, "requester": True, "multiaddrs": self.network.addresses} | changes
+        fields: dict[str, Any] = {
+            "compute": True,
+            "requester": True,
+            "multiaddrs": self.network.addresses,
+        } | changes
         return NodeRecord(self.node_id, (), bytes(32), self._sequence, **fields)
 
     def publish_record(self, **changes: Any) -> None:
