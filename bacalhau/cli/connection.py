@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
     from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
+    from bacalhau.v1.ledger_service_pb2_grpc import LedgerServiceStub
+    from bacalhau.v1.market_service_pb2_grpc import MarketServiceStub
     from bacalhau.v1.node_service_pb2_grpc import NodeServiceStub
 
 DEFAULT_HOST = "127.0.0.1"
@@ -106,6 +108,12 @@ class Node:
         return JobServiceStub(self.channel)
 
     @property
+    def market(self) -> MarketServiceStub:
+        from bacalhau.v1.market_service_pb2_grpc import MarketServiceStub
+
+        return MarketServiceStub(self.channel)
+
+    @property
     def nodes(self) -> NodeServiceStub:
         from bacalhau.v1.node_service_pb2_grpc import NodeServiceStub
 
@@ -116,6 +124,12 @@ class Node:
         from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
 
         return IpfsServiceStub(self.channel)
+
+    @property
+    def ledger(self) -> LedgerServiceStub:
+        from bacalhau.v1.ledger_service_pb2_grpc import LedgerServiceStub
+
+        return LedgerServiceStub(self.channel)
 
     def call(self, method: Any, request: Any, *, timeout: float | None = CALL_TIMEOUT_SECONDS) -> Any:
         """One answer to `request` (or to a stream of requests). Raises NodeFailure."""

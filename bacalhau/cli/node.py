@@ -73,7 +73,11 @@ def run_describe(args: argparse.Namespace) -> int:
 
     connection = Connection.of(args)
     if not args.id:
-        print_plain(plain(connection.call(connection.nodes.GetNode, GetNodeRequest()).node), args.output)
+        answer = connection.call(connection.nodes.GetNode, GetNodeRequest())
+        described = plain(answer.node)
+        if answer.HasField("exchange"):
+            described["exchange"] = plain(answer.exchange)
+        print_plain(described, args.output)
         return OK
     nodes = [
         node

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.model.auction import NO_WEIGHTS, ScoringWeights
+
 if TYPE_CHECKING:
+    from bacalhau.model.auction import ClearingRule
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionPhase
     from bacalhau.model.job import Constraint, Engine, JobSpec, NetworkMode
@@ -16,10 +18,21 @@ if TYPE_CHECKING:
 MICROCREDITS_PER_CREDIT = 1_000_000
 
 
-class ClearingRule(Enum):
-    """How an auction turns bids into awards; numbers are those of market.proto."""
+PPM = 1_000_000
+"""Parts per million: a share of one in integers."""
 
-    FIRST_PRICE = 1
+
+@dataclass(frozen=True, slots=True)
+class PaymentTerms:
+    """How much of the price is due for an accepted result, and how soon it is accepted; see
+    market/payment.py."""
+
+    floor_ppm: int = PPM
+    accept_within_us: int = 3600 * 1_000_000
+
+
+WHOLE_PRICE = PaymentTerms()
+"""What is due where an offer does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,9 @@ class ClaimedInput:
 
 @dataclass(frozen=True, slots=True)
 class JobOffer:
-    """A job as every compute node hears of it. Durations in microseconds; `max_price` None is no ceiling."""
+    """A job as every compute node hears of it. Durations in microseconds; `max_price` None is no ceiling.
+
+    The ceiling is the auction's reserve price, and under POSTED_PRICE the price."""
 
     id: str
     job_id: str
@@ -49,16 +64,23 @@ class JobOffer:
     bid_window_us: int
     open_for_us: int
     spec_digest: bytes
+    weights: ScoringWeights = NO_WEIGHTS
+    payment: PaymentTerms = WHOLE_PRICE
 
 
 @dataclass(frozen=True, slots=True)
 class Bid:
-    """A node's price for one execution of an offer, held for `valid_for_us`."""
+    """A node's price for one execution of an offer, held for `valid_for_us`; what it claims besides: how long after an
+    award the program starts, and how much input it would have to fetch before; and what it forfeits where it is proven
+    to have cheated."""
 
     id: str
     offer_id: str
     price_microcredits: int
     valid_for_us: int
+    start_delay_us: int = 0
+    missing_input_bytes: int = 0
+    bond_microcredits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +104,8 @@ class Award:
     bid_set_digest: bytes
     spec: JobSpec
     lease_us: int
+    payment: PaymentTerms = WHOLE_PRICE
+    bond_microcredits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

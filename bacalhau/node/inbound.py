@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.ledger import TradeSide
+from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
+from bacalhau.rpc.peer_api import ClearingPage
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.wire.envelope import Opened, seal_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from bacalhau.market.bidding import Quote
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
+    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
-    from bacalhau.model.refusals import Refusal
+    from bacalhau.model.verification import ResultCommitment
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
+    from bacalhau.node.quotes import Quotes
     from bacalhau.node.works import Works
     from bacalhau.store.store import Store
-    from bacalhau.wire.envelope import SignedEnvelope
+    from bacalhau.wire.envelope import Body, SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
 
@@ -43,10 +49,13 @@ class Inbound:
         works: Works,
         contents: Contents,
         happenings: Happenings,
+        quotes: Quotes,
         ids: Callable[[str], str],
         lease_us: int,
     ) -> None:
         self.node_id = key.node_id
+        self.envelopes_refused: Counter[str] = Counter()
+        """By reason."""
         self._key = key
         self._driver = driver
         self._store = store
@@ -54,8 +63,12 @@ class Inbound:
         self._works = works
         self._contents = contents
         self._happenings = happenings
+        self._quotes = quotes
         self._ids = ids
         self._lease_us = lease_us
+
+    def envelope_refused(self, refusal: Refusal) -> None:
+        self.envelopes_refused[refusal.reason.name] += 1
 
     def now_us(self) -> int:
         return self._driver.clock.now()
@@ -73,21 +86,41 @@ class Inbound:
 
     # --- RequesterService ---
 
-    async def bid_received(self, opened: Opened[Bid]) -> Refusal | None:
-        event = ev.BidReceived(opened.sender, opened.body, opened.digest, opened.raw)
-        return await self._driver.ask_requester(event)
+    async def bid_received(self, opened: Opened[Bid]) -> SignedEnvelope:
+        event = ev.BidReceived(opened.sender, opened.body, opened.digest, opened.raw, opened.issued_at_us)
+        refusal = self._driver.tell_requester(event)
+        # Looked up in the same step: the auction may have ended by the time that it is on disk.
+        sealed = self._driver.requester.acknowledged(opened.body.offer_id, opened.sender)
+        if refusal is None:
+            await self._driver.committed()
+        if refusal is not None or sealed is None or sealed.bid.id != opened.body.id:
+            return self._acknowledge(opened, Acknowledgement(opened.statement_id, opened.digest, refusal))
+        taken = Acknowledgement(
+            opened.statement_id,
+            sealed.digest,
+            None,
+            sealed.received_us,
+            sealed.position,
+            sealed.reputation_permille,
+        )
+        return self._acknowledge(opened, taken)
 
-    async def decline_received(self, opened: Opened[Decline]) -> Refusal | None:
-        return await self._driver.ask_requester(ev.DeclineReceived(opened.sender, opened.body, opened.raw))
+    async def decline_received(self, opened: Opened[Decline]) -> SignedEnvelope:
+        event = ev.DeclineReceived(opened.sender, opened.body, opened.raw, opened.issued_at_us)
+        refusal = await self._driver.ask_requester(event)
+        return self._acknowledge(opened, Acknowledgement(opened.statement_id, opened.digest, refusal))
 
-    def acknowledge(self, opened: Opened[Any], refusal: Refusal | None) -> SignedEnvelope:
+    def _acknowledge(self, opened: Opened[Any], acknowledgement: Acknowledgement) -> SignedEnvelope:
+        return self._sign(acknowledgement, opened.sender)
+
+    def _sign(self, body: Body, recipient: str) -> SignedEnvelope:
         return seal_message(
             self._key,
-            Acknowledgement(opened.statement_id, opened.digest, refusal),
+            body,
             id=self._ids("s"),
             issued_at_us=self.now_us(),
             valid_for_us=60_000_000,
-            recipient=opened.sender,
+            recipient=recipient,
         )
 
     async def report_received(
@@ -101,16 +134,35 @@ class Inbound:
                 self._driver.keep(whole)
                 self._contents.remember(result)
         refusal = await self._driver.ask_requester(event)
-        if refusal is None:
-            return
-        if refusal.reason is RefusalReason.NOT_FOUND:
+        if refusal is not None and refusal.reason is RefusalReason.NOT_FOUND:
             # The machine only holds open jobs: the answer to the first copy may have been lost.
             stored = await asyncio.to_thread(self._store.execution, opened.body.execution_id)
             late = answer_late_report(stored, event)
-            if late is None:
-                return
-            refusal = late
-        raise Refused(refusal)
+            self._driver.write(late.writes)
+            refusal = late.refusal
+        if refusal is not None:
+            # What is kept of a late report is on disk before its node hears that it is not paid.
+            await self._driver.committed()
+            raise Refused(refusal)
+
+    async def note_received(self, opened: Opened[SettlementNote]) -> SignedEnvelope:
+        note = opened.body
+        if (opened.sender, self.node_id) != (note.creditor_id, note.debtor_id):
+            raise refused(RefusalReason.MALFORMED, "the note is not of its sender, or not for this node")
+        refusal = await self._driver.ask_requester(ev.NoteReceived(note, opened.raw))
+        if refusal is not None:
+            raise Refused(refusal)
+        known = self._driver.requester.payables.balances[note.creditor_id]
+        if (note.sequence, note.settled_microcredits) != (known.note_sequence, known.settled_microcredits):
+            raise refused(
+                RefusalReason.WRONG_STATE, f"this node knows the note {known.note_sequence}, and what it says"
+            )
+        return self._sign(note, opened.sender)
+
+    async def commitment_received(self, opened: Opened[ResultCommitment]) -> None:
+        refusal = await self._driver.ask_requester(ev.CommitmentReceived(opened.sender, opened.body))
+        if refusal is not None:
+            raise Refused(refusal)
 
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int:
         renewal = opened.body
@@ -121,21 +173,29 @@ class Inbound:
         self._happenings.renewed(job_id, opened.sender, renewal, self.now_us())
         return self._lease_us
 
-    def clearing(self, offer_id: str, page_size: int, page_token: str) -> tuple[list[bytes], str, bytes]:
+    def clearing(self, offer_id: str, sequence: int, page_size: int, page_token: str) -> ClearingPage:
         offer = self._store.offer(offer_id)
         if offer is None:
             raise refused(RefusalReason.NOT_FOUND, f"no offer {offer_id} of this node")
-        job = self._store.job(offer.job_id)
-        awarded = [e for e in job.executions if e.offer_id == offer_id] if job is not None else []
-        if not awarded:
+        clearings = [c for c in self._store.clearings(offer.job_id) if c.clearing.offer_id == offer_id]
+        if not clearings:
             raise refused(
                 RefusalReason.WRONG_STATE, f"no award was made from the bids on {offer_id}: they stay sealed"
             )
-        last = awarded[-1]
-        bids, token = self._store.clearing(
-            offer_id, until_us=last.created_us, page_size=page_size, page_token=page_token
+        if not 0 <= sequence <= len(clearings):
+            raise refused(
+                RefusalReason.NOT_FOUND, f"offer {offer_id} has {len(clearings)} clearings, none {sequence}"
+            )
+        chosen = clearings[sequence - 1]  # 0 is the last
+        bids, token = self._store.cleared_bids(chosen, page_size=page_size, page_token=page_token)
+        sealed = seal_message(
+            self._key,
+            chosen.clearing,
+            id=self._ids("s"),
+            issued_at_us=self.now_us(),
+            valid_for_us=60_000_000,
         )
-        return [bid.evidence for bid in bids], token, last.bid_set_digest
+        return ClearingPage(chosen.clearing, sealed, len(clearings), bids, token)
 
     # --- gossip ---
 
@@ -156,18 +216,64 @@ class Inbound:
 
     async def offers_received(self, offers: Sequence[Opened[JobOffer]]) -> None:
         for opened in offers:
-            refusal = self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body))
+            refusal = self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body, opened.raw))
             if refusal is not None and len(offers) == 1:
                 raise Refused(refusal)
 
+    async def quote(self, opened: Opened[JobOffer]) -> Refusal | Quote:
+        return await self._quotes.quote(opened.sender, opened.body)
+
     async def award_received(self, opened: Opened[Award]) -> None:
-        event = ev.AwardReceived(opened.sender, opened.body, spec_digest(opened.body.spec))
+        award = opened.body
+        # A look-up by key, which takes less time than a hop to a thread.
+        ended = self._store.work(award.execution_id) if self._unheld(award.execution_id) else None
+        event = ev.AwardReceived(opened.sender, award, spec_digest(award.spec), ended)
         refusal = await self._driver.ask_compute(event)
         if refusal is not None:
             raise Refused(refusal)
 
+    def _unheld(self, execution_id: str) -> bool:
+        return self._driver.compute.work(execution_id) is None
+
+    async def receipts_received(
+        self, receipts: Sequence[Opened[Receipt]]
+    ) -> tuple[list[SignedEnvelope], Refusal | None]:
+        """In order, up to the first that is refused; what is signed is on disk."""
+        taken: list[Receipt] = []
+        refusal = None
+        for opened in receipts:
+            refusal = await self._receipt_received(opened)
+            if refusal is not None:
+                break
+            taken.append(opened.body)
+        await self._driver.committed()
+        return [self._sign(receipt, receipt.requester_id) for receipt in taken], refusal
+
+    async def _receipt_received(self, opened: Opened[Receipt]) -> Refusal | None:
+        receipt, execution_id = opened.body, opened.body.execution_id
+        if (opened.sender, self.node_id) != (receipt.requester_id, receipt.node_id):
+            return Refusal(RefusalReason.MALFORMED, "the receipt is not of its sender, or not for this node")
+        if self._driver.compute.receivables.knows(receipt):
+            await self._driver.committed()
+            kept = await asyncio.to_thread(
+                self._store.receipt, TradeSide.SELLING, opened.sender, receipt.sequence
+            )
+            if kept is not None and kept.receipt == receipt:
+                return None
+            return Refusal(RefusalReason.ID_REUSED, f"the receipt {receipt.sequence} was another before")
+        ended = None
+        if self._unheld(execution_id):
+            ended = await asyncio.to_thread(self._store.work, execution_id)
+        return self._driver.tell_compute(ev.ReceiptReceived(receipt, opened.raw, ended))
+
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None:
         self._driver.tell_compute(ev.OfferClosedReceived(opened.sender, opened.body.offer_id))
+
+    async def reveal_requested(self, opened: Opened[RevealRequest]) -> None:
+        event = ev.RevealRequested(opened.sender, opened.body.execution_id)
+        refusal = await self._driver.ask_compute(event)
+        if refusal is not None:
+            raise Refused(refusal)
 
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None:
         refusal = self._driver.tell_compute(ev.CancellationReceived(opened.sender, opened.body.execution_id))

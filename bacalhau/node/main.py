@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bacalhau.config import DEFAULT_TARIFF, Settings
+from bacalhau.market.credit import CreditPolicy
 from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
 from bacalhau.node.allocator import keep_freed_memory
-from bacalhau.node.network import P2P_MISSING, CannotStart, p2p_installed
+from bacalhau.node.network import P2P_MISSING, p2p_installed
 from bacalhau.node.node import Node
+from bacalhau.node.startup import CannotStart
 from bacalhau.rpc.servers import CannotListen
+from bacalhau.scheduler.config import DEFAULT_CREDIT
 from bacalhau.store.errors import StoreError
 from bacalhau.wire.identity import InvalidKey
 
@@ -60,6 +63,18 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "job_memory_bytes": args.limit_job_memory,
         "job_disk_bytes": args.limit_job_disk,
         "flat_price_microcredits": args.price_flat,
+        "bill_stranded": args.pricing == "utilisation",
+        "held_input_discount_permille": None
+        if args.price_held_discount is None
+        else args.price_held_discount * 10,
+        "price_by_reputation": args.price_by_reputation,
+        "price_script": args.price_script,
+        "price_floor_microcredits": args.price_floor,
+        "fetch_bytes_per_second": args.fetch_rate,
+        "min_reputation_ppm": args.min_reputation,
+        "ipfs_api": args.ipfs_api,
+        "metrics_port": args.metrics_port,
+        "misbehave": args.misbehave,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
         "ready_file": _path(args.ready_file),
@@ -68,6 +83,10 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "tls_key": _path(args.tls_key),
         "import_key": _path(args.import_key),
     }
+    credit = CreditPolicy(
+        DEFAULT_CREDIT.peer_limit_microcredits if args.credit_limit is None else args.credit_limit,
+        DEFAULT_CREDIT.unproven_limit_microcredits if args.credit_unproven is None else args.credit_unproven,
+    )
     disabled = [Engine[name.upper()] for name in args.disable_engine]
     return Settings(
         data_dir=_path(args.data_dir) or _default_data_dir(),
@@ -90,6 +109,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         only_local_inputs=args.data_locality == "local",
         images=tuple(args.allow_image),
         tariff=_tariff(args),
+        credit=credit,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
 
@@ -158,6 +178,7 @@ def _announce(node: Node) -> None:
     lines = [
         f"node {node.node_id} runs (engines: {engines})",
         f"  clients: {node.api_address}    nodes: {node.peer_address}    data: {node.settings.data_dir}",
+        *([f"  metrics: http://{node.metrics_address}/metrics"] if node.metrics_address else []),
         *(f"  libp2p: {address}" for address in node.p2p_addresses),
         *(f"  note: {notice}" for notice in node.self_view().notices),
         *([f"  note: {P2P_MISSING}"] if not p2p_installed() else []),
@@ -172,6 +193,7 @@ def _announce(node: Node) -> None:
             "node_id": node.node_id,
             "api_address": node.api_address,
             "peer_address": node.peer_address,
+            "metrics_address": node.metrics_address,
             "p2p_addresses": node.p2p_addresses,
         }
         partial = node.settings.ready_file.with_name(node.settings.ready_file.name + ".partial")

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING
 
+from bacalhau.node.startup import CannotStart
 from bacalhau.p2p.port import CannotListen as CannotListenP2p
 from bacalhau.rpc.servers import CannotListen
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.config import Settings
+    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.model.cid import Cid
     from bacalhau.p2p.port import Listener, Network
     from bacalhau.wire.identity import NodeKey
 
@@ -23,16 +26,18 @@ P2P_MISSING = (
 )
 
 
-class CannotStart(Exception):
-    """The node cannot start as it is set up; the message says what to do."""
-
-
 def p2p_installed() -> bool:
     return importlib.util.find_spec("libp2p") is not None
 
 
 async def start_network(
-    settings: Settings, key: NodeKey, listener: Listener, now_us: Callable[[], int], peer_address: str
+    settings: Settings,
+    key: NodeKey,
+    listener: Listener,
+    now_us: Callable[[], int],
+    peer_address: str,
+    blocks: BlockStore,
+    may_serve: Callable[[Cid], bool],
 ) -> Network | None:
     """libp2p, listening, or None where the settings name no address for it. `peer_address` is the peer API's. Raises
     CannotStart and CannotListen."""
@@ -53,6 +58,8 @@ async def start_network(
         key,
         listener,
         now_us,
+        blocks=blocks,
+        may_serve=may_serve,
         listen=settings.p2p_listen,
         peer_api=(host.strip("[]"), int(port)),
         reachable=settings.advertised,

@@ -16,23 +16,25 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused
-from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
+from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX, RECEIPTS_PER_CALL_MAX
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.wire.envelope import Body, open_message, seal, seal_message
+from bacalhau.wire.envelope import Body, Opened, open_message, seal, seal_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from bacalhau.model.execution import ExecutionReport
-    from bacalhau.model.market import Award, Bid, JobOffer, LeaseRenewal
+    from bacalhau.model.ledger import Receipt, SettlementNote
+    from bacalhau.model.market import Award, JobOffer, LeaseRenewal
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
+    from bacalhau.scheduler.records import WorkRecord
     from bacalhau.wire.envelope import SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
@@ -56,7 +58,8 @@ _FINAL = (
 
 
 class Outbox:
-    """See the module. `lease_us` is the term that this node grants to itself."""
+    """See the module. `lease_us` is the term that this node grants to itself, `ended_work` looks up what the machine
+    does not hold."""
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Outbox:
         happenings: Happenings,
         ids: Callable[[str], str],
         lease_us: int,
+        ended_work: Callable[[str], WorkRecord | None],
     ) -> None:
         self._key = key
         self._self_id = key.node_id
@@ -76,11 +80,15 @@ class Outbox:
         self._lease_us = lease_us
         self._contents = contents
         self._happenings = happenings
+        self._ended_work = ended_work
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
         self._repeating: set[str] = set()
         """Offers that are gossiped again and again."""
+        self._receipts: defaultdict[str, dict[int, Receipt]] = defaultdict(dict)
+        """By node and sequence: receipts that wait for the call that carries them together."""
+        self._signing: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -103,6 +111,11 @@ class Outbox:
             return
         if isinstance(send, fx.SendOffer):
             self._send_offer(send)
+        elif isinstance(send, fx.SendReceipts):
+            self._receipts[send.to].update((receipt.sequence, receipt) for receipt in send.receipts)
+            if send.to not in self._signing:
+                self._signing.add(send.to)
+                self._spawn(self._send_receipts(send.to))
         else:
             self._spawn(self._deliver(send))
 
@@ -118,20 +131,22 @@ class Outbox:
         driver = self._driver
         match send:
             case fx.SendBid(bid=bid):
+                issued_us = driver.clock.now()
                 raw = seal(
                     self._key,
                     bid,
                     id=self._ids("s"),
-                    issued_at_us=driver.clock.now(),
+                    issued_at_us=issued_us,
                     valid_for_us=VALID_FOR_US,
                     recipient=self._self_id,
                 )
                 digest = hashlib.sha256(raw).digest()
-                refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw))
+                refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw, issued_us))
                 if refusal is not None:
                     driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
             case fx.SendDecline(decline=decline):
-                driver.tell_requester(ev.DeclineReceived(self._self_id, decline))
+                declined = ev.DeclineReceived(self._self_id, decline, issued_us=driver.clock.now())
+                driver.tell_requester(declined)
             case fx.SendAward(award=award):
                 refusal = driver.tell_compute(ev.AwardReceived(self._self_id, award, spec_digest(award.spec)))
                 driver.tell_requester(
@@ -142,6 +157,13 @@ class Outbox:
             case fx.SendReport(report=report):
                 refusal = driver.tell_requester(ev.ReportReceived(self._self_id, report))
                 driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendCommitment(commitment=commitment):
+                refusal = driver.tell_requester(ev.CommitmentReceived(self._self_id, commitment))
+                driver.tell_compute(ev.CommitmentAnswered(commitment.execution_id, refusal))
+            case fx.SendRevealRequest(execution_id=execution_id):
+                refusal = driver.tell_compute(ev.RevealRequested(self._self_id, execution_id))
+                if refusal is not None:
+                    driver.tell_requester(ev.RevealRefused(execution_id, refusal))
             case fx.SendRenewal(renewal=renewal):
                 sent_us = driver.clock.now()
                 refusal = driver.tell_requester(ev.RenewalReceived(self._self_id, renewal))
@@ -152,12 +174,63 @@ class Outbox:
                     if refusal is None
                     else ev.RenewalRefused(renewal.execution_id, refusal)
                 )
+            case fx.SendReceipts(receipts=receipts):
+                self._sign_here(receipts)
+            case fx.SendNote(note=note):
+                if driver.tell_requester(ev.NoteReceived(note)) is None:
+                    driver.tell_compute(ev.NoteSigned(note))
             case fx.SendOfferClosed(offer_id=offer_id):
                 driver.tell_compute(ev.OfferClosedReceived(self._self_id, offer_id))
             case fx.SendCancellation(execution_id=execution_id):
                 driver.tell_compute(ev.CancellationReceived(self._self_id, execution_id))
 
+    def _sign_here(self, receipts: tuple[Receipt, ...]) -> None:
+        """Own work: nothing is signed until somebody asks for the receipt."""
+        signed: list[tuple[int, bytes]] = []
+        refusal = None
+        for receipt in receipts:
+            held = self._driver.compute.work(receipt.execution_id) is not None
+            ended = None if held else self._ended_work(receipt.execution_id)
+            refusal = self._driver.tell_compute(ev.ReceiptReceived(receipt, b"", ended))
+            if refusal is not None:
+                break
+            signed.append((receipt.sequence, b""))
+        self._driver.tell_requester(ev.ReceiptsAnswered(self._self_id, tuple(signed), refusal))
+
     # --- to other nodes ---
+
+    async def _send_receipts(self, node_id: str) -> None:
+        """One call carries as many as wait, in the order of their sequence."""
+        try:
+            while waiting := self._receipts[node_id]:
+                batch = [waiting.pop(sequence) for sequence in sorted(waiting)[:RECEIPTS_PER_CALL_MAX]]
+                link = await self._membership.link(node_id)
+                answers, refusal = await link.sign_receipts([self._seal(one, node_id) for one in batch])
+                signed = []
+                for answer, receipt in zip(answers, batch, strict=False):
+                    raw = self._signed_by(node_id, answer, receipt)
+                    signed.append((receipt.sequence, raw))
+                self._driver.tell_requester(ev.ReceiptsAnswered(node_id, tuple(signed), refusal))
+        except (PeerUnreachable, Refused) as failure:
+            log.info("receipts to %s: %s", node_id, failure)
+        finally:
+            self._signing.discard(node_id)
+            self._receipts.pop(node_id, None)
+
+    def _signed_by(self, node_id: str, answer: SignedEnvelope, body: Receipt | SettlementNote) -> bytes:
+        """The envelope in which the other side signs the same. Raises Refused where it does not."""
+        now_us = self._driver.clock.now()
+        opened = open_message(answer, type(body), now_us=now_us, self_id=self._self_id)
+        if opened.sender != node_id or opened.body != body:
+            raise Refused(Refusal(RefusalReason.MALFORMED, f"{node_id} signed something else"))
+        return opened.raw
+
+    async def _send_note(self, to: str, note: SettlementNote) -> None:
+        async def sign(link: PeerLink, envelope: SignedEnvelope) -> None:
+            evidence = self._signed_by(to, await link.sign_settlement(envelope), note)
+            self._driver.tell_compute(ev.NoteSigned(note, evidence))
+
+        await self._call(to, note, sign)
 
     def _send_offer(self, send: fx.SendOffer) -> None:
         sealed = self._seal(send.offer, "")
@@ -214,8 +287,8 @@ class Outbox:
     async def _deliver(self, send: fx.Send) -> None:
         driver = self._driver
         match send:
-            case fx.SendBid(to=to, bid=bid):
-                await self._send_bid(to, bid)
+            case fx.SendBid():
+                await self._send_bid(send)
             case fx.SendDecline(to=to, decline=decline):
                 await self._call(to, decline, PeerLink.submit_decline)
             case fx.SendAward(to=to, award=award):
@@ -224,27 +297,52 @@ class Outbox:
                 refusal = await self._send_report(to, report)
                 if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
                     driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendCommitment(to=to, commitment=commitment):
+                refusal = await self._call(to, commitment, PeerLink.commit_result)
+                if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
+                    driver.tell_compute(ev.CommitmentAnswered(commitment.execution_id, refusal))
+            case fx.SendRevealRequest(to=to, execution_id=execution_id):
+                refusal = await self._call(to, RevealRequest(execution_id), PeerLink.reveal_result)
+                if isinstance(refusal, Refusal):
+                    driver.tell_requester(ev.RevealRefused(execution_id, refusal))
             case fx.SendRenewal(to=to, renewal=renewal):
                 await self._send_renewal(to, renewal)
+            case fx.SendNote(to=to, note=note):
+                await self._send_note(to, note)
             case fx.SendOfferClosed(to=to, offer_id=offer_id):
                 await self._call(to, OfferClosed(offer_id), PeerLink.close_offer)
             case fx.SendCancellation(to=to, execution_id=execution_id, message=message):
                 await self._call(to, Cancellation(execution_id, message), PeerLink.cancel_execution)
 
-    async def _send_bid(self, to: str, bid: Bid) -> None:
-        """The acknowledgement, signed, says whether the bid counts."""
-        acknowledgements: list[Acknowledgement] = []
+    async def _send_bid(self, send: fx.SendBid) -> None:
+        """The acknowledgement, signed, says whether the bid counts; it is kept, for it proves that it must."""
+        bid, sent_us = send.bid, self._driver.clock.now()
+        answers: list[tuple[SignedEnvelope, Opened[Acknowledgement]]] = []
 
         async def submit(link: PeerLink, envelope: SignedEnvelope) -> None:
             answer = await link.submit_bid(envelope)
             now_us = self._driver.clock.now()
-            acknowledgements.append(
-                open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id).body
-            )
+            opened = open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id)
+            answers.append((envelope, opened))
 
-        refusal = await self._call(to, bid, submit)
-        if acknowledgements:
-            refusal = acknowledgements[0].refusal
+        refusal = await self._call(send.to, bid, submit)
+        for envelope, opened in answers:
+            if opened.sender != send.to:
+                log.warning("the bid %s to %s was acknowledged by %s", bid.id, send.to, opened.sender)
+                continue
+            refusal = opened.body.refusal
+            self._driver.tell_compute(
+                ev.BidAcknowledged(
+                    send.to,
+                    send.job_id,
+                    bid,
+                    sent_us,
+                    send.offer_envelope,
+                    envelope.SerializeToString(),
+                    opened.raw,
+                    refusal,
+                )
+            )
         if isinstance(refusal, Refusal):
             self._driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
 

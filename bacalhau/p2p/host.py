@@ -31,7 +31,6 @@ from libp2p import new_host
 from libp2p.abc import INotifee
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
-from libp2p.custom_types import TProtocol
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
@@ -39,12 +38,12 @@ from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
 from libp2p.rcmgr import ResourceManager
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from multiaddr import Multiaddr
 
 from bacalhau.p2p.bridge import Bridge, BridgeDown
 from bacalhau.p2p.port import CannotConnect, CannotListen
+from bacalhau.p2p.yamux import PROTOCOL_ID as YAMUX
+from bacalhau.p2p.yamux import Muxers, Yamux
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -235,7 +234,7 @@ def _make_host(key: NodeKey) -> IHost:
     host = new_host(
         key_pair=key_pair,
         sec_opt={NOISE: noise},
-        muxer_opt={TProtocol(YAMUX): Yamux},
+        muxer_opt={YAMUX: Yamux},
         disable_identify_address_discovery=True,
         connection_config=ConnectionConfig(
             # With the default of three, each dial waits 250 ms for nothing (network/swarm.py:936).
@@ -252,6 +251,7 @@ def _make_host(key: NodeKey) -> IHost:
         ),
     )
     network: Any = host.get_network()
+    network.upgrader.muxer_multistream = Muxers()
     # The node decides whom it dials. network/auto_connector.py:297 dials whatever it has heard of, up to half of the
     # high watermark, whatever the other settings are.
     network.auto_connector.maybe_connect = _dial_nobody

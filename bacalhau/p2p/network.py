@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import ifaddr
 
+from bacalhau.p2p.bitswap.exchange import Bitswap
+from bacalhau.p2p.bitswap.source import BitswapExchange
 from bacalhau.p2p.bridge import BridgeDown
 from bacalhau.p2p.connector import Connector
 from bacalhau.p2p.dht import Dht
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from libp2p.abc import IHost
 
+    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.model.cid import Cid
     from bacalhau.model.node import NodeRecord
     from bacalhau.p2p.host import Service
     from bacalhau.p2p.port import Listener
@@ -56,6 +60,8 @@ class StrangerNetwork:
         listener: Listener,
         now_us: Callable[[], int],
         *,
+        blocks: BlockStore,
+        may_serve: Callable[[Cid], bool],
         listen: Sequence[str],
         peer_api: tuple[str, int],
         reachable: bool = True,
@@ -72,7 +78,10 @@ class StrangerNetwork:
         found: list[Service] = [self.dht] if self.dht is not None else []
         if mdns:
             found.append(Mdns(key.node_id, _dialable_addresses, self._found_by_mdns))
-        self.host = Host(key, listen, (self.tunnels, self.gossip, *found, *services, self.connector))
+        bitswap = Bitswap(blocks, may_serve=may_serve, routing=self.dht)
+        self.host = Host(key, listen, (self.tunnels, self.gossip, bitswap, *found, *services, self.connector))
+        self.exchange = BitswapExchange(self.host.bridge, bitswap)
+        self.exchanged = bitswap.counters
         self._listener = listener
         self._offers: list[SignedEnvelope] = []
         self._offers_due: asyncio.TimerHandle | None = None
@@ -200,6 +209,11 @@ class StrangerNetwork:
     def learned(self, record: NodeRecord) -> None:
         add = functools.partial(self.connector.add, calls=record.requester)
         self._call(_now(add), record.node_id, record.multiaddrs, "gossip")
+
+    def provide(self, cid: Cid) -> None:
+        self._call(self.exchange.announce_in_trio, [cid])
+        if self.dht is not None:
+            self._call(self.dht.provide, cid)
 
     # --- between the loops ---
 

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bacalhau.ipfs.fetch import BlockExchange
+    from bacalhau.model.cid import Cid
     from bacalhau.model.market import JobOffer
     from bacalhau.model.node import NodeRecord
+    from bacalhau.p2p.bitswap.counters import Counters
     from bacalhau.wire.envelope import Opened, SignedEnvelope
 
 
@@ -56,6 +59,9 @@ class Network(Protocol):
     """The libp2p side. What is published may be lost, and may come more than once."""
 
     counts: Counts
+    exchange: BlockExchange
+    """Blocks of every peer that is connected, and of those that are found to have them."""
+    exchanged: Counters
     addresses: tuple[str, ...]
     """Where it listens: multiaddrs without the peer id; empty while it is down."""
 
@@ -77,5 +83,8 @@ class Network(Protocol):
 
     def learned(self, record: NodeRecord) -> None:
         """Where another node can be dialled, so that this one has neighbours when others die."""
+
+    def provide(self, cid: Cid) -> None:
+        """This node has the content, and says so to whoever asked for it and to the DHT; never waits."""
 
     async def stop(self) -> None: ...

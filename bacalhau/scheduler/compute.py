@@ -1,12 +1,17 @@
 """ComputeMachine: a node's bids, the capacity behind them, and the work that it was awarded.
 
-    bid (soft reservation) --award--> accepted (hard) --ended--> reported --answered, or given up--> settled
+    bid (soft reservation) --award--> accepted (hard) --ended--> reported --answered--> taken --receipt--> settled
+                                                       |           | ^ |                 '--in time none--> disputed
+                                                       |           | | '--no answer for days--> disputed
+                                                       |  commitment-' '--asked to reveal
+                                                       '--refused, called off, no result--> settled
 
 Rules: capacity is reserved before a price is sent; the award is on disk before it is confirmed; a report is
 sent until it is answered, or for as long as the node keeps it. The lease is counted from when its renewal was
-sent; when it ends without a new term the work is stopped, for it may have been given to another node.
+sent; when it ends without a new term the work is stopped, for it may have been given to another node. Where a
+job compares results, the requester first gets a commitment, and the report when it asks for it.
 
-What comes before the award is in offers.py.
+What comes before the award is in offers.py, what the work earns in receivables.py.
 """
 
 from __future__ import annotations
@@ -14,17 +19,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bacalhau.market.payment import is_payable
+from bacalhau.market.reputation import ReputationBook
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.market import LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct, Role
+from bacalhau.model.verification import ResultCommitment
 from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.awards import award_mismatch
 from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.config import ComputeConfig
 from bacalhau.scheduler.deadlines import Deadlines
 from bacalhau.scheduler.effects import (
     Effects,
     ResumeExecution,
+    SendCommitment,
     SendRenewal,
     SendReport,
     StartExecution,
@@ -32,14 +43,18 @@ from bacalhau.scheduler.effects import (
     refuse,
 )
 from bacalhau.scheduler.offers import Offers
-from bacalhau.scheduler.records import WorkRecord, WorkState
+from bacalhau.scheduler.receivables import Receivables, due_microcredits
+from bacalhau.scheduler.records import BidKept, Books, WorkRecord, WorkState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bacalhau.market.bidding import Answers, Ask, Quote
     from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.job import Engine
-    from bacalhau.model.market import Award, Bid, JobOffer
+    from bacalhau.model.market import JobOffer
+    from bacalhau.model.reputation import Reputation
+    from bacalhau.scheduler.effects import AskPrice
     from bacalhau.scheduler.events import ComputeEvent
 
 __all__ = ["ComputeConfig", "ComputeMachine"]
@@ -76,7 +91,18 @@ class ComputeMachine:
         self.capacity = CapacityLedger(config.policy.capacity)
         self._works: dict[str, _Work] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
-        self._offers = Offers(config, pricing, ids, engines, self.capacity, self._deadlines)
+        self.reputations = ReputationBook(Role.REQUESTER)
+        self.receivables = Receivables(config, self._deadlines)
+        self._offers = Offers(
+            config,
+            pricing,
+            ids,
+            engines,
+            self.capacity,
+            self._deadlines,
+            self.reputations,
+            self.receivables.refusal,
+        )
 
     # --- contract ---
 
@@ -86,10 +112,18 @@ class ComputeMachine:
                 return self._offers.received(event, now)
             case ev.AskAnswered():
                 return self._offers.answered(event, now)
+            case ev.PriceAnswered():
+                return self._offers.price_answered(event, now)
+            case ev.BidAcknowledged():
+                return _bid_acknowledged(event)
             case ev.AwardReceived():
                 return self._award_received(event, now)
-            case ev.ExecutionEnded(report):
-                return self._execution_ended(report, now)
+            case ev.ExecutionEnded():
+                return self._execution_ended(event, now)
+            case ev.CommitmentAnswered():
+                return self._commitment_answered(event, now)
+            case ev.RevealRequested():
+                return self._reveal_requested(event, now)
             case ev.ReportAnswered():
                 return self._report_answered(event, now)
             case ev.OfferClosedReceived(requester_id, offer_id):
@@ -105,9 +139,17 @@ class ComputeMachine:
             case ev.RenewalRefused(execution_id, refusal):
                 return self._abandon(execution_id, refusal)
             case ev.CancellationReceived():
-                return self._cancellation_received(event)
+                return self._cancellation_received(event, now)
             case ev.ExecutionGone(execution_id):
                 return self._execution_gone(execution_id, now)
+            case ev.ReceiptReceived():
+                return self._receipt_received(event, now)
+            case ev.SettlementRecorded():
+                return self.receivables.settle(event, now)
+            case ev.NoteSigned():
+                return self.receivables.note_signed(event)
+            case ev.PeerTrusted():
+                return self.receivables.trust(event)
             case ev.EnginesChanged(engines):
                 return self._offers.engines_changed(engines, now)
             case ev.StorageChanged(full):
@@ -132,6 +174,10 @@ class ComputeMachine:
                     effects.add(self._lease_ended(self._works[key]))
                 case "report":
                     effects.add(self._send_report(self._works[key], now))
+                case "accept":
+                    effects.add(self._unpaid(self._works[key], Conduct.DISPUTED, now))
+                case "note":
+                    effects.add(self.receivables.send_note(key, now))
         return effects
 
     def check(self) -> None:
@@ -139,26 +185,48 @@ class ComputeMachine:
         forgotten."""
         self.capacity.check()
         self._offers.check()
+        self.receivables.check(work.record for work in self._works.values())
         running = [id for id, work in self._works.items() if work.record.state is WorkState.ACCEPTED]
         assert sorted(self.capacity.keys(hard=True)) == sorted(running), (
             self.capacity.keys(hard=True),
             running,
         )
         for id, work in self._works.items():
-            assert work.record.state is not WorkState.SETTLED, work
-            reported = work.record.state is WorkState.REPORTED
-            assert (self._deadlines.get(("report", id)) is not None) is reported, work
-            leased = not reported and not work.stopping
+            state = work.record.state
+            assert state not in (WorkState.SETTLED, WorkState.DISPUTED), work
+            assert (self._deadlines.get(("report", id)) is not None) is (state is WorkState.REPORTED), work
+            assert (self._deadlines.get(("accept", id)) is not None) is (state is WorkState.TAKEN), work
+            leased = state is WorkState.ACCEPTED and not work.stopping
             assert (self._deadlines.get(("lease", id)) is not None) is leased, work
             assert (self._deadlines.get(("renew", id)) is not None) is leased, work
         for kind, key in self._deadlines.keys:
-            assert kind in ("offer", "bid") or key in self._works, (kind, key)
+            assert kind in ("offer", "bid", "note") or key in self._works, (kind, key)
 
     # --- views for the driver ---
 
     @property
     def running_executions(self) -> int:
         return sum(1 for work in self._works.values() if work.record.state is WorkState.ACCEPTED)
+
+    def appraise(
+        self,
+        requester_id: str,
+        offer: JobOffer,
+        answers: Answers | None,
+        *,
+        now: int,
+        scripted_microcredits: int | None = None,
+    ) -> Refusal | Ask | Quote:
+        """What the node would answer to such an offer now; nothing is remembered or reserved."""
+        return self._offers.appraise(requester_id, offer, answers, scripted_microcredits, now)
+
+    def price_question(
+        self, requester_id: str, offer: JobOffer, missing_input_bytes: int, *, now: int
+    ) -> AskPrice | None:
+        """What the operator's price script is told of such an offer; None where there is no script."""
+        if not self._config.policy.price_script:
+            return None
+        return self._offers.price_question(requester_id, offer, missing_input_bytes, now)
 
     @property
     def unsettled(self) -> tuple[str, ...]:
@@ -172,15 +240,26 @@ class ComputeMachine:
 
     # --- restart ---
 
-    def restore(self, records: Iterable[WorkRecord], *, now: int) -> Effects:
+    def restore(
+        self,
+        records: Iterable[WorkRecord],
+        reputations: Iterable[Reputation] = (),
+        books: Books | None = None,
+        *,
+        now: int,
+    ) -> Effects:
         """Takes up unsettled work after a restart. Bids and remembered offers are gone: they were promises
         with a short validity, and requesters repeat their offers."""
-        effects = Effects()
+        self.reputations.restore(reputations)
+        effects = self.receivables.restore(books or Books(), now)
         for record in records:
             work = _Work(record, lease_end_us=now + record.award.lease_us)
             self._works[record.id] = work
+            self.receivables.commit(record)
             if record.state is WorkState.REPORTED:
                 effects.add(self._send_report(work, now))
+            elif record.state is WorkState.TAKEN:
+                self._await_receipt(work, now)
             elif self.capacity.reserve(record.id, record.award.spec.resources, hard=True):
                 effects.starts.append(ResumeExecution(record.id, record.attempt))
                 self._deadlines.set(("lease", record.id), work.lease_end_us)
@@ -198,7 +277,9 @@ class ComputeMachine:
         award = event.award
         known = self._works.get(award.execution_id)
         if known is not None:
-            return _answer_repeated_award(known, event)
+            return _answer_repeated_award(known.record, event, called_off=known.abandoned is not None)
+        if event.ended is not None:
+            return _answer_repeated_award(event.ended, event, called_off=event.ended.refusal is not None)
         if self._offers.shutting:
             return refuse(Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down"))
         found = self._offers.find_bid(event.requester_id, award.offer_id, award.bid_id)
@@ -206,12 +287,16 @@ class ComputeMachine:
             return refuse(
                 Refusal(RefusalReason.BID_UNKNOWN, f"this node holds no bid {award.bid_id} (any more)")
             )
-        mismatch = _award_mismatch(*found, event, self._config.lease_min_us)
+        mismatch = award_mismatch(*found, event, self._config.lease_min_us)
         if mismatch is not None:
             return refuse(mismatch)
+        credit = self.receivables.refusal(event.requester_id, award.price_microcredits)
+        if credit is not None:
+            return refuse(credit)
         self._offers.take(award.offer_id, award.execution_id)
         record = WorkRecord(award, event.requester_id, WorkState.ACCEPTED, 1, now, now)
         self._works[record.id] = _Work(record, lease_end_us=now + award.lease_us)
+        self.receivables.commit(record)
         self._deadlines.set(("lease", record.id), now + award.lease_us)
         self._deadlines.set(("renew", record.id), now + award.lease_us // _RENEWALS_PER_LEASE)
         return Effects(writes=[record], starts=[StartExecution(record.id, 1)])
@@ -272,7 +357,7 @@ class ComputeMachine:
         self._deadlines.clear(("renew", work.record.id))
         return Effects(starts=[StopExecution(work.record.id)])
 
-    def _cancellation_received(self, event: ev.CancellationReceived) -> Effects:
+    def _cancellation_received(self, event: ev.CancellationReceived, now: int) -> Effects:
         work = self._works.get(event.execution_id)
         if work is None:
             return Effects()
@@ -281,6 +366,8 @@ class ComputeMachine:
                 Refusal(RefusalReason.NOT_FOUND, f"{event.execution_id} was not awarded by this requester")
             )
         called_off = Refusal(RefusalReason.LEASE_ENDED, "the requester called the work off")
+        if work.record.sealed:
+            return self._settle(work, called_off, now)
         return self._abandon(event.execution_id, called_off)
 
     def _abandon(self, execution_id: str, refusal: Refusal) -> Effects:
@@ -296,7 +383,8 @@ class ComputeMachine:
 
     # --- ends and reports ---
 
-    def _execution_ended(self, report: ExecutionReport, now: int) -> Effects:
+    def _execution_ended(self, event: ev.ExecutionEnded, now: int) -> Effects:
+        report = event.report
         work = self._works.get(report.execution_id)
         if work is None or work.record.state is not WorkState.ACCEPTED:
             return Effects()
@@ -306,7 +394,7 @@ class ComputeMachine:
             else:
                 fault = Fault(FaultKind.NODE_RESTARTED, "the node stopped the work because it shut down")
             report = replace(report, cancelled=False, fault=fault)
-        return self._finish(work, report, now)
+        return self._finish(work, report, now, event.commitment.digest if event.commitment else b"")
 
     def _execution_gone(self, execution_id: str, now: int) -> Effects:
         """Nothing was left to go on with after a restart: run it again, as a new attempt."""
@@ -327,11 +415,13 @@ class ComputeMachine:
         report = ExecutionReport(work.record.id, work.record.attempt, None, 0, Usage(), fault)
         return self._finish(work, report, now)
 
-    def _finish(self, work: _Work, report: ExecutionReport, now: int) -> Effects:
+    def _finish(self, work: _Work, report: ExecutionReport, now: int, commitment: bytes = b"") -> Effects:
         self.capacity.release(work.record.id, hard=True)
         self._deadlines.clear(("renew", work.record.id))
         self._deadlines.clear(("lease", work.record.id))
-        work.record = replace(work.record, state=WorkState.REPORTED, updated_us=now, report=report)
+        work.record = replace(
+            work.record, state=WorkState.REPORTED, updated_us=now, report=report, commitment=commitment
+        )
         if work.abandoned is not None:
             effects = self._settle(work, work.abandoned, now)
         else:
@@ -349,23 +439,106 @@ class ComputeMachine:
             kept_s = config.report_keep_us // SECOND_US
             message = f"the requester did not take the report within {kept_s} seconds"
             figures = (("report_keep_us", config.report_keep_us),)
-            return self._settle(work, Refusal(RefusalReason.STALE, message, figures), now)
+            work.record = replace(record, refusal=Refusal(RefusalReason.STALE, message, figures))
+            return self._unpaid(work, Conduct.ABANDONED, now)
         pause_us = min(config.report_retry_us << min(work.report_retries, 20), config.report_retry_max_us)
         work.report_retries += 1
         self._deadlines.set(("report", record.id), min(now + pause_us, give_up_us))
+        if record.sealed:
+            commitment = ResultCommitment(record.id, record.report.attempt, record.commitment)
+            return Effects(sends=[SendCommitment(record.requester_id, commitment)])
         return Effects(sends=[SendReport(record.requester_id, record.report)])
+
+    def _commitment_answered(self, event: ev.CommitmentAnswered, now: int) -> Effects:
+        work = self._works.get(event.execution_id)
+        if work is None or not work.record.sealed:
+            return Effects()
+        if event.refusal is not None:
+            return self._settle(work, event.refusal, now)
+        # Sent again all the same, but seldom: so this node hears that the job has ended, should nobody tell it.
+        give_up_us = work.record.updated_us + self._config.report_keep_us
+        pause_us = self._config.report_retry_max_us
+        self._deadlines.set(("report", event.execution_id), min(now + pause_us, max(now + 1, give_up_us)))
+        return Effects()
+
+    def _reveal_requested(self, event: ev.RevealRequested, now: int) -> Effects:
+        """From here on the result may be seen. The report is sent at once, also where it was sent before."""
+        work = self._works.get(event.execution_id)
+        if work is None or work.record.requester_id != event.requester_id:
+            message = f"no unsettled execution {event.execution_id} of yours here"
+            return refuse(Refusal(RefusalReason.NOT_FOUND, message))
+        if work.record.state is not WorkState.REPORTED:
+            message = f"{event.execution_id} has no result yet"
+            return refuse(Refusal(RefusalReason.WRONG_STATE, message))
+        effects = Effects()
+        if work.record.sealed:
+            work.record = replace(work.record, revealed=True, updated_us=now)
+            work.report_retries = 0
+            effects.writes.append(work.record)
+        effects.add(self._send_report(work, now))
+        return effects
 
     def _report_answered(self, event: ev.ReportAnswered, now: int) -> Effects:
         work = self._works.get(event.execution_id)
-        if work is None or work.record.state is not WorkState.REPORTED:
+        if work is None or work.record.state is not WorkState.REPORTED or work.record.sealed:
             return Effects()
-        return self._settle(work, event.refusal, now)
+        if event.refusal is not None or work.record.report is None or not is_payable(work.record.report):
+            return self._settle(work, event.refusal, now)
+        self._deadlines.clear(("report", event.execution_id))
+        work.record = replace(work.record, state=WorkState.TAKEN, updated_us=now)
+        self._await_receipt(work, now)
+        return Effects(writes=[work.record])
 
-    def _settle(self, work: _Work, refusal: Refusal | None, now: int) -> Effects:
+    # --- what it earns ---
+
+    def _await_receipt(self, work: _Work, now: int) -> None:
+        due = work.record.updated_us + work.record.award.payment.accept_within_us
+        self._deadlines.set(("accept", work.record.id), max(now + 1, due))
+
+    def _receipt_received(self, event: ev.ReceiptReceived, now: int) -> Effects:
+        """What is paid for an execution, or why nothing is: the work is settled either way."""
+        receipt = event.receipt
+        if self.receivables.knows(receipt):
+            return Effects()
+        work = self._works.get(receipt.execution_id)
+        record = work.record if work else event.ended
+        effects = self.receivables.take(event, record, now)
+        if effects.refusal is not None or record is None or record.requester_id != receipt.requester_id:
+            return effects
+        if not receipt.rejection:
+            effects.writes.append(self.reputations.note(receipt.requester_id, Conduct.PAID, now))
+        settled = replace(
+            record, paid_microcredits=receipt.pay_microcredits, receipt_sequence=receipt.sequence
+        )
+        if work is not None:
+            work.record = settled
+            effects.add(self._settle(work, settled.refusal, now))
+            return effects
+        if record.state is WorkState.DISPUTED:
+            effects.add(self.receivables.settled_late(record))
+        effects.writes.append(replace(settled, state=WorkState.SETTLED, updated_us=now))
+        return effects
+
+    def _unpaid(self, work: _Work, conduct: Conduct, now: int) -> Effects:
+        """The requester did not answer, or did not pay, in its time. What it owes by the report stays against its
+        credit, and the work is kept: a receipt may still come."""
+        noted = self.reputations.note(work.record.requester_id, conduct, now)
+        if not due_microcredits(work.record):
+            effects = self._settle(work, work.record.refusal, now)
+        else:
+            effects = self._settle(work, work.record.refusal, now, WorkState.DISPUTED)
+            effects.add(self.receivables.dispute(work.record))
+        effects.writes.append(noted)
+        return effects
+
+    def _settle(
+        self, work: _Work, refusal: Refusal | None, now: int, state: WorkState = WorkState.SETTLED
+    ) -> Effects:
         del self._works[work.record.id]
-        self._deadlines.clear(("report", work.record.id))
-        settled = replace(work.record, state=WorkState.SETTLED, updated_us=now, refusal=refusal)
-        return Effects(writes=[settled])
+        for kind in ("report", "accept"):
+            self._deadlines.clear((kind, work.record.id))
+        self.receivables.release(work.record)
+        return Effects(writes=[replace(work.record, state=state, updated_us=now, refusal=refusal)])
 
 
 _RENEWALS_PER_LEASE = 3
@@ -373,45 +546,27 @@ _RENEWAL_TRIES_PER_LEASE = 10
 """A renewal that is not answered is repeated so often, so that some lost messages cost no lease."""
 
 
-def _answer_repeated_award(known: _Work, event: ev.AwardReceived) -> Effects:
+def _answer_repeated_award(known: WorkRecord, event: ev.AwardReceived, *, called_off: bool) -> Effects:
     execution_id = event.award.execution_id
-    if known.record.award != event.award or known.record.requester_id != event.requester_id:
+    if known.award != event.award or known.requester_id != event.requester_id:
         return refuse(Refusal(RefusalReason.ID_REUSED, f"{execution_id} was awarded otherwise before"))
-    if known.abandoned is not None:
-        return refuse(
-            Refusal(RefusalReason.LEASE_ENDED, f"{execution_id} was called off, and is being stopped")
-        )
+    if called_off:
+        return refuse(Refusal(RefusalReason.LEASE_ENDED, f"{execution_id} was called off, and is stopped"))
     return Effects()
 
 
-def _award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min_us: int) -> Refusal | None:
-    """An award binds only to what was offered and bid."""
-    award: Award = event.award
-    if award.price_microcredits != bid.price_microcredits:
-        return Refusal(
-            RefusalReason.MALFORMED,
-            "the award's price is not what the clearing rule makes of the bid",
-            (("bid_microcredits", bid.price_microcredits), ("award_microcredits", award.price_microcredits)),
-        )
-    if award.lease_us < lease_min_us:
-        return Refusal(
-            RefusalReason.MALFORMED,
-            f"the award's lease of {award.lease_us} microseconds is too short to be renewed",
-            (("lease_us", award.lease_us), ("lease_min_us", lease_min_us)),
-        )
-    if event.spec_digest != offer.spec_digest:
-        return Refusal(RefusalReason.MALFORMED, "the award's job is not the one whose digest the offer named")
-    spec = award.spec
-    matches = (
-        spec.engine is offer.engine
-        and spec.image_or_module == offer.image_or_module
-        and spec.resources == offer.resources
-        and spec.network is offer.network
-        and spec.timeouts.execution_us == offer.execution_timeout_us
-        and spec.constraints == offer.constraints
-        and dict.fromkeys(spec.contents()).keys()
-        == dict.fromkeys(claimed.cid for claimed in offer.inputs).keys()
+def _bid_acknowledged(event: ev.BidAcknowledged) -> Effects:
+    bid = event.bid
+    kept = BidKept(
+        bid.id,
+        bid.offer_id,
+        event.job_id,
+        event.requester_id,
+        event.sent_us,
+        bid.price_microcredits,
+        event.offer_envelope,
+        event.bid_envelope,
+        event.acknowledgement,
+        event.refusal,
     )
-    if not matches:
-        return Refusal(RefusalReason.MALFORMED, "the award's job asks for more or other than its offer said")
-    return None
+    return Effects(writes=[kept])

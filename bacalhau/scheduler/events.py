@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     from bacalhau.market.bidding import Answers
     from bacalhau.model.execution import ExecutionPhase, ExecutionReport
     from bacalhau.model.job import Engine, JobSpec
+    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, ClaimedInput, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.verification import Compared, ResultCommitment
+    from bacalhau.scheduler.records import WorkRecord
 
 # --- to the requester machine ---
 
@@ -45,17 +48,23 @@ class PeerHeard:
 
 @dataclass(frozen=True, slots=True)
 class BidReceived:
+    """`issued_us` is when its node signed it."""
+
     node_id: str
     bid: Bid
     digest: bytes
     evidence: bytes = b""
+    issued_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DeclineReceived:
+    """`issued_us` is when its node signed it."""
+
     node_id: str
     decline: Decline
     evidence: bytes = b""
+    issued_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +98,46 @@ class ReportReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultFetched:
+class CommitmentReceived:
+    node_id: str
+    commitment: ResultCommitment
+
+
+@dataclass(frozen=True, slots=True)
+class RevealRefused:
     execution_id: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFetched:
+    """`compared` where FetchResult asked for it; None also where what was fetched is no result folder."""
+
+    execution_id: str
+    compared: Compared | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ResultUnavailable:
     execution_id: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsAnswered:
+    """The node has signed receipts, each (sequence, its envelope); `refusal` is of the next one."""
+
+    node_id: str
+    signed: tuple[tuple[int, bytes], ...]
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteReceived:
+    """A creditor says what it was paid; `evidence` is its envelope."""
+
+    note: SettlementNote
+    evidence: bytes = b""
 
 
 RequesterEvent = (
@@ -110,8 +151,12 @@ RequesterEvent = (
     | AwardUnanswered
     | RenewalReceived
     | ReportReceived
+    | CommitmentReceived
+    | RevealRefused
     | ResultFetched
     | ResultUnavailable
+    | ReceiptsAnswered
+    | NoteReceived
 )
 
 # --- to the compute machine ---
@@ -121,12 +166,37 @@ RequesterEvent = (
 class OfferReceived:
     requester_id: str
     offer: JobOffer
+    evidence: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class AskAnswered:
     offer_id: str
     answers: Answers
+
+
+@dataclass(frozen=True, slots=True)
+class PriceAnswered:
+    """What the operator's script named for an offer, or why it named nothing (`problem`)."""
+
+    offer_id: str
+    price_microcredits: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BidAcknowledged:
+    """A requester has answered a bid of this node; the three envelopes as they were signed, the offer's and the bid's
+    to prove what the acknowledgement is about."""
+
+    requester_id: str
+    job_id: str
+    bid: Bid
+    sent_us: int
+    offer_envelope: bytes
+    bid_envelope: bytes
+    acknowledgement: bytes
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +220,13 @@ class OfferClosedReceived:
 
 @dataclass(frozen=True, slots=True)
 class AwardReceived:
-    """`spec_digest` is what the award's serialised spec hashes to."""
+    """`spec_digest` is what the award's serialised spec hashes to; `ended` is work under its id that is on disk and
+    no longer with the machine."""
 
     requester_id: str
     award: Award
     spec_digest: bytes
+    ended: WorkRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +252,10 @@ class ProgressMade:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionEnded:
+    """`commitment` binds the node to the result where the job compares results; then the report's salt opens it."""
+
     report: ExecutionReport
+    commitment: ResultCommitment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +289,54 @@ class ReportAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitmentAnswered:
+    """The requester has the commitment, or refuses it for good."""
+
+    execution_id: str
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevealRequested:
+    requester_id: str
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptReceived:
+    """A requester signed a receipt; `evidence` is its envelope, `ended` the work as in AwardReceived."""
+
+    receipt: Receipt
+    evidence: bytes = b""
+    ended: WorkRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementRecorded:
+    """The operator says that the peer paid outside the system."""
+
+    peer_id: str
+    amount_microcredits: int
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSigned:
+    """The debtor has signed this node's settlement note too; `evidence` is its envelope."""
+
+    note: SettlementNote
+    evidence: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTrusted:
+    """The operator says how much the peer may owe; None: as much as any other."""
+
+    peer_id: str
+    limit_microcredits: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class StorageChanged:
     """The node's disk has come down to its reserve (`full`), or has room again."""
 
@@ -228,6 +351,8 @@ class ShutdownBegun:
 ComputeEvent = (
     OfferReceived
     | AskAnswered
+    | PriceAnswered
+    | BidAcknowledged
     | EnginesChanged
     | BidRefused
     | OfferClosedReceived
@@ -240,6 +365,12 @@ ComputeEvent = (
     | LeaseRenewed
     | RenewalRefused
     | ReportAnswered
+    | CommitmentAnswered
+    | RevealRequested
+    | ReceiptReceived
+    | SettlementRecorded
+    | NoteSigned
+    | PeerTrusted
     | StorageChanged
     | ShutdownBegun
 )

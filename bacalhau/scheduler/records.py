@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.model.ledger import TradeSide, Transaction
+from bacalhau.model.market import WHOLE_PRICE
+from bacalhau.model.reputation import Reputation
+
 if TYPE_CHECKING:
+    from bacalhau.market.clearing import SealedBid
+    from bacalhau.model.auction import BidStanding, Clearing
     from bacalhau.model.execution import (
         ExecutionPhase,
         ExecutionReport,
@@ -18,7 +24,8 @@ if TYPE_CHECKING:
         Fault,
     )
     from bacalhau.model.job import JobEventType, JobSpec, JobState
-    from bacalhau.model.market import Award, Bid, ClaimedInput, JobOffer
+    from bacalhau.model.ledger import Balance, Receipt, SettlementNote
+    from bacalhau.model.market import Award, Bid, ClaimedInput, JobOffer, PaymentTerms
     from bacalhau.model.refusals import Refusal
 
 
@@ -91,6 +98,32 @@ class AnswerReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class AuctionCleared:
+    """A clearing that awarded something, with the bid set that its digest is over. Written once; the clearings of an
+    offer are numbered from 1."""
+
+    sequence: int
+    clearing: Clearing
+    bid_set: tuple[tuple[SealedBid, BidStanding], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BidKept:
+    """A bid of this node with its requester's answer, as envelopes: what it proves that it was left out with."""
+
+    bid_id: str
+    offer_id: str
+    job_id: str
+    requester_id: str
+    sent_us: int
+    price_microcredits: int
+    offer_envelope: bytes
+    bid_envelope: bytes
+    acknowledgement: bytes
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionRecord:
     """An execution as its requester knows it."""
 
@@ -109,6 +142,16 @@ class ExecutionRecord:
     attempt: int = 1
     report: ExecutionReport | None = None
     failure: Fault | None = None
+    commitment: bytes = b""
+    """What the node is bound by, in a job that compares results."""
+    compared: bytes = b""
+    """What is compared of the result, as the requester computed it."""
+    payment: PaymentTerms = WHOLE_PRICE
+    bond_microcredits: int = 0
+    penalty_microcredits: int = 0
+    """What its node forfeits of the bond: whoever proves that it cheated says so, with the failure."""
+    late: bool = False
+    """The report came after the execution had ended: it is kept, and unpaid."""
 
 
 class WorkState(Enum):
@@ -119,7 +162,11 @@ class WorkState(Enum):
     REPORTED = 2
     """It ended; the report is sent until the requester answers."""
     SETTLED = 3
-    """The requester has answered, or nobody waits for the report any more."""
+    """Both sides know what is paid, or that nothing is."""
+    TAKEN = 4
+    """The requester has the report, and has still to accept the result or to say why not."""
+    DISPUTED = 5
+    """It did not answer, or did not pay, in its time; a receipt that comes all the same settles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +182,90 @@ class WorkRecord:
     report: ExecutionReport | None = None
     refusal: Refusal | None = None
     """Why the requester refused the report, where it did."""
+    commitment: bytes = b""
+    """What this node is bound by, in a job that compares results."""
+    revealed: bool = False
+    """The requester has asked for the result."""
+    paid_microcredits: int = 0
+    receipt_sequence: int = 0
+    """Of the receipt that settled it; 0 where there is none."""
 
     @property
     def id(self) -> str:
         return self.award.execution_id
 
+    @property
+    def sealed(self) -> bool:
+        """The result is shown to nobody yet."""
+        return bool(self.commitment) and not self.revealed and self.state is WorkState.REPORTED
 
-Write = JobAccepted | JobChanged | JobHappening | OfferMade | AnswerReceived | ExecutionRecord | WorkRecord
+
+@dataclass(frozen=True, slots=True)
+class PayableRecord:
+    """What this node owes a peer."""
+
+    peer_id: str
+    balance: Balance
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivableRecord:
+    """What a peer owes this node. `signed_note`: the last settlement note that the peer has signed too."""
+
+    peer_id: str
+    balance: Balance
+    disputed_microcredits: int = 0
+    limit_microcredits: int | None = None
+    signed_note: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRecord:
+    """A receipt, and the other side's envelope of it: None until it came, empty where this node is both sides. What
+    this node signs is made from it whenever it is asked for. `refusal`: why the other side does not sign."""
+
+    side: TradeSide
+    receipt: Receipt
+    evidence: bytes | None
+    refusal: Refusal | None = None
+
+    @property
+    def peer_id(self) -> str:
+        return self.receipt.node_id if self.side is TradeSide.BUYING else self.receipt.requester_id
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRecord:
+    """A settlement note with the other side's envelope of it."""
+
+    side: TradeSide
+    note: SettlementNote
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a restarted node knows of its money: balances by peer, and the receipts that no peer has signed yet."""
+
+    payables: tuple[PayableRecord, ...] = ()
+    unsigned: tuple[ReceiptRecord, ...] = ()
+    receivables: tuple[ReceivableRecord, ...] = ()
+
+
+Write = (
+    JobAccepted
+    | JobChanged
+    | JobHappening
+    | OfferMade
+    | AnswerReceived
+    | AuctionCleared
+    | BidKept
+    | ExecutionRecord
+    | WorkRecord
+    | Reputation
+    | Transaction
+    | PayableRecord
+    | ReceivableRecord
+    | ReceiptRecord
+    | NoteRecord
+)

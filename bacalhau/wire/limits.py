@@ -61,6 +61,8 @@ MAX_IMAGE_NAME_CHARS: Final = 255
 MAX_IMAGE_CHARS: Final = 700
 
 MAX_COUNT: Final = 1000
+# A requester keeps some answers of each of some nodes, far fewer in all.
+MAX_BIDS_PER_OFFER: Final = 10**6
 MAX_ATTEMPT: Final = 1_000_000
 MAX_TIMEOUT_US: Final = 30 * DAY_US
 MAX_BID_WINDOW_US: Final = 3600 * SECOND_US
@@ -68,6 +70,10 @@ MAX_LEASE_US: Final = DAY_US
 
 # A thousand million credits: nine thousand such prices still add up within SQLite's 64 bits.
 MAX_PRICE_MICROCREDITS: Final = 10**15
+# Balances add up such prices, of both signs, and have room for one more within 64 bits.
+MAX_BALANCE_MICROCREDITS: Final = 2**62
+# One a microsecond for 292,000 years.
+MAX_SEQUENCE: Final = 2**62
 # 8 PiB: exact in a JavaScript number, and a thousand of them add up within 64 bits.
 MAX_BYTES: Final = 2**53
 MAX_CPU_MILLICORES: Final = 10**9

@@ -18,6 +18,7 @@ from bacalhau.runtime.docker_request import EXECUTION_LABEL
 from bacalhau.v1.job_pb2 import Job, JobEvent, JobEventType, JobState
 from bacalhau.v1.job_service_pb2 import GetJobRequest, StreamLogsRequest, WatchJobRequest
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
+from bacalhau.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from bacalhau.v1.node_service_pb2 import GetNodeRequest, ListPeersRequest
 from bacalhau.v1.node_service_pb2_grpc import NodeServiceStub
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "bacalhau")
+FAULTY_COMMAND = (sys.executable, "-m", "tests.e2e.faulty_node")
+FAULTS = ("DIE_AT", "NEVER_PAYS")
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 WAIT_SECONDS = 60.0
@@ -68,17 +71,20 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = WAIT_SECON
 
 
 def containers_of(engine: docker.DockerClient, execution_id: str) -> list[Container]:
-    """The containers of an execution, running or not."""
+    """The containers of an execution, running or not; one may be removed while they are listed."""
     filters: dict[str, str | list[str] | bool] = {"label": f"{EXECUTION_LABEL}={execution_id}"}
-    found: list[Container] = engine.containers.list(all=True, filters=filters)
+    found: list[Container] = engine.containers.list(all=True, filters=filters, ignore_removed=True)
     return found
 
 
 class NodeProcess:
-    """`bacalhau serve` on `folder`. After the first start its ports stay the same."""
+    """`bacalhau serve` on `folder`, or `command` in its place. After the first start its ports stay the same."""
 
-    def __init__(self, folder: Path, *flags: str, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, *flags: str, command: tuple[str, ...] = COMMAND, **variables: str
+    ) -> None:
         self.folder = folder
+        self.command = command
         self.flags = flags
         self.variables = variables
         self.node_id = self.api_address = self.peer_address = self.p2p_address = ""
@@ -91,9 +97,10 @@ class NodeProcess:
     # --- the process ---
 
     def begin(self) -> None:
-        """Starts it, and does not wait."""
+        """Starts it, and does not wait. With one of FAULTS among its variables it has that fault: faulty_node.py."""
         self._ready.unlink(missing_ok=True)
-        command = [*COMMAND, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
+        program = FAULTY_COMMAND if any(name in self.variables for name in FAULTS) else self.command
+        command = [*program, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
         command += [
             "--api-port",
             self.api_port or "0",
@@ -153,6 +160,13 @@ class NodeProcess:
         self._process.kill()
         self._process.wait(STOP_SECONDS)
         self._disconnect()
+
+    def wait_killed(self) -> None:
+        """Until it has killed itself (see `begin`); the next life does not."""
+        assert self._process is not None
+        assert self._process.wait(WAIT_SECONDS) == -signal.SIGKILL, self.log
+        self._disconnect()
+        del self.variables["DIE_AT"]
 
     def stop(self) -> int:
         """SIGTERM, as an operator ends it; the exit code."""
@@ -249,6 +263,10 @@ class NodeProcess:
     def nodes(self) -> Any:
         return NodeServiceStub(self.channel)
 
+    @property
+    def ledger(self) -> Any:
+        return LedgerServiceStub(self.channel)
+
     def job(self, job_id: str) -> Job:
         job: Job = self.jobs.GetJob(GetJobRequest(job_id=job_id), timeout=WAIT_SECONDS).job
         return job
@@ -323,14 +341,16 @@ class Network:
         self.folder = folder
         self._nodes: list[NodeProcess] = []
 
-    def node(self, name: str, *flags: str, **variables: str) -> NodeProcess:
+    def node(
+        self, name: str, *flags: str, command: tuple[str, ...] = COMMAND, **variables: str
+    ) -> NodeProcess:
         """A node that is not started yet."""
-        node = NodeProcess(self.folder / name, *flags, **variables)
+        node = NodeProcess(self.folder / name, *flags, command=command, **variables)
         self._nodes.append(node)
         return node
 
     def start(self, name: str, *flags: str, **variables: str) -> NodeProcess:
-        return self.node(name, *flags, **variables).start()
+        return self.node(name, *flags, command=COMMAND, **variables).start()
 
     def join(self, first: NodeProcess, *nodes: NodeProcess) -> None:
         """Starts nodes that join the first one, all at once, and waits until each two know each other."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bacalhau.node.network import CannotStart
 from bacalhau.node.node import Node
+from bacalhau.node.startup import CannotStart
 from bacalhau.wire.identity import NodeKey
 from tests.node.live import running, settings
 

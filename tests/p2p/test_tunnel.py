@@ -53,6 +53,7 @@ async def callers_and_called() -> AsyncIterator[tuple[Host, Tunnels, Host, Echoe
     await called.start()
     try:
         await called.connect((await caller.addresses())[0])
+        await until_here(caller, called.node_id)
         yield caller, tunnels, called, echoes
     finally:
         await caller.stop()
@@ -64,6 +65,15 @@ async def callers_and_called() -> AsyncIterator[tuple[Host, Tunnels, Host, Echoe
 async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, _, port = address.rpartition(":")
     return await asyncio.open_connection(host, int(port))
+
+
+async def until_here(host: Host, node_id: str) -> None:
+    """The side that is dialled has the connection a moment later than the one that dials."""
+    for _ in range(300):
+        if node_id in await host.connected():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{node_id} is not connected")
 
 
 async def until_gone(host: Host, node_id: str) -> None:
@@ -134,6 +144,7 @@ async def test_tunnels_end_with_the_host_and_open_again_after_its_restart() -> N
             await dial(address)
         await until_gone(called, caller.node_id)
         await called.connect((await caller.addresses())[0])
+        await until_here(caller, called.node_id)
         reader, writer = await dial(await caller.bridge.call(tunnels.open, called.node_id))
         writer.write(b"x")
         assert await reader.readexactly(1) == b"x"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.market.credit import CreditPolicy
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from tests.scheduler.journal import Journal
@@ -44,6 +46,20 @@ class Program:
     """How it ended, where that happened while its node was down."""
 
 
+class Honesty(Enum):
+    """What a node does where results are compared."""
+
+    HONEST = 1
+    INVENTS = 2
+    """Reports a result that it never computed."""
+    COPIES = 3
+    """Repeats the commitment of another node, and opens it as that one does."""
+    CONCEALS = 4
+    """Commits, and does not reveal."""
+    SWITCHES = 5
+    """Commits to one result, and reveals another."""
+
+
 class Crash(Exception):
     """The node's process dies here."""
 
@@ -60,8 +76,12 @@ class Node:
         self.life = 0
         """How often it was started: what an earlier life waited for does not reach a later one."""
         self.up = False
+        self.honesty = Honesty.HONEST
         self.requester: RequesterMachine
         self.compute: ComputeMachine
+
+
+WIDE_CREDIT = CreditPolicy(peer_limit_microcredits=10**6, unproven_limit_microcredits=10**6)
 
 
 @dataclass(slots=True)
@@ -71,3 +91,4 @@ class Machines:
     requester: type[RequesterMachine] = RequesterMachine
     compute: type[ComputeMachine] = ComputeMachine
     requester_config: RequesterConfig = field(default_factory=RequesterConfig)
+    credit: CreditPolicy = WIDE_CREDIT

@@ -7,18 +7,32 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bacalhau.market.credit import Credit, CreditPolicy
 from bacalhau.model.execution import ExecutionState, FaultKind
 from bacalhau.model.job import SECOND_US, JobState
+from bacalhau.model.ledger import Balance, Transaction, TransactionKind
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.compute import ComputeMachine
+from bacalhau.scheduler.events import (
+    CommitmentReceived,
+    NoteReceived,
+    ReceiptReceived,
+    ReceiptsAnswered,
+    ResultFetched,
+)
 from bacalhau.scheduler.records import ExecutionRecord, JobHappening
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from tests.scheduler.nodes import Machines
 from tests.scheduler.stories import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
+    from bacalhau.scheduler.jobs import Job
+    from bacalhau.scheduler.records import Books
 
 SEEDS = 200
 BATCH = 20
@@ -31,7 +45,10 @@ def test_every_accepted_job_ends_and_all_capacity_returns_whatever_goes_wrong(fi
 
 
 SHORT_LEASES = RequesterConfig(
-    lease_us=3 * SECOND_US, award_timeout_us=SECOND_US, attempts_per_execution_max=8
+    lease_us=3 * SECOND_US,
+    award_timeout_us=SECOND_US,
+    attempts_per_execution_max=8,
+    reveal_timeout_us=7 * SECOND_US,
 )
 
 
@@ -39,6 +56,24 @@ SHORT_LEASES = RequesterConfig(
 def test_the_same_holds_where_leases_are_short_and_work_is_awarded_again_and_again(first: int) -> None:
     for seed in range(first, first + BATCH // 2):
         tell(seed, Machines(requester_config=SHORT_LEASES))
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_where_results_are_compared_no_cheater_is_paid_and_no_honest_node_refuted(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        tell(seed, compared=True)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 4, BATCH // 2))
+def test_the_same_holds_where_leases_are_short_and_reveals_have_little_time(first: int) -> None:
+    for seed in range(first, first + BATCH // 2):
+        tell(seed, Machines(requester_config=SHORT_LEASES), compared=True)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 4, BATCH // 2))
+def test_the_same_holds_where_credit_is_short_and_no_node_gives_more_than_it_may(first: int) -> None:
+    for seed in range(first, first + BATCH // 2):
+        tell(seed, Machines(credit=CreditPolicy(300, 400)))
 
 
 def test_slow_answers_to_renewals_do_not_breed_more_renewals() -> None:
@@ -165,6 +200,142 @@ class SkipsHistory(RequesterMachine):
         return effects
 
 
+class BelievesEverybody(RequesterMachine):
+    """Accepts what was revealed without looking at it."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        if isinstance(event, ResultFetched):
+            return self._then_advance(self._executions.result_fetched(event.execution_id, now), now)
+        return super().handle(event, now=now)
+
+    def check(self) -> None:
+        """Silent: the world has to find out by itself."""
+
+
+class AsksEarly(RequesterMachine):
+    """Asks each node to reveal as soon as it has committed."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        if isinstance(event, CommitmentReceived) and effects.writes:
+            effects.sends.append(fx.SendRevealRequest(event.node_id, event.commitment.execution_id))
+        return effects
+
+
+@pytest.mark.parametrize(
+    ("machine", "complaint"),
+    [
+        (BelievesEverybody, "cheater, and was paid"),
+        (AsksEarly, "is asked before all have committed"),
+    ],
+)
+def test_the_checkers_find_a_machine_that_compares_nothing_or_asks_too_early(
+    machine: type[RequesterMachine], complaint: str
+) -> None:
+    found = []
+    for seed in range(60):
+        try:
+            tell(seed, Machines(requester=machine), compared=True)
+        except AssertionError as failure:
+            found.append(str(failure))
+            if complaint in found[-1]:
+                return
+    pytest.fail(f"none of 60 stories found it; complaints were {found}")
+
+
+class ForgetsReceipts(RequesterMachine):
+    """Takes every receipt for signed before its node has seen it."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        sent = [send for send in effects.sends if isinstance(send, fx.SendReceipts)]
+        effects.sends = [send for send in effects.sends if not isinstance(send, fx.SendReceipts)]
+        for send in sent:
+            signed = tuple((receipt.sequence, b"") for receipt in send.receipts)
+            effects.add(super().handle(ReceiptsAnswered(send.to, signed), now=now))
+        return effects
+
+
+class KeepsEscrow(RequesterMachine):
+    """Gives nothing back for what came to nothing."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        return _without_refunds(super().handle(event, now=now))
+
+    def expire(self, *, now: int) -> fx.Effects:
+        return _without_refunds(super().expire(now=now))
+
+
+def _without_refunds(effects: fx.Effects) -> fx.Effects:
+    effects.writes = [
+        write
+        for write in effects.writes
+        if not (isinstance(write, Transaction) and write.kind is TransactionKind.REFUND)
+    ]
+    return effects
+
+
+class CountsNotesTwice(RequesterMachine):
+    """Takes every settlement note for one more, the same again too."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        if isinstance(event, NoteReceived):
+            known = self.payables.balances.get(event.note.creditor_id, Balance())
+            if known.sequence and event.note.sequence <= known.note_sequence:
+                settled = known.settled_microcredits + event.note.settled_microcredits
+                note = replace(event.note, sequence=known.note_sequence + 1, settled_microcredits=settled)
+                event = replace(event, note=note)
+        return super().handle(event, now=now)
+
+
+class ForgetsItsBalances(RequesterMachine):
+    """Starts again with none."""
+
+    def restore(
+        self,
+        jobs: Iterable[Job],
+        executions: Iterable[ExecutionRecord],
+        reputations: Iterable[Reputation] = (),
+        books: Books | None = None,
+        *,
+        now: int,
+    ) -> fx.Effects:
+        return super().restore(jobs, executions, reputations, now=now)
+
+
+class TakesReceiptsTwice(ComputeMachine):
+    """Takes every receipt that it is sent for the next one."""
+
+    def handle(self, event: ComputeEvent, *, now: int) -> fx.Effects:
+        if isinstance(event, ReceiptReceived) and self.receivables.knows(event.receipt):
+            balance = self.receivables.records[event.receipt.requester_id].balance
+            pay = event.receipt.pay_microcredits
+            receipt = replace(
+                event.receipt,
+                sequence=balance.sequence + 1,
+                balance_microcredits=balance.charged_microcredits + pay,
+            )
+            event = replace(
+                event,
+                receipt=receipt,
+                ended=replace(event.ended, receipt_sequence=0) if event.ended else None,
+            )
+        return super().handle(event, now=now)
+
+
+class BoundlessCredit(Credit):
+    def refusal(self, peer_id: str, price_microcredits: int) -> None:
+        """None, whoever asks for whatever."""
+
+
+class GivesAnyCredit(ComputeMachine):
+    """Never asks who owes what."""
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        super().__init__(*arguments, **named)  # type: ignore[arg-type]
+        self.receivables.credit.__class__ = BoundlessCredit
+
+
 @pytest.mark.parametrize(
     ("machines", "complaint"),
     [
@@ -174,6 +345,12 @@ class SkipsHistory(RequesterMachine):
         (Machines(requester=ChargesTwice), "had ended, and became"),
         (Machines(requester=AwardsAgainAtOnce), " executions of "),
         (Machines(requester=SkipsHistory), "a gap in the history"),
+        (Machines(requester=ForgetsReceipts), "owes"),
+        (Machines(requester=KeepsEscrow), "history comes to"),
+        (Machines(requester=CountsNotesTwice), "owes"),
+        (Machines(requester=ForgetsItsBalances), "replays to other books"),
+        (Machines(compute=TakesReceiptsTwice), "paid twice"),
+        (Machines(compute=GivesAnyCredit, credit=CreditPolicy(300, 400)), "more credit than it may"),
     ],
     ids=[
         "skipped release",
@@ -182,6 +359,12 @@ class SkipsHistory(RequesterMachine):
         "double charge",
         "slot awarded twice",
         "gap in history",
+        "lost receipt",
+        "kept escrow",
+        "note counted twice",
+        "balances lost at a restart",
+        "receipt taken twice",
+        "credit without limit",
     ],
 )
 def test_the_checkers_find_a_broken_machine(machines: Machines, complaint: str) -> None:

@@ -8,6 +8,7 @@ its own check() and by the journal's; what must hold once everything is settled 
 from __future__ import annotations
 
 import heapq
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from bacalhau.market.bidding import Answers
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, ExecutionState, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US, Engine
+from bacalhau.model.ledger import TradeSide
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.resources import Resources
 from bacalhau.scheduler import effects as fx
@@ -22,7 +24,9 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.scheduler.records import WorkState
 from tests.builders import RESULT, SPEC_DIGEST, a_compute_config, a_policy
-from tests.scheduler.nodes import Crash, Machines, Node, Program, Weather
+from tests.scheduler.agreement import check_books
+from tests.scheduler.cheats import check_verdicts, commitment_of, compared_of, result_to_compare
+from tests.scheduler.nodes import Crash, Honesty, Machines, Node, Program, Weather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
     from bacalhau.model.job import JobSpec
     from bacalhau.model.refusals import Refusal
+    from bacalhau.scheduler.records import WorkRecord
 
 HEARTBEAT_US = 5 * SECOND_US
 RPC_TIMEOUT_US = 3 * SECOND_US
@@ -50,11 +55,20 @@ class World:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
         self._ids = 0
+        self.asked: set[str] = set()
+        """Executions whose result was asked for."""
 
     # --- what a test tells it ---
 
-    def add_node(self, id: str, capacity: Resources, price_microcredits: int) -> None:
+    def add_node(
+        self,
+        id: str,
+        capacity: Resources,
+        price_microcredits: int,
+        honesty: Honesty = Honesty.HONEST,
+    ) -> None:
         self.nodes[id] = Node(id, capacity, price_microcredits)
+        self.nodes[id].honesty = honesty
         self.start(id)
         self._heartbeat(id)
 
@@ -99,10 +113,10 @@ class World:
             return
         node.up, node.life = True, node.life + 1
         machines, journal = self.machines, node.journal
-        node.requester = machines.requester(machines.requester_config, self._id)
+        node.requester = machines.requester(replace(machines.requester_config, node_id=node.id), self._id)
         policy = a_policy(capacity=node.capacity, job_limit=node.capacity)
         node.compute = machines.compute(
-            a_compute_config(policy=policy),
+            replace(a_compute_config(policy=policy), node_id=node.id, credit=machines.credit),
             FlatPrice(node.price_microcredits),
             self._id,
             (Engine.DOCKER, Engine.WASM),
@@ -112,8 +126,9 @@ class World:
         node.programs = {id: program for id, program in node.programs.items() if id in wanted}
         try:
             jobs, executions = journal.open_jobs(), journal.executions_of_open_jobs()
-            self._apply(node, node.requester.restore(jobs, executions, now=self.now))
-            self._apply(node, node.compute.restore(works, now=self.now))
+            known, books = journal.reputations.values(), journal.books()
+            self._apply(node, node.requester.restore(jobs, executions, known, books, now=self.now))
+            self._apply(node, node.compute.restore(works, known, books, now=self.now))
         except Crash:
             return
 
@@ -179,9 +194,11 @@ class World:
     def _apply(self, node: Node, effects: fx.Effects) -> None:
         """Commit, send, start; the process may die before each of them."""
         if effects.refusal is not None:
-            assert (effects.writes, effects.sends, effects.starts) == ([], [], []), effects
+            assert (effects.sends, effects.starts) == ([], []), effects
         node.requester.check()
         node.compute.check()
+        credit = node.compute.receivables.credit
+        assert credit.unproven_exposure <= credit.unproven_limit, f"{node.id} gives more credit than it may"
         self._may_crash(node)
         node.journal.commit(effects.writes)
         self._may_crash(node)
@@ -255,7 +272,7 @@ class World:
                 for id in to:
                     self._post(node, self.nodes[id], lambda n: self._tell_compute(n, received_offer))
             case fx.SendBid(to=to, bid=bid):
-                received = ev.BidReceived(node.id, bid, bid.id.encode())
+                received = ev.BidReceived(node.id, bid, bid.id.encode(), issued_us=self.now)
                 self._call(
                     node,
                     to,
@@ -263,7 +280,7 @@ class World:
                     lambda no: self._tell_compute(node, ev.BidRefused(bid.offer_id, no)) if no else None,
                 )
             case fx.SendDecline(to=to, decline=decline):
-                declined = ev.DeclineReceived(node.id, decline)
+                declined = ev.DeclineReceived(node.id, decline, issued_us=self.now)
                 self._post(node, self.nodes[to], lambda n: self._tell_requester(n, declined))
             case fx.SendOfferClosed(to=to, offer_id=offer_id):
                 closed = ev.OfferClosedReceived(node.id, offer_id)
@@ -282,10 +299,32 @@ class World:
                     lambda n: self._take_report(n, ev.ReportReceived(node.id, report)),
                     lambda no: self._tell_compute(node, ev.ReportAnswered(report.execution_id, no)),
                 )
+            case fx.SendCommitment(to=to, commitment=commitment):
+                bound = ev.CommitmentReceived(node.id, commitment)
+                self._call(
+                    node,
+                    to,
+                    lambda n: self._step_requester(n, bound),
+                    lambda no: self._tell_compute(node, ev.CommitmentAnswered(commitment.execution_id, no)),
+                )
+            case fx.SendRevealRequest(to=to, execution_id=execution_id):
+                self._send_reveal_request(node, to, execution_id)
+            case fx.SendReceipts():
+                self._send_receipts(node, send)
+            case fx.SendNote(to=to, note=note):
+                self._call(
+                    node,
+                    to,
+                    lambda n: self._step_requester(n, ev.NoteReceived(note)),
+                    lambda no: self._tell_compute(node, ev.NoteSigned(note)) if no is None else None,
+                )
 
     def _send_award(self, node: Node, send: fx.SendAward) -> None:
         id, life = send.award.execution_id, node.life
-        received = ev.AwardReceived(node.id, send.award, SPEC_DIGEST)
+
+        def take(receiver: Node) -> Refusal | None:
+            received = ev.AwardReceived(node.id, send.award, SPEC_DIGEST, self._ended(receiver, id))
+            return self._step_compute(receiver, received)
 
         def answer(refusal: Refusal | None) -> None:
             event = ev.AwardConfirmed(id) if refusal is None else ev.AwardRefused(id, refusal)
@@ -295,9 +334,41 @@ class World:
             if node.life == life:
                 self._tell_requester(node, ev.AwardUnanswered(id))
 
-        self._call(node, send.to, lambda n: self._step_compute(n, received), answer)
+        self._call(node, send.to, take, answer)
         if self.random.randrange(2):
             self.after(RPC_TIMEOUT_US, give_up)
+
+    def _ended(self, node: Node, execution_id: str) -> WorkRecord | None:
+        """As a driver does: work that the machine no longer holds is looked up on disk."""
+        return node.journal.works.get(execution_id) if node.compute.work(execution_id) is None else None
+
+    def _send_receipts(self, node: Node, send: fx.SendReceipts) -> None:
+        signed: list[tuple[int, bytes]] = []
+
+        def take(receiver: Node) -> Refusal | None:
+            signed.clear()
+            for receipt in send.receipts:
+                ended = self._ended(receiver, receipt.execution_id)
+                refusal = self._step_compute(receiver, ev.ReceiptReceived(receipt, b"evidence", ended))
+                if refusal is not None:
+                    return refusal
+                side = TradeSide.BUYING if receiver is node else TradeSide.SELLING
+                kept = receiver.journal.receipts[side, node.id, receipt.sequence]
+                assert kept.receipt == receipt, f"{receiver.id} signs {receipt}, and took {kept}"
+                signed.append((receipt.sequence, b"signed"))
+            return None
+
+        self._call(
+            node,
+            send.to,
+            take,
+            lambda no: self._tell_requester(node, ev.ReceiptsAnswered(send.to, tuple(signed), no)),
+        )
+
+    def settle(self, node_id: str, peer_id: str, amount: int) -> None:
+        """The operator of a node says that the peer has paid outside the system."""
+        if self.nodes[node_id].up:
+            self._tell_compute(self.nodes[node_id], ev.SettlementRecorded(peer_id, amount))
 
     def _send_renewal(self, node: Node, send: fx.SendRenewal) -> None:
         id, sent_us = send.renewal.execution_id, self.now
@@ -312,23 +383,39 @@ class World:
 
         self._call(node, send.to, lambda n: self._step_requester(n, received), answer)
 
+    def _send_reveal_request(self, node: Node, to: str, execution_id: str) -> None:
+        if execution_id not in self.asked:  # asked again, it may be that another has failed and was replaced
+            self.asked.add(execution_id)
+            job_id = node.journal.executions[execution_id].job_id
+            open_ones = [e for e in node.journal.executions_of(job_id) if not e.state.ended]
+            assert all(e.commitment for e in open_ones), f"{execution_id} is asked before all have committed"
+        if self.nodes[to].honesty is Honesty.CONCEALS:
+            return
+        requested = ev.RevealRequested(node.id, execution_id)
+        self._call(
+            node,
+            to,
+            lambda n: self._step_compute(n, requested),
+            lambda no: self._tell_requester(node, ev.RevealRefused(execution_id, no)) if no else None,
+        )
+
     def _take_report(self, node: Node, event: ev.ReportReceived) -> Refusal | None:
         """As a driver does: what the machine no longer knows is looked up on disk."""
         refusal = self._step_requester(node, event)
         execution_id = event.report.execution_id
         if refusal is not None and node.requester.job_of(execution_id) is None:
-            return answer_late_report(node.journal.executions.get(execution_id), event)
+            late = answer_late_report(node.journal.executions.get(execution_id), event)
+            self._apply(node, late)
+            return late.refusal
         return refusal
 
     # --- what a node does outside its machines ---
 
     def _start(self, node: Node, start: fx.Start) -> None:
         match start:
-            case fx.FetchResult(execution_id, from_id):
+            case fx.FetchResult():
                 life = node.life
-                self.after(
-                    self.random.randrange(SECOND_US), lambda: self._fetch(node, life, execution_id, from_id)
-                )
+                self.after(self.random.randrange(SECOND_US), lambda: self._fetch(node, life, start))
             case fx.AskOutside(offer):
                 self.after(1000, lambda: self._tell_compute(node, ev.AskAnswered(offer.id, Answers())))
             case fx.StartExecution(execution_id, attempt):
@@ -338,13 +425,14 @@ class World:
             case fx.StopExecution(execution_id):
                 self._stop_program(node, execution_id)
 
-    def _fetch(self, node: Node, life: int, execution_id: str, from_id: str) -> None:
+    def _fetch(self, node: Node, life: int, start: fx.FetchResult) -> None:
         if node.life != life:
             return
-        if self.nodes[from_id].up and self.random.randrange(100) >= self.weather.loss:
-            self._tell_requester(node, ev.ResultFetched(execution_id))
+        if self.nodes[start.node_id].up and self.random.randrange(100) >= self.weather.loss:
+            compared = None if start.verification is None else compared_of(start.result)
+            self._tell_requester(node, ev.ResultFetched(start.execution_id, compared))
         else:
-            self._tell_requester(node, ev.ResultUnavailable(execution_id, "no peer has the result"))
+            self._tell_requester(node, ev.ResultUnavailable(start.execution_id, "no peer has the result"))
 
     def _run_program(self, node: Node, execution_id: str, attempt: int) -> None:
         work = node.compute.work(execution_id)
@@ -358,6 +446,8 @@ class World:
             self.after(self.random.randrange(SECOND_US), entered)
         took_us = self.random.choice((SECOND_US // 100, SECOND_US, 20 * SECOND_US, 100 * SECOND_US))
         report = ExecutionReport(execution_id, attempt, RESULT, 0, Usage(wall_us=took_us))
+        if work.award.spec.verification.compares:
+            report = result_to_compare(self, node, report)
         if self.random.randrange(100) < self.weather.node_faults:
             kind = self.random.choice(
                 (FaultKind.ENGINE_FAILED, FaultKind.INPUT_UNAVAILABLE, FaultKind.INVALID_TASK)
@@ -378,7 +468,7 @@ class World:
             program.report = report
             return
         del node.programs[report.execution_id]
-        self._tell_compute(node, ev.ExecutionEnded(report))
+        self._tell_compute(node, ev.ExecutionEnded(report, commitment_of(self, node, report)))
 
     def _resume_program(self, node: Node, execution_id: str) -> None:
         program = node.programs.get(execution_id)
@@ -398,9 +488,15 @@ class World:
     # --- what must hold at the end ---
 
     def settled(self) -> bool:
-        """Every job has ended and every report was answered."""
+        """Every job has ended, every report was answered, and every receipt and note is signed by both."""
         return all(
-            node.up and not node.requester.open_jobs and not node.journal.unsettled_works()
+            node.up
+            and not node.requester.open_jobs
+            and not node.journal.unsettled_works()
+            and not node.journal.unsigned_receipts()
+            and all(
+                kept.signed_note == kept.balance.note_sequence for kept in node.journal.receivables.values()
+            )
             for node in self.nodes.values()
         )
 
@@ -413,9 +509,11 @@ class World:
             assert node.compute.capacity.free == node.capacity, f"{node.id} lost capacity"
             assert node.requester.deadline() is None, f"{node.id} waits for something that has ended"
             assert not node.programs, node.programs
+            check_verdicts(self, node)
             for work in node.journal.works.values():
                 assert work.state is WorkState.SETTLED, work
                 self._check_heard(node, work.id)
+            check_books(node, self.nodes.values())
 
     def _check_heard(self, node: Node, execution_id: str) -> None:
         """What a node takes for accepted its requester knows of; what the requester paid for was accepted."""
@@ -426,3 +524,4 @@ class World:
             assert execution.report == work.report, f"the report of {execution_id} was lost: {execution}"
         if execution.state is ExecutionState.COMPLETED:
             assert accepted, f"{execution_id} was paid for, and its node does not know it: {work}"
+        assert work.paid_microcredits == execution.charged_microcredits, (work, execution)
