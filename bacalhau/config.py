@@ -32,6 +32,8 @@ class Settings:
     """Settings of a node; durations in microseconds. `None` of an amount is a share of the machine."""
 
     data_dir: Path
+    import_key: Path | None = None
+    """A file with a key of Kubo's, which becomes the node's where it has none yet."""
     # Where it listens; port 0 takes a free one.
     api_host: str = "127.0.0.1"
     api_port: int = 1234

@@ -150,6 +150,11 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
         "repeatable",
     )
     group.add_argument(
+        "--import-key",
+        metavar="FILE",
+        help="the node's key, for a data folder that has none: Kubo's configuration, or its Identity.PrivKey",
+    )
+    group.add_argument(
         "--ipfs-api",
         "--ipfs-connect",
         metavar="URL",

@@ -81,6 +81,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "api_token_file": _path(args.api_token_file),
         "tls_cert": _path(args.tls_cert),
         "tls_key": _path(args.tls_key),
+        "import_key": _path(args.import_key),
     }
     credit = CreditPolicy(
         DEFAULT_CREDIT.peer_limit_microcredits if args.credit_limit is None else args.credit_limit,

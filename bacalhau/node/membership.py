@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 PEERS_MAX = 1000
 HEARTBEATS_UNTIL_LOST = 3
 HEARTBEATS_UNTIL_FORGOTTEN = 720
+TUNNEL_TIMEOUT_S = 10.0
+"""Until a node answers over libp2p, which has a stream to open first."""
 GOSSIPED_HEARTBEATS = 2
 """A node whose record came by gossip within so many heartbeats hears gossip, too."""
 
@@ -166,9 +168,16 @@ class Membership:
             peer.gossiped_us = self._driver.clock.now()
 
     def peer_met(self, node_id: str, found_by: str) -> None:
-        """There is a libp2p connection with a peer; if it is a node that is not known yet, it is told of this one."""
-        if node_id not in self._peers:
-            self._announce(node_id, self._meet(node_id, found_by))
+        """There is a libp2p connection with a peer; if it is a node that is not known yet, it is told of this one. The
+        configured ones are told by heartbeats."""
+        if node_id not in self._peers and found_by != "configured":
+            self._announce(node_id, self._try_to_meet(node_id, found_by))
+
+    async def _try_to_meet(self, node_id: str, found_by: str) -> None:
+        try:
+            await self._meet(node_id, found_by)
+        except PeerUnreachable as failure:  # it need not be a node at all
+            log.info("%s was met over libp2p, and does not answer as a node: %s", node_id, failure)
 
     def hears_gossip(self, node_id: str) -> bool:
         """Whether what is gossiped surely reaches the node, as far as anything does."""
@@ -256,7 +265,7 @@ class Membership:
             failures.append(f"{address} has another certificate than {node_id} signed")
         failures = failures or [f"node {node_id} names no address"]
         try:
-            link = await PeerLink.open(await self._tunnel(node_id))
+            link = await PeerLink.open(await self._tunnel(node_id), TUNNEL_TIMEOUT_S)
         except PeerUnreachable as failure:
             raise PeerUnreachable("; ".join((*failures, str(failure)))) from failure
         if link.certificate_digest != peer.record.certificate_digest:
@@ -285,7 +294,7 @@ class Membership:
     async def _meet(self, node_id: str, found_by: str) -> Peer:
         """As connect, with a peer that libp2p is connected with."""
         local = await self._tunnel(node_id)
-        peer = await self._exchange(node_id, await PeerLink.open(local), found_by)
+        peer = await self._exchange(node_id, await PeerLink.open(local, TUNNEL_TIMEOUT_S), found_by)
         if peer.link is not None and peer.link.address == local:
             peer.tunnelled = True
             if peer.record.addresses:

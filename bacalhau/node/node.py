@@ -37,7 +37,7 @@ from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
-from bacalhau.node.startup import connect_kubo, lock_folder, open_trace, read_tls, read_token
+from bacalhau.node.startup import connect_kubo, load_key, lock_folder, open_trace, read_tls, read_token
 from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
@@ -56,7 +56,6 @@ from bacalhau.scheduler.events import ShutdownBegun
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from bacalhau.store.errors import StoreError
 from bacalhau.store.store import Store
-from bacalhau.wire.identity import NodeKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from bacalhau.node.trace import Trace
     from bacalhau.p2p.port import Network
     from bacalhau.scheduler.records import Write
+    from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Node:
         settings = self.settings
         tls = read_tls(settings)
         lock_folder(settings.data_dir, self._stack)
-        key = NodeKey.load_or_create(settings.data_dir / "node.key")
+        key = load_key(settings)
         certificate = load_or_make(settings.data_dir)
         self.node_id = key.node_id
         self._certificate_digest = certificate.digest

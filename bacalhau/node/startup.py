@@ -5,6 +5,7 @@ Each function raises CannotStart.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from bacalhau.ipfs.kubo_rpc import InvalidAddress, KuboRpc, PackageMissing
 from bacalhau.node.kubo import Kubo
 from bacalhau.node.trace import Trace
+from bacalhau.wire.identity import NodeKey
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -40,6 +42,28 @@ def lock_folder(folder: Path, stack: AsyncExitStack) -> None:
         raise CannotStart(
             f"another node runs on {folder}: stop it, or give this one its own with --data-dir"
         ) from error
+
+
+def load_key(settings: Settings) -> NodeKey:
+    """The key of the data folder, made or imported where there is none. Raises InvalidKey, too."""
+    path = settings.data_dir / "node.key"
+    if settings.import_key is None:
+        return NodeKey.load_or_create(path)
+    try:
+        imported = NodeKey.from_foreign(settings.import_key.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CannotStart(f"the key in {settings.import_key} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # InvalidKey, or not UTF-8
+        raise CannotStart(f"{settings.import_key} holds no key to import: {error}") from error
+    with contextlib.suppress(FileExistsError):
+        imported.save(path)
+    key = NodeKey.load(path)
+    if key.node_id != imported.node_id:
+        raise CannotStart(
+            f"{settings.data_dir} is the folder of {key.node_id} already, whose key is never replaced: "
+            f"choose another with --data-dir for {imported.node_id}"
+        )
+    return key
 
 
 def open_trace(settings: Settings, node_id: str) -> Trace | None:

@@ -38,7 +38,9 @@ class _Candidate:
     """It is dialled however many others there are."""
     failures: int = 0
     next_try: float = 0.0
-    dialling: bool = False
+    dialled: trio.Event | None = None
+    """Set when the dialling that is under way has ended."""
+    why: str = "it was not dialled yet"
 
 
 class Connector:
@@ -57,13 +59,13 @@ class Connector:
 
     async def run(self, host: IHost, *, task_status: trio.TaskStatus[None]) -> None:
         for candidate in self._candidates.values():
-            candidate.dialling, candidate.failures, candidate.next_try = False, 0, 0.0
+            candidate.dialled, candidate.failures, candidate.next_try = None, 0, 0.0
         self._host = host
         task_status.started()
         async with trio.open_nursery() as nursery:
             while True:
                 for candidate in self._due(host):
-                    candidate.dialling = True
+                    candidate.dialled = trio.Event()
                     nursery.start_soon(self._dial, host, candidate)
                 with trio.move_on_after(ROUND_S):
                     await self._wake.wait()
@@ -74,7 +76,9 @@ class Connector:
         candidate = self._candidates.get(node_id)
         known = candidate.addresses if candidate is not None else ()
         addresses = tuple(dict.fromkeys((address, *known)))
-        self._candidates[node_id] = _Candidate(node_id, addresses, "configured", wanted=True)
+        if candidate is None:
+            candidate = self._candidates[node_id] = _Candidate(node_id, addresses, "configured")
+        candidate.addresses, candidate.found_by, candidate.wanted = addresses, "configured", True
         self._wake.set()
 
     def add(self, node_id: str, addresses: Iterable[str], found_by: str, *, calls: bool = False) -> None:
@@ -94,13 +98,21 @@ class Connector:
             known.wanted = True
 
     async def reach(self, node_id: str) -> None:
-        """Dials a peer now, if it is known where and there is no connection."""
-        candidate, host = self._candidates.get(node_id), self._host
-        if candidate is None or host is None or candidate.dialling:
+        """Waits for a connection with a peer, which is dialled unless it failed just now. Raises CannotConnect."""
+        host, candidate = self._host, self._candidates.get(node_id)
+        if host is None:
+            raise CannotConnect("libp2p is down")
+        if host.get_network().get_connections(ID.from_string(node_id)):
             return
-        if not host.get_network().get_connections(ID.from_string(node_id)):
-            candidate.dialling = True
+        if candidate is None:
+            raise CannotConnect(f"there is no connection with {node_id}, and no address to dial")
+        if candidate.dialled is None and candidate.next_try <= trio.current_time():
+            candidate.dialled = trio.Event()
             await self._dial(host, candidate)
+        elif candidate.dialled is not None:
+            await candidate.dialled.wait()
+        if not host.get_network().get_connections(ID.from_string(node_id)):
+            raise CannotConnect(candidate.why)
 
     def _forget_one(self) -> bool:
         for candidate in self._candidates.values():
@@ -114,9 +126,9 @@ class Connector:
         now = trio.current_time()
         here = {str(peer) for peer in host.get_connected_peers()}
         idle = [c for c in self._candidates.values() if c.node_id not in here]
-        free = [c for c in idle if not c.dialling and c.next_try <= now]
+        free = [c for c in idle if c.dialled is None and c.next_try <= now]
         wanted = [c for c in free if c.wanted][:CALLERS_MAX]
-        missing = NEIGHBOURS - len(here) - sum(c.dialling for c in idle) - len(wanted)
+        missing = NEIGHBOURS - len(here) - sum(c.dialled is not None for c in idle) - len(wanted)
         others = [c for c in free if not c.wanted]
         # Any of them, not the first: or all would gather around the oldest members.
         return wanted + random.sample(others, max(0, min(missing, len(others))))
@@ -127,12 +139,8 @@ class Connector:
                 try:
                     await dial(host, address)
                 except CannotConnect as failure:
-                    say = (
-                        log.warning
-                        if candidate.found_by == "configured" and not candidate.failures
-                        else log.debug
-                    )
-                    say("%s (tried again)", failure)
+                    candidate.why = str(failure)
+                    log.debug("%s (tried again)", failure)
                     continue
                 candidate.failures, candidate.next_try = 0, 0.0
                 self._met(candidate.node_id, candidate.found_by)
@@ -141,4 +149,6 @@ class Connector:
             candidate.failures = min(candidate.failures + 1, 10)
             candidate.next_try = trio.current_time() + wait_s
         finally:
-            candidate.dialling = False
+            if candidate.dialled is not None:
+                candidate.dialled.set()
+                candidate.dialled = None

@@ -58,7 +58,8 @@ if not os.environ.get("LIBP2P_DEBUG"):
     logging.getLogger("libp2p").addHandler(logging.NullHandler())
 
 CONNECTIONS_MAX = 300
-DIAL_TIMEOUT_S = 5.0
+DIAL_TIMEOUT_S = 10.0
+"""A busy machine takes seconds for a handshake, and one that is given up has cost the other side as much."""
 CLOSE_TIMEOUT_S = 5.0
 
 

@@ -7,6 +7,7 @@ and tells every host of the process (discovery/events/peerDiscovery.py:40), so o
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import secrets
 from typing import TYPE_CHECKING
@@ -61,8 +62,15 @@ class Mdns:
         name = secrets.token_hex(20)  # says nothing of the node, as the specification wants it
         complete = [f"{address}/p2p/{self._node_id}" for address in addresses[:ADDRESSES_MAX]]
         properties = {"dnsaddr" if not n else f"dnsaddr{n}": text for n, text in enumerate(complete)}
+        # Without an address record zeroconf takes a service for one that is not known yet.
+        ips = {ipaddress.ip_address(address.split("/")[2]).packed for address in addresses}
         return ServiceInfo(
-            SERVICE, f"{name}.{SERVICE}", port=0, properties=properties, server=f"{name}.local."
+            SERVICE,
+            f"{name}.{SERVICE}",
+            port=0,
+            properties=properties,
+            server=f"{name}.local.",
+            addresses=sorted(ips),
         )
 
     def _heard(self, address: str) -> None:

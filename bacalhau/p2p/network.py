@@ -169,18 +169,18 @@ class StrangerNetwork:
         node_id = id_of(address)
         try:
             await self.host.bridge.call(_now(self.connector.keep), node_id, address)
-            await self.host.connect(address)
+            await self.host.bridge.call(self.connector.reach, node_id)
         except BridgeDown as down:
             raise CannotConnect("libp2p is down") from down
         return node_id
 
     async def reach(self, node_id: str) -> None:
-        with contextlib.suppress(BridgeDown):
+        with contextlib.suppress(BridgeDown, CannotConnect):
             await self.host.bridge.call(self.connector.reach, node_id)
 
     async def tunnel(self, node_id: str) -> str:
-        await self.reach(node_id)
         try:
+            await self.host.bridge.call(self.connector.reach, node_id)
             return await self.host.bridge.call(self.tunnels.open, node_id)
         except BridgeDown as down:
             raise CannotConnect("libp2p is down") from down

@@ -29,7 +29,7 @@ STREAMS_MAX = 256
 """Streams of all peers that are connected to the peer API at once."""
 STREAMS_PER_PEER_MAX = 8
 TUNNELS_MAX = 256
-OPEN_TIMEOUT_S = 5.0
+OPEN_TIMEOUT_S = 10.0
 LINGER_S = 5.0
 """How long one direction goes on when the other has ended."""
 

@@ -69,7 +69,7 @@ class PeerLink:
         self._blocks = block_service_pb2_grpc.BlockServiceStub(self._channel)
 
     @classmethod
-    async def open(cls, address: str) -> PeerLink:
+    async def open(cls, address: str, timeout_s: float = CONNECT_TIMEOUT_S) -> PeerLink:
         """Connects to HOST:PORT. Python's gRPC cannot skip the check of a certificate, so the one that is served
         is taken as its own root; the caller then compares its digest with the node's signed record."""
         host, _, port = address.rpartition(":")
@@ -77,12 +77,10 @@ class PeerLink:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 _, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
         except TimeoutError as error:
-            raise PeerUnreachable(
-                f"no node answers at {address} within {CONNECT_TIMEOUT_S:g} seconds"
-            ) from error
+            raise PeerUnreachable(f"no node answers at {address} within {timeout_s:g} seconds") from error
         except (OSError, ValueError, OverflowError) as error:
             raise PeerUnreachable(f"no node answers at {address}: {error}") from error
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import secrets
 import stat
@@ -109,6 +110,19 @@ class NodeKey:
         if key.public_key != public_key:
             raise InvalidKey("the private key is damaged: its two halves do not fit each other")
         return key
+
+    @classmethod
+    def from_foreign(cls, text: str) -> NodeKey:
+        """From what Kubo has: its whole configuration (JSON), or Identity.PrivKey alone. Raises InvalidKey."""
+        if not text.lstrip().startswith("{"):
+            return cls.from_text(text)
+        try:
+            key = json.loads(text)["Identity"]["PrivKey"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidKey("it is no configuration of Kubo with an Identity.PrivKey") from error
+        if not isinstance(key, str):
+            raise InvalidKey("Identity.PrivKey is no text")
+        return cls.from_text(key)
 
     @property
     def seed(self) -> bytes:

@@ -122,10 +122,8 @@ class NodeProcess:
         self.wait_ready()
         return self
 
-    def wait_ready(self) -> None:
-        wait_until(
-            lambda: self._ready.exists() or not self.running, f"{self.folder.name} ready", READY_SECONDS
-        )
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+        wait_until(lambda: self._ready.exists() or not self.running, f"{self.folder.name} ready", seconds)
         if not self._ready.exists():
             raise AssertionError(f"{self.folder.name} ended with {self.exit_code}:\n{self.log}")
         ready = json.loads(self._ready.read_text())

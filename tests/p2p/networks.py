@@ -6,6 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from bacalhau.ipfs.blockstore import MemoryBlockStore
 from bacalhau.model.node import NodeRecord
 from bacalhau.p2p.network import StrangerNetwork
 from tests.node.live import Stranger
@@ -50,7 +51,12 @@ class Member(Stranger):
         super().__init__()
         self.ears = Ears()
         self.network = StrangerNetwork(
-            self.key, self.ears, now_us, **({"listen": (LOOPBACK,), "peer_api": NOWHERE} | settings)
+            self.key,
+            self.ears,
+            now_us,
+            blocks=MemoryBlockStore(),
+            may_serve=lambda _: False,
+            **({"listen": (LOOPBACK,), "peer_api": NOWHERE} | settings),
         )
         self._sequence = 0
 

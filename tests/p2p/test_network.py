@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextlib
+import gc
+from typing import TYPE_CHECKING, Any
 
-from tests.p2p.networks import members
+import pytest
+import trio
+
+from bacalhau.model.cid import Cid
+from bacalhau.p2p.bridge import BridgeDown
+from bacalhau.p2p.port import CannotConnect
+from tests.node.live import until
+from tests.p2p.hosts import LOOPBACK
+from tests.p2p.networks import member, members
 
 if TYPE_CHECKING:
+    from bacalhau.p2p.dht import Provider
     from tests.p2p.networks import Member
 
 
@@ -25,3 +36,94 @@ async def test_a_record_reaches_members_that_are_not_connected_to_its_node() -> 
     async with members(4) as (_, b, c, d):
         for listener in (c, d):
             await until_heard(listener, b)
+
+
+async def test_a_member_that_knew_one_address_finds_neighbours_that_stay_when_that_one_dies() -> None:
+    async with members(3) as (first, b, c), member() as newcomer:
+        for one in (b, c):
+            await until_heard(one, {b: c, c: b}[one])
+            for record in one.ears.records:
+                one.network.learned(record)
+        await until_connected(b, c)
+        await first.network.stop()
+        await newcomer.network.connect(b.address)
+        await until_heard(c, newcomer)
+        await until_heard(newcomer, c)
+
+
+async def until_connected(one: Member, other: Member) -> None:
+    for _ in range(200):
+        if other.node_id in await one.network.host.connected():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("they are not connected")
+
+
+async def test_a_configured_connection_is_made_again_after_either_side_restarts() -> None:
+    async with members(2) as (a, b):
+        address = a.address
+        await a.network.restart()
+        assert a.address == address
+        await until_connected(a, b)
+        await b.network.restart()
+        await until_connected(a, b)
+        assert (a.node_id, "configured") in b.ears.met
+        await until_heard(a, b)
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored.*socket:pytest.PytestUnraisableExceptionWarning")
+async def test_libp2p_that_crashes_is_started_anew_and_counted() -> None:
+    """What a crash leaves open is closed when it is collected, which is here."""
+    async with members(2) as (a, b):
+
+        async def crash() -> None:
+            async def fail() -> None:
+                raise RuntimeError("a bug somewhere in libp2p")
+
+            trio.lowlevel.spawn_system_task(fail)
+
+        with contextlib.suppress(BridgeDown):
+            await a.network.host.bridge.call(crash)
+        await until(lambda: a.network.counts.restarts == 1, "it has crashed")
+        await until(lambda: bool(a.network.addresses), "it listens again")
+        await until_heard(b, a)
+        gc.collect()
+
+
+async def test_a_member_that_nobody_can_dial_keeps_a_connection_with_every_requester_it_hears_of() -> None:
+    async with members(2) as (first, requester), member(reachable=False) as hidden:
+        await hidden.network.connect(first.address)
+        await until_heard(hidden, requester)
+        for record in hidden.ears.records:
+            hidden.network.learned(record)
+        await until_connected(hidden, requester)
+
+
+async def test_nothing_waits_and_nothing_fails_while_libp2p_is_down() -> None:
+    async with member() as one:
+        await one.network.host.stop()
+        one.publish_record()
+        one.network.publish_offers([])
+        await one.network.reach(one.node_id)
+        for call in (one.network.tunnel(one.node_id), one.network.connect(f"{LOOPBACK}/p2p/{one.node_id}")):
+            with pytest.raises(CannotConnect):
+                await call
+
+
+async def test_providers_are_found_by_the_dht_each_once_and_without_oneself() -> None:
+    async with members(4, dht=True) as everyone:
+        cid = Cid.of(0x55, b"some block")
+        provider, seeker = everyone[1], everyone[3]
+        found: list[Provider] = []
+        for _ in range(60):
+            await in_dht(provider, "provide", cid)
+            found = await in_dht(seeker, "find_providers", cid)
+            if found:
+                break
+            await asyncio.sleep(0.25)
+        assert [one.node_id for one in found] == [provider.node_id]
+        assert await in_dht(provider, "find_providers", cid) == []
+
+
+async def in_dht(one: Member, method: str, cid: Cid) -> Any:
+    return await one.network.host.bridge.call(getattr(one.network.dht, method), cid)

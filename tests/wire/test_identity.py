@@ -36,6 +36,23 @@ def test_peer_id_of_a_known_key_is_the_one_that_kubo_gave_it() -> None:
     assert key.node_id == "12D3KooWKkrJ9UBuAGM5PT4AAbMWfuGySL5xq4zXQMK376JMH8BQ"
 
 
+def test_a_key_is_taken_from_kubos_configuration_and_from_its_text_alone() -> None:
+    key = NodeKey(SEED)
+    configuration = json.dumps(
+        {"Identity": {"PeerID": key.node_id, "PrivKey": key.to_text()}, "Datastore": {}}
+    )
+    assert NodeKey.from_foreign(configuration).node_id == key.node_id
+    assert NodeKey.from_foreign(key.to_text() + "\n").node_id == key.node_id
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", '{"Identity": 1}', '{"Identity": {"PrivKey": 1}}', "CAESQHT0"]
+)
+def test_what_holds_no_key_of_kubos_is_refused(text: str) -> None:
+    with pytest.raises(InvalidKey):
+        NodeKey.from_foreign(text)
+
+
 def test_peer_id_of_a_fresh_kubo_key_and_its_signature_are_kubos(kubo: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "IPFS_PATH": str(tmp_path)}
 
