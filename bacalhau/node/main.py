@@ -180,7 +180,7 @@ def _announce(node: Node) -> None:
         f"  clients: {node.api_address}    nodes: {node.peer_address}    data: {node.settings.data_dir}",
         *([f"  metrics: http://{node.metrics_address}/metrics"] if node.metrics_address else []),
         *(f"  libp2p: {address}" for address in node.p2p_addresses),
-        *(f"  note: {notice}" for notice in node.self_view().notices),
+        *(f"  note: {notice}" for notice in node.views.self_view().notices),
         *([f"  note: {P2P_MISSING}"] if not p2p_installed() else []),
         "To use it from another terminal:",
         f"  export BACALHAU_API_HOST={host} BACALHAU_API_PORT={port}",

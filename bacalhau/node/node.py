@@ -8,7 +8,6 @@ import functools
 import logging
 import os
 from contextlib import AsyncExitStack
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
@@ -16,7 +15,7 @@ from bacalhau.config import Settings, machine_capacity
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
 from bacalhau.model.node import NodeRecord
-from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.refusals import Refused
 from bacalhau.node.asks import Asks, Programs
 from bacalhau.node.bidding import policy_of, pricing_of
 from bacalhau.node.clock import Clock
@@ -38,14 +37,14 @@ from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
 from bacalhau.node.startup import connect_kubo, load_key, lock_folder, open_trace, read_tls, read_token
+from bacalhau.node.views import NodeViews
 from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
 from bacalhau.rpc.ledger_service import LedgerServicer
 from bacalhau.rpc.market_service import MarketServicer
-from bacalhau.rpc.node_service import NodeServicer, NodeView
-from bacalhau.rpc.peer_client import PeerUnreachable
+from bacalhau.rpc.node_service import NodeServicer
 from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
 from bacalhau.rpc.tls import load_or_make
 from bacalhau.runtime.executor import EngineFault
@@ -63,9 +62,7 @@ if TYPE_CHECKING:
 
     from bacalhau.ipfs.pins import Collected
     from bacalhau.model.cid import Cid
-    from bacalhau.model.reputation import Reputation
     from bacalhau.node.driver import Journal
-    from bacalhau.node.membership import Peer
     from bacalhau.node.metrics import Metrics
     from bacalhau.node.trace import Trace
     from bacalhau.p2p.port import Network
@@ -134,7 +131,7 @@ class Node:
             settings.api_port,
             jobs=JobServicer(self.jobs),
             market=MarketServicer(self._market),
-            node=NodeServicer(self),
+            node=NodeServicer(self.views),
             ipfs=IpfsServicer(self._ipfs),
             ledger=LedgerServicer(LedgerViews(key, self.driver, self.store, draw_id)),
             token=read_token(settings.api_token_file),
@@ -210,6 +207,7 @@ class Node:
         if self.kubo is not None:
             self._stack.push_async_callback(self.kubo.close)
         self.contents = Contents(self.blocks, self.pins, self.membership, self.kubo)
+        self.views = NodeViews(self.driver, self.membership, self._notices)
         self._stack.callback(self.contents.close)
         self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed_contents)
         self._stack.callback(self._ipfs.close)
@@ -423,48 +421,9 @@ class Node:
         # One that came back may still run what was reported as failed while it was away.
         self._go_on(self._reap(self.driver.compute.unsettled))
 
-    def self_view(self) -> NodeView:
-        return NodeView(
-            record=self.membership.record,
-            heard_us=self.clock.now(),
-            live=True,
-            is_self=True,
-            found_by="self",
-            free=self.driver.compute.capacity.free,
-            running_executions=self.driver.compute.running_executions,
-            notices=(*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ())),
-            reputations=self._reputations(self.node_id),
-        )
-
-    def exchanged(self) -> dict[str, int] | None:
-        return asdict(self.network.exchanged) if self.network is not None else None
-
-    def peer_views(self) -> list[NodeView]:
-        return [self._peer_view(peer) for peer in self.membership.peers()]
-
-    def _peer_view(self, peer: Peer) -> NodeView:
-        return NodeView(
-            peer.record,
-            peer.heard_us,
-            self.membership.live(peer),
-            False,
-            peer.found_by,
-            reputations=self._reputations(peer.record.node_id),
-        )
-
-    def _reputations(self, node_id: str) -> tuple[tuple[Reputation, int], ...]:
-        """What was seen of a node, in each role of which anything was, with its score now."""
-        books = (self.driver.requester.reputations, self.driver.compute.reputations)
-        now = self.clock.now()
-        return tuple(
-            (known, book.score_ppm(node_id, now)) for book in books if (known := book.of(node_id)) is not None
-        )
-
-    async def connect(self, address: str) -> NodeView:
-        try:
-            return self._peer_view(await self.membership.connect(address))
-        except PeerUnreachable as failure:
-            raise refused(RefusalReason.NOT_FOUND, str(failure)) from failure
+    def _notices(self) -> tuple[str, ...]:
+        """What is wrong, for people."""
+        return (*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ()))
 
     @property
     def api_address(self) -> str:

