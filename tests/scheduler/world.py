@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Answers
 from bacalhau.market.pricing import FlatPrice
-from bacalhau.model.execution import ExecutionPhase, ExecutionReport, ExecutionState, Fault, FaultKind, Usage
+from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.ledger import TradeSide
 from bacalhau.model.market import ClaimedInput
-from bacalhau.model.resources import Resources
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.scheduler.records import WorkState
 from tests.builders import RESULT, SPEC_DIGEST, a_compute_config, a_policy
-from tests.scheduler.agreement import check_books
+from tests.scheduler.agreement import at_rest, check_books, check_heard, check_room
 from tests.scheduler.cheats import check_verdicts, commitment_of, compared_of, result_to_compare
 from tests.scheduler.nodes import Crash, Honesty, Machines, Node, Program, Weather
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from bacalhau.model.job import JobSpec
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.resources import Resources
     from bacalhau.scheduler.records import WorkRecord
 
 HEARTBEAT_US = 5 * SECOND_US
@@ -440,7 +440,7 @@ class World:
         assert execution_id not in node.programs, f"{execution_id} runs twice on {node.id}"
         program = Program(attempt, work.award.spec.resources, outlives=bool(self.random.randrange(2)))
         node.programs[execution_id] = program
-        self._check_room(node)
+        check_room(node)
         for phase in (ExecutionPhase.PREPARING, ExecutionPhase.RUNNING):
             entered = partial(self._tell_compute, node, ev.PhaseEntered(execution_id, phase))
             self.after(self.random.randrange(SECOND_US), entered)
@@ -454,12 +454,6 @@ class World:
             )
             report = ExecutionReport(execution_id, attempt, None, 0, Usage(), Fault(kind, "it failed"))
         self.after(took_us, lambda: self._program_ended(node, program, report))
-
-    def _check_room(self, node: Node) -> None:
-        used = Resources()
-        for program in node.programs.values():
-            used = used.plus(program.resources)
-        assert used.fits_in(node.capacity), f"{node.id} runs more than it has room for: {node.programs}"
 
     def _program_ended(self, node: Node, program: Program, report: ExecutionReport) -> None:
         if node.programs.get(report.execution_id) is not program:
@@ -485,20 +479,9 @@ class World:
         report = ExecutionReport(execution_id, program.attempt, None, 0, Usage(), cancelled=True)
         self.after(self.random.randrange(SECOND_US), lambda: self._program_ended(node, program, report))
 
-    # --- what must hold at the end ---
-
     def settled(self) -> bool:
         """Every job has ended, every report was answered, and every receipt and note is signed by both."""
-        return all(
-            node.up
-            and not node.requester.open_jobs
-            and not node.journal.unsettled_works()
-            and not node.journal.unsigned_receipts()
-            and all(
-                kept.signed_note == kept.balance.note_sequence for kept in node.journal.receivables.values()
-            )
-            for node in self.nodes.values()
-        )
+        return all(at_rest(node) for node in self.nodes.values())
 
     def check_settled(self) -> None:
         """After the faults have stopped: all is accounted for, and nothing is held any more."""
@@ -512,16 +495,5 @@ class World:
             check_verdicts(self, node)
             for work in node.journal.works.values():
                 assert work.state is WorkState.SETTLED, work
-                self._check_heard(node, work.id)
+                check_heard(work, self.nodes[work.requester_id].journal.executions[work.id])
             check_books(node, self.nodes.values())
-
-    def _check_heard(self, node: Node, execution_id: str) -> None:
-        """What a node takes for accepted its requester knows of; what the requester paid for was accepted."""
-        work = node.journal.works[execution_id]
-        execution = self.nodes[work.requester_id].journal.executions[execution_id]
-        accepted = work.refusal is None and work.report is not None and not work.report.cancelled
-        if accepted:
-            assert execution.report == work.report, f"the report of {execution_id} was lost: {execution}"
-        if execution.state is ExecutionState.COMPLETED:
-            assert accepted, f"{execution_id} was paid for, and its node does not know it: {work}"
-        assert work.paid_microcredits == execution.charged_microcredits, (work, execution)
