@@ -82,6 +82,8 @@ class Job:
 
     def active(self) -> list[ExecutionRecord]:
         """Executions that have not ended, lapsed ones too."""
+        if not self.executions:
+            return []
         return [execution for execution in self.executions.values() if not execution.state.ended]
 
     def held(self) -> list[ExecutionRecord]:
@@ -93,6 +95,8 @@ class Job:
 
     def missing(self) -> int:
         """How many executions still have to be awarded."""
+        if not self.executions:
+            return self.spec.count
         return self.spec.count - self.completed() - len(self.held())
 
     def vacant(self) -> int:
@@ -103,10 +107,14 @@ class Job:
         """A node runs a job once, and is not asked again after it failed at it."""
         if node_id in self.faulted:
             return True
-        return any(
+        return bool(self.executions) and any(
             e.node_id == node_id and (not e.state.ended or e.state is ExecutionState.COMPLETED)
             for e in self.executions.values()
         )
+
+    def awarded(self, bid_id: str) -> bool:
+        """The bid has won before, whatever became of that."""
+        return bool(self.executions) and any(e.bid_id == bid_id for e in self.executions.values())
 
     def last_fault(self) -> Fault | None:
         """Why the execution that failed last did so."""

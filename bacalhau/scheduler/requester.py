@@ -198,12 +198,13 @@ class RequesterMachine:
         """Does what the job's state allows next; safe to call after anything happened to it."""
         if job.fatal is not None:
             return self._fail(job, job.fatal, now)
-        if job.completed() == job.spec.count:
+        if job.executions and job.completed() == job.spec.count:
             job.state = JobState.COMPLETED
             return self._end(job, JobEventType.COMPLETED, None, "", now)
         effects = Effects()
-        if (job.state is JobState.RUNNING) is not bool(job.held()):
-            job.state = JobState.RUNNING if job.held() else JobState.PENDING
+        works = bool(job.held())
+        if (job.state is JobState.RUNNING) is not works:
+            job.state = JobState.RUNNING if works else JobState.PENDING
             effects.writes.append(job.changed(now))
         missing = job.missing()
         if not missing:

@@ -16,7 +16,7 @@ from bacalhau.scheduler.records import ExecutionRecord, JobChanged
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from tests.builders import RESULT, a_report, a_spec
 from tests.scheduler.driven import Requester, seconds
-from tests.scheduler.journal import Journal
+from bacalhau.simulation.journal import Journal
 
 BROKEN = Fault(FaultKind.ENGINE_FAILED, "the engine fell over")
 
