@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import quantities
 from bacalhau.cli.jobfile_parts import (
     SOURCE_REMEDIES,
     Note,
@@ -21,6 +20,7 @@ from bacalhau.cli.jobfile_parts import (
     set_variables,
 )
 from bacalhau.cli.mounts import checked_path, file_reference, parse_output, with_default_output
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     from bacalhau.cli.jobfile_read import Field

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.cli import quantities
 from bacalhau.cli.mounts import DATA_REFERENCE, FILE_REFERENCE
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration

@@ -10,9 +10,9 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import quantities
 from bacalhau.cli.failures import UsageFailure
 from bacalhau.cli.parsing import add_switch, quantity, refuse, whole_number
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

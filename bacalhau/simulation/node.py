@@ -164,7 +164,7 @@ class SimulatedNode:
             except Crash:
                 return None
         due = machine.deadline()
-        if due is not None and (self._wakes_us is None or due < self._wakes_us):
+        if due is not None and due != self._wakes_us:
             self._arm(due)
         return None
 
@@ -240,6 +240,9 @@ class SimulatedNode:
     # --- time ---
 
     def _arm(self, due_us: int) -> None:
+        """One timer, for the earlier deadline of the two machines."""
+        if self._wakes_us is not None and self._wakes_us <= due_us:
+            return
         world = self.world
         self._wakes_us = due_us
         late_us = world.weather.late_wakes_us
@@ -255,9 +258,7 @@ class SimulatedNode:
             if machine is None or not self.lives(life):
                 continue
             due = machine.deadline()
-            if due is None:
-                continue
-            if due <= now:
+            if due is not None and due <= now:
                 self._took(machine, None, machine.expire(now=now), None)
-            elif self._wakes_us is None or due < self._wakes_us:
+            elif due is not None:
                 self._arm(due)

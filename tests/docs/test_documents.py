@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bacalhau.cli.main import parser
-from bacalhau.cli.quantities import format_duration
 from bacalhau.config import DEFAULT_TARIFF, Settings
 from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.pricing import LinearPrice, Situation
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.job import DEFAULT_EXECUTION_TIMEOUT_US, SECOND_US, Engine, JobState, NetworkMode
 from bacalhau.model.market import ClearingRule, JobOffer, Tariff
+from bacalhau.model.quantities import format_duration
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB, Resources
 from bacalhau.node.membership import PEERS_MAX
