@@ -7,7 +7,7 @@ so that a run depends on nothing but its input.
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,10 @@ _STEPS_AT_ONE_INSTANT_MAX = 10_000_000
 
 class StandstillError(AssertionError):
     """Events breed events, and time does not pass: a bug in what is simulated."""
+
+
+class _Stopped(Exception):
+    """Somebody has seen enough."""
 
 
 class EventLoop:
@@ -45,8 +49,13 @@ class EventLoop:
         self._order = order = self._order + 1
         heappush(self._heap, (self.now + delay_us, order, action, arguments))
 
+    def stop(self) -> NoReturn:
+        """Called by an action: ends the run with it."""
+        raise _Stopped
+
     def run(self, until_us: int, *, done: Callable[[], bool] | None = None) -> None:
-        """Lets time pass until then, or until `done`, which is asked before each event. Raises StandstillError."""
+        """Lets time pass until then, until `done`, which is asked before each event, or until stop(). Raises
+        StandstillError."""
         heap, pop, now, first = self._heap, heappop, self.now, self.handled
         handled = first
         try:
@@ -63,6 +72,8 @@ class EventLoop:
                     )
                 handled += 1
                 action(*arguments)
+        except _Stopped:
+            return
         finally:
             self.handled = handled
         if done is None or not done():

@@ -116,7 +116,11 @@ class SimulatedNode:
     def crash(self) -> None:
         """The process is gone at once."""
         self.up = False
-        self.programs = {id: program for id, program in self.programs.items() if program.outlives}
+        lost = [id for id, program in self.programs.items() if not program.outlives]
+        for execution_id in lost:
+            del self.programs[execution_id]
+            if self.world.recorder is not None:
+                self.world.recorder.ended(self, execution_id)
 
     # --- events ---
 

@@ -23,6 +23,8 @@ class Weather:
     """Messages that take up to twenty seconds."""
     partitioned: tuple[tuple[str, str], ...] = ()
     """Pairs of nodes that do not hear each other."""
+    apart: frozenset[str] = frozenset()
+    """Nodes that hear each other and none of the others."""
     late_wakes_us: int = 0
     """How much later than its deadline a node may wake: its process stood still."""
     crashes: int = 0
@@ -39,4 +41,4 @@ class Weather:
     @property
     def calm(self) -> bool:
         """Every message arrives once."""
-        return not (self.loss or self.duplication or self.straggling or self.partitioned)
+        return not (self.loss or self.duplication or self.straggling or self.partitioned or self.apart)

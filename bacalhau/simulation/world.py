@@ -217,6 +217,8 @@ class World:
         chance = self.random.randrange
         if (sender.id, receiver.id) in weather.partitioned or (receiver.id, sender.id) in weather.partitioned:
             return
+        if weather.apart and (sender.id in weather.apart) is not (receiver.id in weather.apart):
+            return
         if sender is not receiver and chance(1000) < weather.loss:
             return
         for _ in range(2 if chance(1000) < weather.duplication else 1):
