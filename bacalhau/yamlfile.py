@@ -126,6 +126,51 @@ class Field:
                 found[name] = value
         return found
 
+    def put(self, path: str, text: str) -> None:
+        """Sets what `path` (`nodes[0].cpu`) names, as if `text` stood there in the file. What is not there yet is
+        added to its mapping; an item of a list may be named by its `name` too. Raises the Failure."""
+        steps = [step for step in re.split(r"[.\[\]]+", path) if step]
+        if not steps:
+            raise self.failure("an empty field name")
+        node: yaml.Node = self._node
+        for step in steps[:-1]:
+            node = self._below(node, step, path)
+        value = yaml.compose(text, Loader=_Loader) or yaml.ScalarNode(_NULL, "")
+        last = steps[-1]
+        if isinstance(node, yaml.SequenceNode):
+            node.value[self._place(node, last, path)] = value
+        elif isinstance(node, yaml.MappingNode):
+            kept = [(key, old) for key, old in node.value if key.value.lower() != last.lower()]
+            key = yaml.ScalarNode("tag:yaml.org,2002:str", last, value.start_mark, value.end_mark)
+            node.value = [*kept, (key, value)]
+        else:
+            raise self.failure(f"{path}: there is nothing to set below a single value")
+
+    def _below(self, node: yaml.Node, step: str, path: str) -> yaml.Node:
+        if isinstance(node, yaml.SequenceNode):
+            found: yaml.Node = node.value[self._place(node, step, path)]
+            return found
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value.lower() == step.lower():
+                    below: yaml.Node = value
+                    return below
+            mark = node.start_mark
+            added = yaml.MappingNode("tag:yaml.org,2002:map", [], mark, mark)
+            node.value.append((yaml.ScalarNode("tag:yaml.org,2002:str", step, mark, mark), added))
+            return added
+        raise self.failure(f"{path}: {step} is not there")
+
+    def _place(self, node: yaml.SequenceNode, step: str, path: str) -> int:
+        if step.isdigit() and int(step) < len(node.value):
+            return int(step)
+        for index, item in enumerate(node.value):
+            if isinstance(item, yaml.MappingNode):
+                for key, value in item.value:
+                    if key.value == "name" and value.value == step:
+                        return index
+        raise self.failure(f"{path}: the list has no {step}")
+
     def is_empty(self) -> bool:
         """Null, an empty text, list or mapping, zero or false: what Go takes for not set."""
         if isinstance(self._node, yaml.ScalarNode):

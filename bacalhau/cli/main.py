@@ -35,6 +35,7 @@ VERBS = {
     "job": "bacalhau.cli.job",
     "node": "bacalhau.cli.node",
     "ipfs": "bacalhau.cli.ipfs",
+    "simulate": "bacalhau.cli.simulate",
     "id": "bacalhau.cli.version",
     "version": "bacalhau.cli.version",
     "completion": "bacalhau.cli.completion",

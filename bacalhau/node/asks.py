@@ -8,8 +8,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Answers
-from bacalhau.node.trace import to_plain
 from bacalhau.scheduler.events import AskAnswered
+from bacalhau.scheduler.plain import to_plain
 
 if TYPE_CHECKING:
     from bacalhau.market.bidding import Ask

@@ -234,17 +234,17 @@ class Node:
         if trace is not None:
             self._stack.callback(trace.close)
             ids = trace.recording(draw_id)
-        requester = RequesterMachine(
-            RequesterConfig(
-                bid_window_us=settings.bid_window_us,
-                lease_us=settings.lease_us,
-                live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
-            ),
-            ids,
+        requester_config = RequesterConfig(
+            bid_window_us=settings.bid_window_us,
+            lease_us=settings.lease_us,
+            live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
         )
         self._tariff, pricing = _pricing(settings)
         policy = _policy(settings, self.capacity)
         config = ComputeConfig(policy=policy, report_keep_us=settings.keep_results_us)
+        if trace is not None:
+            trace.machines({"config": requester_config}, {"config": config, "pricing": pricing})
+        requester = RequesterMachine(requester_config, ids)
         return Driver(requester, ComputeMachine(config, pricing, ids), self.store, self.clock, trace)
 
     def _settle_here(self, start: fx.Start) -> bool:

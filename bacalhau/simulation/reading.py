@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from enum import Enum
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -45,7 +46,7 @@ from bacalhau.simulation.scenario import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 NODES_MAX = 1_000_000
 JOBS_MAX = 100_000_000
@@ -69,9 +70,33 @@ class Field(yamlfile.Field):
     Failure: ClassVar[type[Exception]] = ScenarioFailure
 
 
-def read_scenario(text: str, file: str) -> Scenario:
-    """Raises ScenarioFailure. Paths of traces are taken from the file's folder."""
+def find_scenario(name: str) -> tuple[str, str]:
+    """Text and file name of a scenario: a file, or one of those that come with the package. Raises
+    ScenarioFailure."""
+    path = Path(name)
+    if path.is_file():
+        return path.read_text("utf-8"), name
+    ready = files("bacalhau.simulation") / "scenarios" / f"{name}.yaml"
+    if not ready.is_file():
+        raise ScenarioFailure(f"there is no file {name}, and no ready scenario of that name: see --list")
+    return ready.read_text("utf-8"), f"{name}.yaml"
+
+
+def ready_scenarios() -> tuple[Scenario, ...]:
+    """Those that come with the package, by name."""
+    folder = files("bacalhau.simulation") / "scenarios"
+    found = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
+    return tuple(
+        read_scenario(file.read_text("utf-8"), file.name) for file in sorted(found, key=lambda f: f.name)
+    )
+
+
+def read_scenario(text: str, file: str, settings: Iterable[tuple[str, str]] = ()) -> Scenario:
+    """Raises ScenarioFailure. Paths of traces are taken from the file's folder. `settings` are (field, value) that
+    replace what the file says."""
     root = yamlfile.read_root(text, file, Field, begins_with="a scenario begins with name, nodes and jobs")
+    for path, value in settings:
+        root.put(path, value)
     parts = root.known(
         "name", "about", "nodes", "workload", "market", "verification", "network",
         "jobs", "duration", "warmup", "seed", "replications",
