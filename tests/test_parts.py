@@ -108,7 +108,7 @@ def test_containers_of_a_test_node_are_removed_and_no_others(docker_engine: dock
     ]
     try:
         remove_containers(docker_engine, f"one-{token}")
-        left = docker_engine.containers.list(all=True, filters={"label": NODE_LABEL})
+        left = docker_engine.containers.list(all=True, filters={"label": NODE_LABEL}, ignore_removed=True)
         assert {container.id for container in left} & {container.id for container in started} == {
             started[1].id
         }

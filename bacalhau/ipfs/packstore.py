@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from bacalhau.ipfs.blockstore import check_limit, wall_clock_us
 from bacalhau.ipfs.errors import BlockNotFound, StoreFull
+from bacalhau.ipfs.fulldisk import full_disk_is_store_full
 from bacalhau.ipfs.packs import Packs
 from bacalhau.ipfs.recent import RecentBlocks
 
@@ -57,9 +58,6 @@ CREATE TABLE IF NOT EXISTS blocks (
 CREATE INDEX IF NOT EXISTS blocks_by_pack ON blocks (pack, offset, size) WHERE pack IS NOT NULL;
 """
 _INSERT: Final = "INSERT INTO blocks (key, size, touched_us, pack, offset, block) VALUES (?, ?, ?, ?, ?, ?)"
-_FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# SQLite says "I/O error" and not "full" where the file size limit of the process is hit.
-_FULL_SQLITE_CODES: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +134,7 @@ class PackBlockStore:
             if not reserved:
                 self._check_disk(new_bytes)
             mark = self._packs.mark()
-            with _full_disk_is_store_full():
+            with full_disk_is_store_full():
                 rows = self._place(added)
             inline_bytes = sum(len(row.block) for row in rows.values() if row.block is not None)
             self._touched |= indexed
@@ -298,7 +296,7 @@ class PackBlockStore:
         if not rows and not self._touched:
             return
         now_us = self._clock_us()
-        with _full_disk_is_store_full():
+        with full_disk_is_store_full():
             self._packs.sync()
         with self._transaction():
             self._writer.executemany(
@@ -323,7 +321,7 @@ class PackBlockStore:
                 blocks = [self._packs.read(pack, offset, size) for _, offset, size in batch]
                 if None in blocks:
                     raise OSError(errno.EIO, f"pack {pack} cannot be read")
-                with _full_disk_is_store_full():
+                with full_disk_is_store_full():
                     places = self._packs.append([block for block in blocks if block is not None])
                     self._packs.sync()
                 with self._transaction():
@@ -366,7 +364,7 @@ class PackBlockStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _full_disk_is_store_full():
+        with full_disk_is_store_full():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -380,18 +378,3 @@ class PackBlockStore:
 
 def _marks(values: list[bytes]) -> str:
     return ",".join("?" * len(values))
-
-
-@contextlib.contextmanager
-def _full_disk_is_store_full() -> Iterator[None]:
-    message = "the disk of the block store is full; free some space, or unpin content and collect garbage"
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL_ERRNOS:
-            raise StoreFull(message) from error
-        raise
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode in _FULL_SQLITE_CODES:
-            raise StoreFull(message) from error
-        raise

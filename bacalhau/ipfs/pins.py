@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from bacalhau.ipfs.blockstore import BlockStore, wall_clock_us
 from bacalhau.ipfs.dag import iter_cids
 from bacalhau.ipfs.errors import InvalidBlock, UnsupportedDag
+from bacalhau.ipfs.fulldisk import full_disk_is_store_full
 from bacalhau.model.cid import Cid
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class Pins:
         self._database.executescript(_SCHEMA)
 
     def add(self, cid: Cid, name: str = "") -> None:
-        """Keep `cid` and all below it; whether that is here is not checked."""
-        with self._lock:
+        """Keep `cid` and all below it; whether that is here is not checked. Raises StoreFull."""
+        with self._lock, full_disk_is_store_full():
             self._database.execute(
                 "INSERT INTO pins (cid, name, pinned_us) VALUES (?, ?, ?) "
                 "ON CONFLICT (cid) DO UPDATE SET name = excluded.name",
@@ -81,8 +82,8 @@ class Pins:
             )
 
     def remove(self, cid: Cid) -> bool:
-        """Let `cid` go; whether it was pinned."""
-        with self._lock:
+        """Let `cid` go; whether it was pinned. Raises StoreFull, for SQLite writes also what it deletes."""
+        with self._lock, full_disk_is_store_full():
             return self._database.execute("DELETE FROM pins WHERE cid = ?", (cid.raw,)).rowcount > 0
 
     def __contains__(self, cid: Cid) -> bool:

@@ -3,7 +3,8 @@
 One event is one step, never interleaved with another. All steps of one turn of the event loop are gathered into one
 transaction; only when that is on disk do their messages leave, their work start and their callers get an answer.
 What the machines of one node tell each other, and what they ask that is known here, never leaves: it is handled
-before the commit, in the same transaction.
+before the commit, in the same transaction. A turn for which a full disk has no room waits for it; any other failure
+of the disk stops the node.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from bacalhau.ipfs.errors import StoreFull as BlocksFull
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.scheduler.effects import Effects
+from bacalhau.store.errors import StoreFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +47,7 @@ class Journal(Protocol):
 
 CLOCK_META = "clock_us"
 _CLOCK_SAVE_US = 1_000_000
+FULL_DISK_RETRY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -55,6 +59,8 @@ class _Turn:
     sends: list[Send] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     replies: list[asyncio.Future[None]] = field(default_factory=list)
+    refused_by_disk: int = 0
+    """How often there was no room for it."""
 
 
 class Driver:
@@ -91,6 +97,10 @@ class Driver:
         """Effects of this turn whose sends and starts were not looked at yet."""
         self._flush_due = False
         self._committing = False
+        """A turn is under way to the disk, or waits for room on it; the steps that come gather for the next."""
+        self._without_room: tuple[_Turn, asyncio.TimerHandle] | None = None
+        """The turn that waits for room, and when it is tried again."""
+        self._ending = False
         self._disk = ThreadPoolExecutor(1, "journal")
         self._clock_saved_us = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -203,19 +213,25 @@ class Driver:
         turn = self._turn
         try:
             self._handle_what_stays()
-            self._flush_due = False
-            self._turn = _Turn()
-            staged = self._journal.stage(turn.writes, meta=self._clock_meta())
-        except Exception as failure:
-            # A full disk, a broken one, a bug: each leaves the machines ahead of the disk.
-            self._fail(failure, turn)
+        except Exception as bug:
+            self._fail(bug, turn)
             return
-        if not staged:
+        self._flush_due = False
+        self._turn = _Turn()
+        if not turn.writes:
             # Nothing on disk names these blocks yet; they are stored with what will.
             self._turn.blocks += turn.blocks
             self._finish(turn)
             return
         self._committing = True
+        self._write(turn)
+
+    def _write(self, turn: _Turn) -> None:
+        try:
+            self._journal.stage(turn.writes, meta=self._clock_meta())
+        except Exception as failure:
+            self._not_written(turn, failure)
+            return
         commit = self._loop.run_in_executor(self._disk, self._commit, turn.blocks)
         commit.add_done_callback(lambda done: self._commit_done(done, turn))
 
@@ -230,13 +246,32 @@ class Driver:
         self._journal.commit_staged()
 
     def _commit_done(self, done: asyncio.Future[None], turn: _Turn) -> None:
-        self._committing = False
         failure = done.exception()
         if failure is not None:
-            self._fail(failure, turn)
+            self._not_written(turn, failure)
             return
+        if turn.refused_by_disk:
+            log.warning("there is room again: what was decided is written")
+        self._committing = False
         self._finish(turn)
         self._flush()
+
+    def _not_written(self, turn: _Turn, failure: BaseException) -> None:
+        """On a full disk the turn waits for room: nothing of it has left, so that it can be written later as it is.
+        Any other failure leaves the machines ahead of a disk that may never take what they decided."""
+        if not isinstance(failure, StoreFull | BlocksFull) or self._ending:
+            self._fail(failure, turn)
+            return
+        if not turn.refused_by_disk:
+            log.error("what was decided waits until it can be written: %s", failure)
+        turn.refused_by_disk += 1
+        self._without_room = turn, self._loop.call_later(FULL_DISK_RETRY_S, self._write_again)
+
+    def _write_again(self) -> None:
+        if self._without_room is not None:
+            (turn, timer), self._without_room = self._without_room, None
+            timer.cancel()
+            self._write(turn)
 
     def _finish(self, turn: _Turn) -> None:
         """The turn is on disk: its callers hear of it, its messages leave, its work starts."""
@@ -322,7 +357,10 @@ class Driver:
             self._arm()
 
     async def stop(self) -> None:
-        """Writes what is gathered, and lets timer and thread go."""
+        """Writes what is gathered, and lets timer and thread go. What waits for room on a full disk is tried once
+        more, and then lost; nothing of it has left."""
+        self._ending = True
+        self._write_again()
         self._flush()
         await self._idle.wait()
         if self._timer is not None:

@@ -175,7 +175,8 @@ class Ipfs:
                 await self._in_thread(lambda: self._pins.add(cid))
 
     async def unpin(self, cid: Cid) -> None:
-        await self._in_thread(lambda: self._pins.remove(cid))
+        with refusing():
+            await self._in_thread(lambda: self._pins.remove(cid))
 
     async def collect_garbage(self) -> Collected:
         self._contents.forget_remembered()

@@ -68,9 +68,9 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = WAIT_SECON
 
 
 def containers_of(engine: docker.DockerClient, execution_id: str) -> list[Container]:
-    """The containers of an execution, running or not."""
+    """The containers of an execution, running or not; one may be removed while they are listed."""
     filters: dict[str, str | list[str] | bool] = {"label": f"{EXECUTION_LABEL}={execution_id}"}
-    found: list[Container] = engine.containers.list(all=True, filters=filters)
+    found: list[Container] = engine.containers.list(all=True, filters=filters, ignore_removed=True)
     return found
 
 

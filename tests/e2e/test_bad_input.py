@@ -18,7 +18,7 @@ import pytest
 from bacalhau.v1.job_pb2 import DockerTask, EnvironmentVariable, JobSpec
 from bacalhau.v1.job_service_pb2 import SubmitJobRequest
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
-from tests.e2e.nodes import run_command
+from tests.e2e.nodes import run_command, wait_until
 from tests.parts import missing_part
 
 if TYPE_CHECKING:
@@ -260,6 +260,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def fill(folder: Path) -> Path:
+    """Writes until not a byte is free; the file to remove for there to be room again."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as full, suppress(OSError):
+        while full.write(bytes(1 << 16)):
+            pass
+    assert os.statvfs(folder).f_bavail == 0
+    return filler
+
+
 def test_on_a_full_disk_the_node_refuses_with_a_reason_and_serves_on_when_there_is_room(
     small_disk: Path, wasm_program: WasmProgram, network: Network, tmp_path: Path
 ) -> None:
@@ -273,15 +283,16 @@ def test_on_a_full_disk_the_node_refuses_with_a_reason_and_serves_on_when_there_
     added = node.cli("ipfs", "add", str(tmp_path / "large"))
     assert added.returncode == 125
     assert "STORAGE_FULL" in added.stderr
-    filler = small_disk / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as full:
-        while full.write(bytes(1 << 16)):
-            pass
-    assert os.statvfs(small_disk).f_bavail == 0
+    lasting = node.submit("wasm", str(wasm_program("sleep")), "5")
+    node.wait_running(lasting)
+    filler = fill(small_disk)
     refused = node.cli("wasm", "run", str(wasm_program("hello")))
     assert refused.returncode == 125, refused.stderr
-    assert "STORAGE_FULL" in refused.stderr or "disk" in refused.stderr
+    assert "STORAGE_FULL" in refused.stderr, refused.stderr
+    wait_until(lambda: "waits until it can be written" in node.log, "the long job's end finds no room")
+    assert "Running" in node.cli("list", "--id-filter", lasting).stdout
     assert node.running, node.log
     filler.unlink()
+    node.wait_completed(lasting)
     again = node.cli("wasm", "run", str(wasm_program("hello")))
     assert (again.returncode, again.stdout) == (0, "Hello World\n"), again.stderr + node.log

@@ -82,10 +82,13 @@ def test_a_devstack_with_temporary_data_leaves_no_container(
         ).stdout
         (node_id,) = (node["node_id"] for node in devstack.nodes)
         filters: dict[str, str | list[str] | bool] = {"label": f"{NODE_LABEL}={node_id}"}
-        wait_until(lambda: len(docker_engine.containers.list(filters=filters)) == 1, f"{job_id} runs")
+        wait_until(
+            lambda: len(docker_engine.containers.list(filters=filters, ignore_removed=True)) == 1,
+            f"{job_id} runs",
+        )
         devstack.process.terminate()
         assert devstack.process.wait(20) == 0
-        assert docker_engine.containers.list(all=True, filters=filters) == []
+        assert docker_engine.containers.list(all=True, filters=filters, ignore_removed=True) == []
     finally:
         devstack.process.kill()
         devstack.process.wait()

@@ -10,6 +10,7 @@ import pytest
 
 from bacalhau.ipfs.blockstore import BlockStore, MemoryBlockStore
 from bacalhau.ipfs.dag import find_missing
+from bacalhau.ipfs.errors import StoreFull
 from bacalhau.ipfs.importer import import_files, import_path, import_stream
 from bacalhau.ipfs.layout import ImportOptions
 from bacalhau.ipfs.packstore import PackBlockStore
@@ -50,6 +51,20 @@ def test_pinning_twice_keeps_one_pin_with_the_last_name(pins: Pins) -> None:
     pins.add(FIRST, "a")
     pins.add(FIRST, "b")
     assert [pin.name for pin in pins.all()] == ["b"]
+
+
+def test_on_a_full_disk_pins_are_refused_and_stay_as_they_were(pins: Pins) -> None:
+    """SQLite's own limit of pages stands for the disk's: both give SQLITE_FULL."""
+    pins.add(FIRST)
+    database = pins._database
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreFull, match="free some space"):
+        pins.add(SECOND, "x" * 100_000)
+    assert [pin.cid for pin in pins.all()] == [FIRST]
+    database.execute("PRAGMA max_page_count = 100000")
+    pins.add(SECOND)
+    assert SECOND in pins
 
 
 def test_collection_keeps_what_is_pinned_and_deletes_the_rest(

@@ -1,4 +1,5 @@
-"""The driver: nothing leaves before it is on disk, one transaction a turn, and a disk that fails stops the node."""
+"""The driver: nothing leaves before it is on disk, one transaction a turn, a full disk is waited for, and one that
+fails stops the node."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bacalhau.ipfs.errors import StoreFull as BlocksFull
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.model.cid import RAW, Cid
+from bacalhau.model.job import Engine
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.node.clock import Clock
 from bacalhau.node.driver import Driver
@@ -21,7 +22,7 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.records import JobAccepted
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
-from bacalhau.store.errors import StoreError, StoreFull
+from bacalhau.store.errors import StoreError, StoreFailed, StoreFull
 from bacalhau.store.store import Store
 from tests.builders import a_compute_config, a_spec, an_offer
 from tests.node.live import until
@@ -42,11 +43,13 @@ class SlowDisk(Store):
         self.may_go_on.set()
         self.failure: Exception | None = None
         self.fails_at_once: Exception | None = None
+        self.refusals = 0
         self.transactions: list[int] = []
         self.calls: list[str] = []
 
     def stage(self, writes: Sequence[Write], *, meta: dict[str, str] | None = None) -> bool:  # type: ignore[override]
         if self.fails_at_once is not None:
+            self.refusals += 1
             raise self.fails_at_once
         if writes:
             self.transactions.append(len(writes))
@@ -57,6 +60,7 @@ class SlowDisk(Store):
         self.may_go_on.wait(10)
         if self.failure is not None:
             self._end_staged()
+            self.refusals += 1
             raise self.failure
         super().commit_staged()
         self.calls.append("committed")
@@ -170,7 +174,7 @@ async def test_a_refused_step_is_answered_at_once_and_writes_nothing(outside: Ou
 async def test_a_failing_disk_stops_the_node_and_nothing_of_the_step_leaves(
     outside: Outside, at_once: bool
 ) -> None:
-    failure: StoreError = StoreFull("no room")
+    failure: StoreError = StoreFailed("input/output error")
     if at_once:
         outside.disk.fails_at_once = failure
     else:
@@ -178,13 +182,69 @@ async def test_a_failing_disk_stops_the_node_and_nothing_of_the_step_leaves(
     with pytest.raises(Refused) as caught:
         await outside.submit("j-1")
     assert caught.value.refusal.reason is RefusalReason.SHUTTING_DOWN
-    assert "no room" in caught.value.refusal.message
+    assert "input/output error" in caught.value.refusal.message
     assert outside.failures == [failure]
     assert (outside.sent, outside.started, outside.happened) == ([], [], [])
     for after in (outside.submit("j-2"), outside.driver.committed()):
-        with pytest.raises(Refused, match="no room"):
+        with pytest.raises(Refused, match="input/output error"):
             await after
     assert outside.failures == [failure]
+
+
+@pytest.fixture
+def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bacalhau.node.driver.FULL_DISK_RETRY_S", 0.01)
+
+
+@pytest.mark.usefixtures("short_pause")
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_on_a_full_disk_steps_wait_and_are_written_when_there_is_room(
+    outside: Outside, at_once: bool
+) -> None:
+    if at_once:
+        outside.disk.fails_at_once = StoreFull("no room")
+    else:
+        outside.disk.failure = StoreFull("no room")
+    first = asyncio.ensure_future(outside.submit("j-1"))
+    await until(lambda: outside.disk.refusals > 1, "the disk has refused the step, and again")
+    second = asyncio.ensure_future(outside.submit("j-2"))
+    await some_turns()
+    assert (first.done(), second.done(), outside.failures) == (False, False, [])
+    assert (outside.sent, outside.started, outside.happened) == ([], [], [])
+    refusal = await outside.driver.ask_requester(ev.JobSubmitted("j-1", a_spec(), (), bytes(32)))
+    assert refusal is not None, "the node does not answer while it waits"
+    outside.disk.fails_at_once = outside.disk.failure = None
+    await asyncio.gather(first, second)
+    assert len(outside.disk.open_jobs()) == 2
+    assert [type(send) for send in outside.sent] == [fx.SendOffer, fx.SendOffer]
+
+
+@pytest.mark.parametrize("room_comes", [True, False])
+async def test_what_waits_for_room_is_tried_once_more_when_the_node_stops(
+    tmp_path: Path, room_comes: bool
+) -> None:
+    outside = Outside(tmp_path)
+    with contextlib.closing(outside.disk):
+        outside.disk.fails_at_once = StoreFull("no room")
+        submitting = asyncio.ensure_future(outside.submit("j-1"))
+        await some_turns()
+        if room_comes:
+            outside.disk.fails_at_once = None
+        await outside.driver.stop()
+        if room_comes:
+            await submitting
+        else:
+            with pytest.raises(Refused, match="no room"):
+                await submitting
+        assert (outside.disk.job("j-1") is not None) is room_comes
+
+
+async def test_a_step_that_decides_nothing_lasting_needs_no_disk(outside: Outside) -> None:
+    outside.disk.fails_at_once = StoreFull("no room")
+    outside.driver.tell_compute(ev.EnginesChanged((Engine.WASM,)))
+    outside.driver.tell_compute(ev.OfferReceived("r", an_offer(engine=Engine.DOCKER)))
+    await outside.driver.committed()
+    assert [type(send) for send in outside.sent] == [fx.SendDecline]
 
 
 async def test_a_bug_in_a_machine_stops_the_node_for_its_memory_cannot_be_trusted(
@@ -291,34 +351,39 @@ async def test_blocks_are_on_disk_before_the_step_that_tells_of_them(
     assert outside.disk.calls == ["staged", "blocks stored", "committed", "sent, blocks True"]
 
 
-async def test_where_the_blocks_cannot_be_stored_nothing_of_the_step_is_committed_and_nothing_leaves(
-    outside: Outside, blocks: PackBlockStore
+@pytest.mark.usefixtures("short_pause")
+async def test_where_the_blocks_have_no_room_nothing_of_the_step_is_committed_and_nothing_leaves(
+    outside: Outside, blocks: PackBlockStore, tmp_path: Path
 ) -> None:
     cid, content = a_block(bytes(101))
     outside.driver.keep([(cid, content)])
-    with pytest.raises(Refused) as caught:
-        await outside.submit("j-1")
-    assert caught.value.refusal.reason is RefusalReason.SHUTTING_DOWN
+    submitting = asyncio.ensure_future(outside.submit("j-1"))
+    await until(lambda: outside.disk.calls.count("staged") > 2, "it was tried again")
+    assert not submitting.done()
     assert outside.disk.job("j-1") is None
     assert (outside.sent, outside.started, outside.happened) == ([], [], [])
-    assert [type(failure) for failure in outside.failures] == [BlocksFull]
     assert not blocks.has(cid)
-    outside.disk.set_meta("the file", "is free again")  # were the transaction open, this would wait
-    assert outside.disk.open_jobs() == []
+    outside.disk.set_meta("the file", "is free meanwhile")  # were the transaction open, this would wait
+    with contextlib.closing(PackBlockStore(tmp_path / "larger")) as larger:
+        outside.driver.store_blocks = larger.put_many
+        await submitting
+        assert larger.has(cid)
+    assert outside.disk.job("j-1") is not None
+    assert outside.failures == []
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_where_the_journal_fails_blocks_may_be_there_and_nothing_tells_of_them(
     outside: Outside, blocks: PackBlockStore, at_once: bool
 ) -> None:
-    failure = StoreFull("no room")
+    failure = StoreFailed("input/output error")
     if at_once:
         outside.disk.fails_at_once = failure
     else:
         outside.disk.failure = failure
     cid, content = a_block(b"a result")
     outside.driver.keep([(cid, content)])
-    with pytest.raises(Refused, match="no room"):
+    with pytest.raises(Refused, match="input/output error"):
         await outside.submit("j-1")
     assert blocks.has(cid) is not at_once
     assert outside.disk.job("j-1") is None

@@ -51,7 +51,8 @@ def remove_containers(engine: docker.DockerClient, node_id: str) -> None:
 
     from bacalhau.runtime.docker_request import NODE_LABEL
 
-    for container in engine.containers.list(all=True, filters={"label": f"{NODE_LABEL}={node_id}"}):
+    filters = {"label": f"{NODE_LABEL}={node_id}"}
+    for container in engine.containers.list(all=True, filters=filters, ignore_removed=True):
         with suppress(NotFound):
             container.remove(force=True)
 
