@@ -192,7 +192,7 @@ def _write(
 def _print_result(args: argparse.Namespace, result: Result) -> None:
     from bacalhau.cli.output import print_plain, print_table
     from bacalhau.simulation.report import plain_summary
-    from bacalhau.simulation.report.page import interval, number
+    from bacalhau.simulation.report.numbers import interval, number
 
     if args.output != "table":
         print_plain(plain_summary(result), args.output)
@@ -210,7 +210,7 @@ def _print_sweep(
 ) -> None:
     from bacalhau.cli.output import print_plain, print_table
     from bacalhau.simulation.report import plain_summary
-    from bacalhau.simulation.report.page import interval, number
+    from bacalhau.simulation.report.numbers import interval, number
 
     if args.output != "table":
         plain = [
@@ -235,7 +235,7 @@ def _print_sweep(
 def _compare(args: argparse.Namespace, first: str, second: str) -> int:
     from bacalhau.cli.output import print_plain, print_table
     from bacalhau.simulation.experiment import compare, run_all
-    from bacalhau.simulation.report.page import interval, number
+    from bacalhau.simulation.report.numbers import interval, number
 
     scenarios = [_read(args, name)[0] for name in (first, second)]
     if (scenarios[0].seed, scenarios[0].replications) != (scenarios[1].seed, scenarios[1].replications):

@@ -106,11 +106,12 @@ def _kinds() -> dict[str, type]:
     found: dict[str, type] = {}
     for module in _MODULES:
         for name, kind in vars(module).items():
-            if isinstance(kind, type) and kind.__module__ == module.__name__:
-                if is_dataclass(kind) or issubclass(kind, Enum):
-                    if name in found:
-                        raise AssertionError(f"two types of the core are called {name}")
-                    found[name] = kind
+            if not isinstance(kind, type) or kind.__module__ != module.__name__:
+                continue
+            if is_dataclass(kind) or issubclass(kind, Enum):
+                if name in found:
+                    raise AssertionError(f"two types of the core are called {name}")
+                found[name] = kind
     return found
 
 

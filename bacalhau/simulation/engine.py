@@ -2,7 +2,7 @@
 answered. One function for each kind of Start, in STARTS.
 
 An execution fetches the inputs that its node does not hold, at the speed of the slower of the node's link and
-the network's, and then runs for the duration of its job's plan, at the speed of the node.
+the network's, and then runs for as long as its job says, at the speed of the node.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from bacalhau.model.cid import Cid
+    from bacalhau.model.job import JobSpec
+    from bacalhau.model.market import Award
     from bacalhau.model.resources import Resources
     from bacalhau.simulation.node import SimulatedNode
     from bacalhau.simulation.world import World
@@ -32,7 +35,7 @@ _NODE_FAULTS = (FaultKind.ENGINE_FAILED, FaultKind.INPUT_UNAVAILABLE, FaultKind.
 class Program:
     """Work in progress on a node's machine. One that `outlives` its node is found again after a crash."""
 
-    job_id: str
+    spec: JobSpec
     attempt: int
     resources: Resources
     outlives: bool
@@ -40,14 +43,20 @@ class Program:
     """How it ended, where that happened while its node was down."""
 
 
-def missing_inputs(node: SimulatedNode, offer_inputs: Any) -> tuple[int, int]:
+def missing_inputs(node: SimulatedNode, cids: Iterable[Cid]) -> tuple[int, int]:
     """Bytes and number of the inputs that are not on the node's disk."""
-    missing = [claimed for claimed in offer_inputs if claimed.cid not in node.held]
-    return sum(claimed.size_bytes for claimed in missing), len(missing)
+    missing = [cid for cid in cids if cid not in node.held]
+    return sum(node.world.sizes.get(cid, 0) for cid in missing), len(missing)
+
+
+def _told(spec: JobSpec) -> tuple[int, int]:
+    """How long the program runs and how much it puts out: see Plan."""
+    (_, run_us), (_, result_bytes) = spec.env
+    return int(run_us), int(result_bytes)
 
 
 def _ask_outside(world: World, node: SimulatedNode, start: fx.AskOutside) -> None:
-    missing_bytes, missing = missing_inputs(node, start.offer.inputs)
+    missing_bytes, missing = missing_inputs(node, (claimed.cid for claimed in start.offer.inputs))
     answers = Answers(missing_input_bytes=missing_bytes, missing_inputs=missing)
     world.loop.after(world.ask_us, _tell_answers, node, node.life, ev.AskAnswered(start.offer.id, answers))
 
@@ -65,13 +74,13 @@ def _start_execution(world: World, node: SimulatedNode, start: fx.StartExecution
     work = compute.work(execution_id) if compute is not None else None
     assert work is not None, execution_id
     assert execution_id not in node.programs, f"{execution_id} runs twice on {node.id}"
-    award, plan = work.award, world.plans[work.award.job_id]
+    award = work.award
     outlives = bool(world.random.getrandbits(1)) if world.programs_outlive else False
-    program = Program(award.job_id, start.attempt, award.spec.resources, outlives)
+    program = Program(award.spec, start.attempt, award.spec.resources, outlives)
     node.programs[execution_id] = program
     if world.watch is not None:
         world.watch.started(node)
-    missing_bytes, _ = missing_inputs(node, plan.inputs)
+    missing_bytes, _ = missing_inputs(node, award.spec.contents())
     fetch_us = transfer_us(missing_bytes, node.profile.link_bytes_per_second)
     report, run_us = _outcome(world, node, execution_id, start.attempt, award, missing_bytes)
     if run_us is None:
@@ -86,10 +95,10 @@ def _start_execution(world: World, node: SimulatedNode, start: fx.StartExecution
 
 
 def _outcome(
-    world: World, node: SimulatedNode, execution_id: str, attempt: int, award: Any, missing_bytes: int
+    world: World, node: SimulatedNode, execution_id: str, attempt: int, award: Award, missing_bytes: int
 ) -> tuple[ExecutionReport, int | None]:
     """How it will end, and how long it runs; None where it does not run at all."""
-    plan, conduct = world.plans[award.job_id], node.profile.conduct
+    (planned_us, result_bytes), conduct = _told(award.spec), node.profile.conduct
     chance = world.weather.program_faults
     if conduct.fails:
         fault = Fault(FaultKind.ENGINE_FAILED, "the engine does not answer")
@@ -97,7 +106,7 @@ def _outcome(
     if chance and world.random.randrange(1000) < chance:
         fault = Fault(world.random.choice(_NODE_FAULTS), "it failed")
         return ExecutionReport(execution_id, attempt, None, 0, Usage(), fault), None
-    run_us = max(1, plan.run_us * 100 // node.profile.speed_percent)
+    run_us = max(1, planned_us * 100 // node.profile.speed_percent)
     limit_us = award.spec.timeouts.execution_us
     result = conduct.result(award.job_id, node.id)
     if not conduct.computes:
@@ -105,7 +114,7 @@ def _outcome(
     else:
         run_us_paid = run_us
     cpu_us = run_us_paid * award.spec.resources.cpu_millicores // 1000
-    used = Usage(run_us_paid, cpu_us, award.spec.resources.memory_bytes, missing_bytes, plan.result_bytes)
+    used = Usage(run_us_paid, cpu_us, award.spec.resources.memory_bytes, missing_bytes, result_bytes)
     if run_us > limit_us:
         fault = Fault(FaultKind.EXECUTION_TIMEOUT, f"the job ran longer than its {limit_us} microseconds")
         return ExecutionReport(execution_id, attempt, result, 0, used, fault), limit_us
@@ -128,10 +137,8 @@ def _run(node: SimulatedNode, program: Program, execution_id: str) -> None:
     """The inputs are here, and stay; the program starts."""
     if node.programs.get(execution_id) is not program:
         return
-    plan = node.world.plans.get(program.job_id)
-    if plan is not None:
-        for claimed in plan.inputs:
-            node.held[claimed.cid] = None
+    for cid in program.spec.contents():
+        node.held[cid] = None
     _enter_phase(node, program, execution_id, ExecutionPhase.RUNNING)
 
 
@@ -177,7 +184,8 @@ def stop(world: World, node: SimulatedNode, execution_id: str) -> None:
 
 
 def _fetch_result(world: World, node: SimulatedNode, start: fx.FetchResult) -> None:
-    plan = world.plans.get(world.job_of(node, start.execution_id))
+    execution = node.journal.executions.get(start.execution_id)
+    report = execution.report if execution is not None else None
     speed = min(
         (
             s
@@ -189,7 +197,7 @@ def _fetch_result(world: World, node: SimulatedNode, start: fx.FetchResult) -> N
         ),
         default=0,
     )
-    delay_us = transfer_us(plan.result_bytes if plan is not None else 0, speed)
+    delay_us = transfer_us(report.usage.result_bytes if report is not None else 0, speed)
     if world.fetch_jitter_us:
         delay_us += world.random.randrange(world.fetch_jitter_us)
     world.loop.after(delay_us, _result_arrived, node, node.life, start)

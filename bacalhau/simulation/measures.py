@@ -265,7 +265,6 @@ class Measures:
         columns.bids.append(job.bids)
         columns.fetched_bytes.append(job.fetched_bytes)
         columns.sound.append(int(job.sound))
-        self._world.plans.pop(change.id, None)
         self.on_job_ended()
 
     # --- figures ---

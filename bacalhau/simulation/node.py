@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bacalhau.simulation.profile import Profile
     from bacalhau.simulation.world import World
 
-Answer = "Callable[[Refusal | None], None]"
+_FULL_DISK_RETRY_US = 1_000_000
 
 
 class Crash(Exception):
@@ -215,15 +215,15 @@ class SimulatedNode:
         )
 
     def _end_commit(self, life: int, turn: list[_Step]) -> None:
-        """One transaction for all that was gathered; where it fails, the machines are ahead of the disk, and the
-        node stops."""
+        """One transaction for all that was gathered. On a full disk it waits for room, and what comes meanwhile
+        gathers behind it."""
         if not self.lives(life):
             return
-        self._committing = False
         world = self.world
         if self.disk_full:
-            world.die(self)
+            world.loop.after(_FULL_DISK_RETRY_US, self._end_commit, life, turn)
             return
+        self._committing = False
         try:
             if world.weather.crashes:
                 world.may_crash(self)

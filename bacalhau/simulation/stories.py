@@ -221,7 +221,7 @@ def _storage(node: SimulatedNode, full: bool) -> None:
 
 
 def _fill_disk(node: SimulatedNode, full: bool) -> None:
-    """Nothing can be committed: a node that tries stops."""
+    """Nothing can be committed until there is room again."""
     node.disk_full = full
 
 

@@ -7,7 +7,7 @@ hears what is written, a Watch checks every step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from bacalhau.model.cid import Cid
     from bacalhau.model.job import JobSpec
     from bacalhau.model.market import ClaimedInput
     from bacalhau.model.refusals import Refusal
@@ -42,13 +43,21 @@ _ID_STEP = 0x9E3779B97F4B  # odd, so that counting in steps of it meets every id
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the world knows of a job and its nodes do not: how long it runs on a node of speed 100, and how much
-    it puts out. `inputs` with their true sizes."""
+    """A job and what it will do: how long it runs on a node of speed 100, and how much it puts out. `inputs` with
+    their true sizes."""
 
     spec: JobSpec
     run_us: int
     inputs: tuple[ClaimedInput, ...] = ()
     result_bytes: int = 0
+
+    @property
+    def told(self) -> JobSpec:
+        """The spec as it is submitted: what the program will do stands in its environment, where only the
+        simulated engine of its node looks."""
+        return replace(
+            self.spec, env=(("RUN_US", str(self.run_us)), ("RESULT_BYTES", str(self.result_bytes)))
+        )
 
 
 class Recorder(Protocol):
@@ -91,7 +100,8 @@ class World:
     loop: EventLoop = field(default_factory=EventLoop)
     random: Random = field(init=False)
     nodes: dict[str, SimulatedNode] = field(default_factory=dict)
-    plans: dict[str, Plan] = field(default_factory=dict)
+    sizes: dict[Cid, int] = field(default_factory=dict)
+    """Bytes of the data that jobs have named."""
     sent: dict[str, int] = field(init=False)
     _weather: Weather = field(default_factory=Weather)
     _calm: bool = True
@@ -155,13 +165,10 @@ class World:
         if not node.up:
             return None
         id = job_id or self.new_id("j")
-        self.plans[id] = plan
-        event = ev.JobSubmitted(id, plan.spec, plan.inputs, self.spec_digest(id))
-        refusal = node.tell_requester(event, answer)
-        if refusal is not None:
-            del self.plans[id]
-            return None
-        return id
+        for claimed in plan.inputs:
+            self.sizes[claimed.cid] = claimed.size_bytes
+        event = ev.JobSubmitted(id, plan.told, plan.inputs, self.spec_digest(id))
+        return id if node.tell_requester(event, answer) is None else None
 
     def cancel(self, node_id: str, job_id: str) -> None:
         """As its user would."""
@@ -194,10 +201,6 @@ class World:
     def spec_digest(self, job_id: str) -> bytes:
         """What the job's serialised spec would hash to: only equality counts."""
         return job_id.encode()
-
-    def job_of(self, node: SimulatedNode, execution_id: str) -> str:
-        """The open job that an execution belongs to; empty where there is none."""
-        return (node.requester.job_of(execution_id) or "") if node.requester is not None else ""
 
     def may_crash(self, node: SimulatedNode) -> None:
         """Raises Crash where it does."""

@@ -7,6 +7,7 @@ import html
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
+from bacalhau.simulation.report.numbers import interval, number
 from bacalhau.simulation.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bacalhau.simulation.experiment import Result
-    from bacalhau.simulation.statistics import Estimate
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; }
@@ -66,15 +66,3 @@ Intervals are of {CONFIDENCE:.0%} confidence over the seeds; plots are of seed {
         "utf-8",
     )
     return path
-
-
-def number(value: float) -> str:
-    """A figure as people read it: four digits that count, whole where it is large."""
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
-
-
-def interval(found: Estimate) -> str:
-    """Half the width, as `± 0.5`; empty of a single run."""
-    return f"± {number(found.half_width)}" if found.half_width is not None else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.market import MICROCREDITS_PER_CREDIT
 from bacalhau.simulation.measures import CPU_CLASSES
+from bacalhau.simulation.report.numbers import number
 from bacalhau.simulation.statistics import gini
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _SIZE_INCHES = (8.0, 4.5)
 _DPI = 120
 _BINS = 120
+_PRICE_BINS = 30
 _PROVIDERS_NAMED_MAX = 40
 # Colours that people with any kind of colour blindness tell apart (Okabe and Ito 2008).
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
@@ -49,7 +51,7 @@ def _write(run: Run, path: Path, draw: Any) -> None:
     if not draw(run, axes):
         axes.text(0.5, 0.5, "nothing to show", ha="center", va="center", transform=axes.transAxes)
     source = f"scenario {run.scenario.name}, seed {run.seed}"
-    figure.text(0.995, 0.005, source, ha="right", va="bottom", fontsize=7, color="#555555")
+    axes.set_title(source, loc="right", fontsize=8, color="#555555")
     canvas.print_png(str(path), metadata={"Source": source, "Software": "bacalhau"})
 
 
@@ -66,7 +68,7 @@ def _hours_or_less(times_us: Any) -> tuple[Any, str]:
 
 
 def _price(run: Run, axes: Any) -> bool:
-    """Each completed execution a dot, and the median of each stretch of time."""
+    """Each completed execution a dot, and the mean of each stretch of time."""
     import numpy
 
     if not run.prices:
@@ -81,15 +83,15 @@ def _price(run: Run, axes: Any) -> bool:
         if not chosen.any():
             continue
         axes.plot(times[chosen], prices[chosen], ".", ms=2, alpha=0.25, color=colour, rasterized=True)
-        edges = numpy.linspace(times.min(), times.max() + 1e-9, min(_BINS, len(times)) + 1)
+        edges = numpy.linspace(times.min(), times.max() + 1e-9, min(_PRICE_BINS, len(times)) + 1)
         places = numpy.digitize(times[chosen], edges) - 1
         middles = [(edges[i] + edges[i + 1]) / 2 for i in numpy.unique(places)]
-        medians = [float(numpy.median(prices[chosen][places == i])) for i in numpy.unique(places)]
-        axes.plot(middles, medians, color=colour, lw=1.5, label=f"{name} (median)")
+        means = [float(numpy.mean(prices[chosen][places == i])) for i in numpy.unique(places)]
+        axes.plot(middles, means, color=colour, lw=1.8, label=f"{name} (mean)")
     low, high = numpy.percentile(prices, (0, 99))
     axes.set_ylim(0, max(high * 1.15, low * 1.15, 1e-9))
     axes.legend(frameon=False)
-    axes.set_title("Price over time")
+    axes.set_title("Price over time", loc="left")
     axes.set_xlabel(unit)
     axes.set_ylabel("credits for an hour of a core")
     return True
@@ -112,7 +114,7 @@ def _utilisation(run: Run, axes: Any) -> bool:
     axes.stairs(share * 100, times, fill=True, color=_COLOURS[0], alpha=0.35)
     axes.stairs(share * 100, times, color=_COLOURS[0], lw=1.2)
     axes.set_ylim(0, max(5.0, min(105.0, float(share.max()) * 120)))
-    axes.set_title(f"Utilisation ({capacity / 1000:.0f} cores)")
+    axes.set_title(f"Utilisation ({capacity / 1000:.0f} cores)", loc="left")
     axes.set_xlabel(unit)
     axes.set_ylabel("percent of all cores in use")
     return True
@@ -134,12 +136,16 @@ def _wait(run: Run, axes: Any) -> bool:
         at = float(numpy.percentile(ordered, percent))
         axes.plot([at], [percent], "o", ms=4, color=_COLOURS[3])
         axes.annotate(
-            f"p{percent} {at:.3g} s", (at, percent), xytext=(6, -11), textcoords="offset points", fontsize=8
+            f"p{percent} {number(at)} s",
+            (at, percent),
+            xytext=(6, -11),
+            textcoords="offset points",
+            fontsize=8,
         )
     if ordered[-1] > 50 * max(float(numpy.median(ordered)), 1e-3):
         axes.set_xscale("symlog", linthresh=max(1e-2, float(numpy.median(ordered))))
     axes.set_ylim(0, 102)
-    axes.set_title("Wait from submission to start")
+    axes.set_title("Wait from submission to start", loc="left")
     axes.set_xlabel("seconds")
     axes.set_ylabel("percent of completed jobs")
     return True
@@ -165,6 +171,6 @@ def _income(run: Run, axes: Any) -> bool:
     if len(groups) > 1:
         axes.legend(frameon=False)
     axes.grid(axis="x", visible=False)
-    axes.set_title(f"Income by provider (Gini {gini(income):.2f})")
+    axes.set_title(f"Income by provider (Gini {gini(income):.2f})", loc="left")
     axes.set_ylabel("credits")
     return True
