@@ -329,7 +329,13 @@ class Measures:
             "provider income mean, credits": math.fsum(income) / max(1, len(income)),
             "provider income Gini": gini(income),
             "provider profit, credits": sum(_profit(node) for node in nodes if not node.cheat),
+            "executions of the busiest provider": max((node.executions for node in nodes), default=0),
         }
+        groups = dict.fromkeys(node.group for node in nodes)
+        if len(groups) > 1:
+            for group in groups:
+                profit = sum(_profit(node) for node in nodes if node.group == group)
+                found[f"profit of {group}, credits"] = profit
         if cheats:
             found["cheaters' profit, credits"] = sum(_profit(node) for node in cheats)
         return found

@@ -25,6 +25,7 @@ from bacalhau.simulation.economy import (
     TariffCosts,
     Undercut,
 )
+from bacalhau.simulation.fingerprint import Fingerprint
 from bacalhau.simulation.measures import Measures, NodeTotals
 from bacalhau.simulation.profile import HONEST, Conduct, Profile
 from bacalhau.simulation.scenario import Cheat, PricingKind
@@ -72,6 +73,8 @@ class Run:
     digest: str
     handled: int
     """Events of the loop."""
+    fingerprint: str = ""
+    """Of every step of every machine, where a Fingerprint has watched."""
 
 
 def simulate(
@@ -115,6 +118,7 @@ def simulate(
         dict(world.sent),
         measures.jobs.digest(),
         world.loop.handled,
+        world.watch.hexdigest() if isinstance(world.watch, Fingerprint) else "",
     )
 
 
