@@ -34,11 +34,22 @@ class Settings:
     peer_host: str = "127.0.0.1"
     peer_port: int = 1235
     advertise: tuple[str, ...] = ()
+    """HOST:PORT of the peer API, and multiaddrs of libp2p, where they are not those that it listens on."""
     peers: tuple[str, ...] = ()
+    """HOST:PORT of a node's peer API, or the multiaddr of its libp2p host, which ends on /p2p/ID."""
+    p2p_listen: tuple[str, ...] = ()
+    """Multiaddrs for libp2p; it does not run where there is none."""
+    advertised: bool = True
+    """Its record says where it can be dialled."""
+    mdns: bool = False
+    dht: bool = True
     # The client API elsewhere than on the loopback interface demands both.
     api_token_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    ipfs_api: str | None = None
+    """The RPC API of the Kubo node that keeps this node's content, as URL or multiaddr; else it is kept in the data
+    folder."""
     # What it is.
     requester: bool = True
     compute: bool = True
@@ -59,13 +70,24 @@ class Settings:
     only_local_inputs: bool = False
     probe_command: str | None = None
     images: tuple[str, ...] = ()
-    # Prices. A flat price replaces the tariff.
+    # Prices. A flat price replaces the tariff; the others wrap what these two give.
     tariff: Tariff = DEFAULT_TARIFF
     flat_price_microcredits: int | None = None
+    bill_stranded: bool = False
+    """Of each resource the larger of what is asked and of what it strands is billed."""
+    held_input_discount_permille: int = 0
+    price_by_reputation: bool = False
+    """A requester that was seen to pay badly is asked more, up to ten times."""
+    price_script: str | None = None
+    price_floor_microcredits: int = 0
+    fetch_bytes_per_second: int = 10_000_000
+    """What bids estimate their start delay with."""
     # The market's clock.
     bid_window_us: int = SECOND_US
     lease_us: int = 30 * SECOND_US
     heartbeat_us: int = 5 * SECOND_US
+    min_reputation_ppm: int = 0
+    """Nodes of a lower score get no award of this node, and no bid; 500,000 is that of an unknown node."""
     # How long what has ended is kept, and how often what is older is removed.
     keep_results_us: int = 7 * DAY_US
     keep_jobs_us: int = 30 * DAY_US
@@ -75,9 +97,13 @@ class Settings:
     disk_reserve_bytes: int = 64 * MIB
     """Free disk that is kept for what was accepted: below it new jobs, offers and content are refused."""
     trace: Path | None = None
+    metrics_port: int | None = None
+    """Of the loopback interface, where Prometheus reads what the node counts; none is shown without."""
     ready_file: Path | None = None
     engine_check_us: int = 10 * SECOND_US
     """How often each engine is asked whether it still answers."""
+    misbehave: str | None = None
+    """What a bad node does with its work, for experiments: a value of node.misbehaviour.Misbehaviour."""
     probe_timeout_us: int = 5 * SECOND_US
     """How long the operator's probe may think."""
 

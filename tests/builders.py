@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.clearing import SealedBid
+from bacalhau.model.auction import FIRST_PRICE_TERMS, NO_WEIGHTS, AuctionTerms, ClearingRule, ScoringWeights
 from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.execution import ExecutionReport, Usage
 from bacalhau.model.job import SECOND_US, DockerTask, Engine, JobSpec, NetworkMode, Timeouts, WasmTask
-from bacalhau.model.market import Award, Bid, ClearingRule, JobOffer
+from bacalhau.model.market import Award, Bid, JobOffer
 from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.verification import NO_VERIFICATION, Verification
 from bacalhau.scheduler.config import ComputeConfig
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ def a_spec(
     total_us: int | None = None,
     constraints: tuple[Constraint, ...] = (),
     max_price_microcredits: int | None = None,
+    auction: AuctionTerms = FIRST_PRICE_TERMS,
+    verification: Verification = NO_VERIFICATION,
 ) -> JobSpec:
     return JobSpec(
         task=task or DockerTask(IMAGE, command=("true",)),
@@ -48,6 +52,8 @@ def a_spec(
         timeouts=Timeouts(execution_us, queue_us, total_us),
         constraints=constraints,
         max_price_microcredits=max_price_microcredits,
+        auction=auction,
+        verification=verification,
     )
 
 
@@ -64,6 +70,8 @@ def an_offer(
     constraints: tuple[Constraint, ...] = (),
     winners: int = 1,
     max_price_microcredits: int | None = None,
+    clearing_rule: ClearingRule = ClearingRule.FIRST_PRICE,
+    weights: ScoringWeights = NO_WEIGHTS,
     open_for_us: int = 3600 * SECOND_US,
     spec_digest: bytes = SPEC_DIGEST,
 ) -> JobOffer:
@@ -79,10 +87,11 @@ def an_offer(
         constraints=constraints,
         winners=winners,
         max_price_microcredits=max_price_microcredits,
-        clearing_rule=ClearingRule.FIRST_PRICE,
+        clearing_rule=clearing_rule,
         bid_window_us=SECOND_US,
         open_for_us=open_for_us,
         spec_digest=spec_digest,
+        weights=weights,
     )
 
 
@@ -92,18 +101,23 @@ def a_bid(
     offer_id: str = "o-1",
     price_microcredits: int = 100,
     valid_for_us: int = 10 * SECOND_US,
+    start_delay_us: int = 0,
+    missing_input_bytes: int = 0,
 ) -> Bid:
-    return Bid(id, offer_id, price_microcredits, valid_for_us)
+    return Bid(id, offer_id, price_microcredits, valid_for_us, start_delay_us, missing_input_bytes)
 
 
 def a_sealed_bid(
     *,
     node_id: str = "n1",
     bid: Bid | None = None,
-    expires_us: int = 10 * SECOND_US,
+    received_us: int = 0,
     digest: bytes = b"envelope",
+    position: int = 1,
+    reputation_permille: int = 1000,
+    issued_us: int = 0,
 ) -> SealedBid:
-    return SealedBid(node_id, bid or a_bid(), expires_us, digest)
+    return SealedBid(node_id, bid or a_bid(), received_us, digest, position, reputation_permille, issued_us)
 
 
 def an_award(
@@ -112,6 +126,7 @@ def an_award(
     offer_id: str = "o-1",
     bid_id: str = "b-1",
     price_microcredits: int = 100,
+    clearing_rule: ClearingRule = ClearingRule.FIRST_PRICE,
     spec: JobSpec | None = None,
     lease_us: int = 30 * SECOND_US,
 ) -> Award:
@@ -121,7 +136,7 @@ def an_award(
         offer_id=offer_id,
         bid_id=bid_id,
         price_microcredits=price_microcredits,
-        clearing_rule=ClearingRule.FIRST_PRICE,
+        clearing_rule=clearing_rule,
         bid_set_digest=b"",
         spec=spec or a_spec(),
         lease_us=lease_us,
@@ -151,6 +166,7 @@ def a_policy(
     images: tuple[str, ...] = (),
     probe: bool = False,
     execution_timeout_max_us: int = 3600 * SECOND_US,
+    price_script: bool = False,
 ) -> BiddingPolicy:
     return BiddingPolicy(
         capacity=capacity,
@@ -162,6 +178,7 @@ def a_policy(
         images=images,
         probe=probe,
         execution_timeout_max_us=execution_timeout_max_us,
+        price_script=price_script,
     )
 
 

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["tests.parts.commands", "tests.parts.containers", "tests.parts.wasm"]
+pytest_plugins = ["tests.parts.commands", "tests.parts.containers", "tests.parts.kubo", "tests.parts.wasm"]
+
+# How fast examples are drawn says how busy the machine is, and nothing of what is tested.
+settings.register_profile("bacalhau", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bacalhau")
 
 # Every process that a test starts inherits this, also one that has left its parent.
 SESSION_VARIABLE = "BACALHAU_TEST_SESSION"

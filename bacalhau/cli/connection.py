@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
     from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
+    from bacalhau.v1.market_service_pb2_grpc import MarketServiceStub
     from bacalhau.v1.node_service_pb2_grpc import NodeServiceStub
 
 DEFAULT_HOST = "127.0.0.1"
@@ -104,6 +105,12 @@ class Node:
         from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
 
         return JobServiceStub(self.channel)
+
+    @property
+    def market(self) -> MarketServiceStub:
+        from bacalhau.v1.market_service_pb2_grpc import MarketServiceStub
+
+        return MarketServiceStub(self.channel)
 
     @property
     def nodes(self) -> NodeServiceStub:

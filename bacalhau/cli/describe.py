@@ -39,6 +39,7 @@ def add_describe(verbs: Subparsers, example: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from bacalhau.cli.auctionterms import plain_terms
     from bacalhau.cli.connection import Node
     from bacalhau.cli.jobfile_write import plain_job_file
     from bacalhau.cli.names import job_id
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(value, indent=2)) if form == "json" else print_plain(value, "yaml")
         return OK
     shown = plain_job(job)
+    shown["Auction"] = plain_terms(job.spec.auction)
     shown["Bids"], shown["Declines"] = _answers(list_answers(node, job.id))
     if args.include_events:
         shown["Events"] = [plain_event(event) for event in history(node, job.id)]
@@ -161,7 +163,7 @@ def plain_event(event: JobEvent) -> dict[str, Any]:
 
 def _answers(answers: list[OfferAnswer]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Bids and declines, apart."""
-    from bacalhau.cli.output import time_text
+    from bacalhau.cli.output import duration_text, time_text
     from bacalhau.v1.refusal_pb2 import RefusalReason
 
     bids: list[dict[str, Any]] = []
@@ -169,7 +171,12 @@ def _answers(answers: list[OfferAnswer]) -> tuple[list[dict[str, Any]], list[dic
     for answer in answers:
         shown: dict[str, Any] = {"Node": answer.node_id, "Time": time_text(answer.receive_time)}
         if answer.HasField("price_microcredits"):
-            bids.append(shown | {"PriceMicrocredits": answer.price_microcredits, "Won": answer.won})
+            shown |= {"PriceMicrocredits": answer.price_microcredits, "Won": answer.won}
+            if answer.HasField("start_delay") and answer.start_delay.ToMicroseconds():
+                shown["StartDelay"] = duration_text(answer.start_delay)
+            if answer.missing_input_bytes:
+                shown["MissingInputBytes"] = answer.missing_input_bytes
+            bids.append(shown)
             continue
         reason = RefusalReason.Name(answer.refusal.reason).removeprefix("REFUSAL_REASON_")
         figures = {figure.name: figure.value for figure in answer.refusal.figures}

@@ -28,8 +28,15 @@ def register(verbs: Subparsers) -> None:
         "it is written, its exit code is this command's. Flags stand before the image.",
         example=_EXAMPLE,
     )
-    from bacalhau.cli.jobflags import add_job_flags
     from bacalhau.cli.runflags import add_run_flags
+
+    add_flags(parser)
+    add_run_flags(parser)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What makes the job: of every verb that takes a container from the command line."""
+    from bacalhau.cli.jobflags import add_job_flags
 
     parser.add_argument("image", metavar="IMAGE", help="the image, as `docker run` takes it")
     parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="command and arguments")
@@ -39,7 +46,6 @@ def register(verbs: Subparsers) -> None:
         "-w", "--workdir", default="", metavar="FOLDER", help="working directory inside the container"
     )
     refuse(parser, "--engine", harmless=("docker",), instead="for WASM use `bacalhau wasm run`")
-    add_run_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

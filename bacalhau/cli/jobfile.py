@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bacalhau.cli import auctionterms
 from bacalhau.cli.jobfile_parts import (
     SOURCE_REMEDIES,
     Note,
@@ -26,6 +27,7 @@ from bacalhau.cli.jobfile_parts import (
 )
 from bacalhau.cli.jobfile_read import Field, JobFileFailure, read_fields
 from bacalhau.cli.mounts import checked_path, file_reference, is_cid
+from bacalhau.cli.verifyflags import read_verification
 from bacalhau.model import quantities
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ def _job(root: Field, note: Note) -> JobSpec:
         "Labels",
         "Meta",
         "MaxPrice",
+        "Auction",
+        "Verification",
         "Tasks",
         refused=_JOB_REFUSED,
     )
@@ -88,6 +92,10 @@ def _job(root: Field, note: Note) -> JobSpec:
         _add_labels(fields.get(name), spec)
     if "MaxPrice" in fields:
         spec.max_price_microcredits = fields["MaxPrice"].parsed(quantities.parse_price)
+    if "Auction" in fields:
+        auctionterms.read_terms(fields["Auction"], spec)
+    if "Verification" in fields:
+        read_verification(fields["Verification"], spec)
     if "Tasks" not in fields or not (tasks := fields["Tasks"].items()):
         raise root.failure("has no Tasks: a job needs one, with an Engine")
     if len(tasks) > 1:

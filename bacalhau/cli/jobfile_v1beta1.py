@@ -20,6 +20,7 @@ from bacalhau.cli.jobfile_parts import (
     set_variables,
 )
 from bacalhau.cli.mounts import checked_path, file_reference, parse_output, with_default_output
+from bacalhau.cli.verifyflags import policy_number
 from bacalhau.model import quantities
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def parse_flat(root: Field, note: Note) -> JobSpec:
 
 
 def _spec(field: Field, spec: JobSpec, note: Note) -> None:
+    from bacalhau.v1.verification_pb2 import VERIFICATION_POLICY_NONE
+
     fields = field.known(
         "Engine",
         "Verifier",
@@ -68,8 +71,8 @@ def _spec(field: Field, spec: JobSpec, note: Note) -> None:
             "Contexts": "use inputs",
         },
     )
-    if "Verifier" in fields and fields["Verifier"].text().lower() not in ("", "none", "noop"):
-        raise fields["Verifier"].failure(f"{fields['Verifier'].text()} is not supported yet: use Noop")
+    if "Verifier" in fields:
+        spec.verification.policy = fields["Verifier"].parsed(policy_number)
     _publisher(fields, note)
     for item in fields["inputs"].items() if "inputs" in fields else []:
         spec.inputs.append(_storage(item, note))
@@ -98,6 +101,8 @@ def _spec(field: Field, spec: JobSpec, note: Note) -> None:
         spec.constraints.append(parse_constraint(item))
     if "Deal" in fields:
         _deal(fields["Deal"], spec)
+    if spec.verification.policy == VERIFICATION_POLICY_NONE:
+        spec.ClearField("verification")
 
 
 def _output(name: str, path: str) -> OutputPath:
@@ -182,14 +187,16 @@ def _storage(field: Field, note: Note) -> InputSource:
 
 
 def _deal(field: Field, spec: JobSpec) -> None:
+    from bacalhau.v1.verification_pb2 import VERIFICATION_POLICY_REPLICATED
+
     known = field.known("Concurrency", "Confidence", "MinBids", "TargetingMode")
     if "Concurrency" in known:
         spec.count = max(1, known["Concurrency"].integer(0, 10_000))
-    for key, remedy in (
-        ("Confidence", "results are not compared yet; write 0"),
-        ("MinBids", "an auction waits for every live node; write 0"),
-    ):
-        if key in known and known[key].integer(0, 10_000):
-            raise known[key].failure(f"is not supported: {remedy}")
+    if "Confidence" in known and (confidence := known["Confidence"].integer(0, 10_000)):
+        if spec.verification.policy != VERIFICATION_POLICY_REPLICATED:
+            raise known["Confidence"].failure("compares nothing without Verifier: Deterministic")
+        spec.verification.confidence = confidence
+    if "MinBids" in known and known["MinBids"].integer(0, 10_000):
+        raise known["MinBids"].failure("is not supported: an auction waits for every live node; write 0")
     if "TargetingMode" in known and known["TargetingMode"].text().lower() not in ("", "any", "false"):
         raise known["TargetingMode"].failure("is not supported: use Concurrency")

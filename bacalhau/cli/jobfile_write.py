@@ -1,14 +1,17 @@
 """A job as the file that `bacalhau create` takes: the v1.9 form of the Go Bacalhau, in its order of keys.
 
-What this project has beyond it is one key, `MaxPrice` (credits). A draft's references to this machine are
-written as sources of type localDirectory and inline, so that reading the file gives the same draft.
+What this project has beyond it are three keys, `MaxPrice` (credits), `Auction` and `Verification`. A draft's
+references to this machine are written as sources of type localDirectory and inline, so that reading the file gives
+the same draft.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bacalhau.cli import auctionterms
 from bacalhau.cli.mounts import DATA_REFERENCE, FILE_REFERENCE
+from bacalhau.cli.verifyflags import plain_verification
 from bacalhau.model import quantities
 
 if TYPE_CHECKING:
@@ -35,6 +38,10 @@ def plain_job_file(spec: JobSpec) -> dict[str, Any]:
         job["Constraints"] = [_constraint(constraint) for constraint in spec.constraints]
     if spec.HasField("max_price_microcredits"):
         job["MaxPrice"] = quantities.format_price(spec.max_price_microcredits)
+    if spec.HasField("auction"):
+        job["Auction"] = auctionterms.plain_terms(spec.auction)
+    if verification := plain_verification(spec):
+        job["Verification"] = verification
     task: dict[str, Any] = {"Name": "main", "Engine": _engine(spec), "Publisher": {"Type": "ipfs"}}
     if spec.env:
         task["Env"] = {variable.name: variable.value for variable in spec.env}

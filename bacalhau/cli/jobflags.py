@@ -10,8 +10,10 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from bacalhau.cli import auctionterms
 from bacalhau.cli.failures import UsageFailure
 from bacalhau.cli.parsing import add_switch, quantity, refuse, whole_number
+from bacalhau.cli.verifyflags import add_verification_flags, set_verification
 from bacalhau.model import quantities
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def add_job_flags(parser: argparse.ArgumentParser) -> None:
         "repeatable",
     )
     _add_needs(parser)
+    add_verification_flags(parser)
     _add_refused(parser)
 
 
@@ -135,6 +138,7 @@ def _add_needs(parser: argparse.ArgumentParser) -> None:
         help="the most that one execution may cost: 0.25 (credits) or 250000u (microcredits); no ceiling "
         "unless given",
     )
+    auctionterms.add_flags(needs)
     needs.add_argument(
         "-p",
         "--publisher",
@@ -146,19 +150,6 @@ def _add_needs(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_refused(parser: argparse.ArgumentParser) -> None:
-    refuse(
-        parser,
-        "--verifier",
-        harmless=("none", "noop"),
-        instead="results are not compared yet; leave it out, or run the job with --count and compare them "
-        "yourself",
-    )
-    refuse(
-        parser,
-        "--confidence",
-        harmless=("0",),
-        instead="leave it out; every execution of --count must complete",
-    )
     refuse(
         parser,
         "--min-bids",
@@ -205,6 +196,7 @@ def common_spec(args: argparse.Namespace) -> JobSpec:
         network=network_mode(args.network),
         constraints=[constraint for text in args.constraints for constraint in parse_constraints(text)],
         max_price_microcredits=args.max_price,
+        auction=auctionterms.terms_of(args),
     )
     for name, amount in (
         ("cpu_millicores", args.cpu),
@@ -220,6 +212,7 @@ def common_spec(args: argparse.Namespace) -> JobSpec:
         spec.timeouts.queue.FromMicroseconds(args.queue_timeout)
     if args.total_timeout:
         spec.timeouts.total.FromMicroseconds(args.total_timeout)
+    set_verification(args, spec)
     return spec
 
 

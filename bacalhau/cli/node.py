@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bacalhau.v1.market_pb2 import Engine
     from bacalhau.v1.node_pb2 import Node, Tariff
 
-HEADER = ("ID", "TYPE", "ENGINES", "CPU", "MEMORY", "DISK", "GPU", "PRICES", "LIVE", "ADDRESS")
+HEADER = ("ID", "TYPE", "ENGINES", "CPU", "MEMORY", "DISK", "GPU", "PRICES", "LIVE", "FOUND", "ADDRESS")
 
 
 def register(verbs: Subparsers) -> None:
@@ -52,7 +52,9 @@ def register(verbs: Subparsers) -> None:
         help="let the node join another",
         example="bacalhau node connect 10.0.0.7:1235",
     )
-    parser.add_argument("address", metavar="HOST:PORT", help="the other node's peer API")
+    parser.add_argument(
+        "address", metavar="ADDRESS", help="the other node's peer API (HOST:PORT), or its multiaddr"
+    )
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -71,7 +73,11 @@ def run_describe(args: argparse.Namespace) -> int:
 
     connection = Connection.of(args)
     if not args.id:
-        print_plain(plain(connection.call(connection.nodes.GetNode, GetNodeRequest()).node), args.output)
+        answer = connection.call(connection.nodes.GetNode, GetNodeRequest())
+        described = plain(answer.node)
+        if answer.HasField("exchange"):
+            described["exchange"] = plain(answer.exchange)
+        print_plain(described, args.output)
         return OK
     nodes = [
         node
@@ -127,7 +133,8 @@ def _row(node: Node, *, wide: bool) -> tuple[str, ...]:
         str(capacity.gpu_count),
         _prices(record.tariff),
         "self" if node.self else "yes" if node.live else "no",
-        ",".join(record.addresses),
+        node.found_by,
+        ",".join((*record.addresses, *record.multiaddrs) if wide else record.addresses) or "-",
     )
 
 

@@ -72,6 +72,8 @@ class Progress:
                 return f"winner: {node} for {price}"
             case job_pb2.JOB_EVENT_TYPE_AWARD_CONFIRMED:
                 return None
+            case job_pb2.JOB_EVENT_TYPE_COMMITTED:
+                return f"committed: {node} has a result"
             case job_pb2.JOB_EVENT_TYPE_AWARD_REFUSED:
                 return f"award refused: {node}: {refusal_text(event)}"
             case job_pb2.JOB_EVENT_TYPE_PHASE_CHANGED:

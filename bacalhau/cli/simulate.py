@@ -73,6 +73,7 @@ def register(verbs: Subparsers) -> None:
         "--seconds", type=whole_number(1), help="go on for so long instead, with one seed after the other"
     )
     add_switch(faults, "--short-leases", help="leases of three seconds: work is awarded again and again")
+    add_switch(faults, "--compared", help="jobs compare their results, and some nodes cheat")
 
 
 def run_simulate(args: argparse.Namespace) -> int:
@@ -272,7 +273,7 @@ def _faults(args: argparse.Namespace) -> int:
     seed, broken = first, 0
     while time.monotonic() - began < args.seconds if args.seconds is not None else seed < first + args.seeds:
         try:
-            tell(seed, requester=config)
+            tell(seed, requester=config, compared=args.compared)
         except BrokenPromise as failure:
             broken += 1
             print(failure, flush=True)

@@ -30,8 +30,27 @@ def register(verbs: Subparsers) -> None:
         "is written, its exit code is this command's. Flags stand before the module.",
         example=_EXAMPLE,
     )
-    from bacalhau.cli.jobflags import add_job_flags
     from bacalhau.cli.runflags import add_run_flags
+
+    add_flags(parser)
+    add_run_flags(parser)
+    check = add_verb(
+        group,
+        "validate",
+        validate,
+        help="check that a file is a WASM program that can run",
+        example="bacalhau wasm validate hello.wasm",
+        node=False,
+    )
+    check.add_argument("file", metavar="FILE", help="a .wasm or .wat file")
+    check.add_argument(
+        "--entry-point", default="_start", metavar="NAME", help="the exported function (_start)"
+    )
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What makes the job: of every verb that takes a module from the command line."""
+    from bacalhau.cli.jobflags import add_job_flags
 
     parser.add_argument(
         "module",
@@ -58,19 +77,6 @@ def register(verbs: Subparsers) -> None:
         help="a module that the program imports from: a file or a CID, under NAME; repeatable",
     )
     refuse(parser, "--engine", harmless=("wasm",), instead="for containers use `bacalhau docker run`")
-    add_run_flags(parser)
-    check = add_verb(
-        group,
-        "validate",
-        validate,
-        help="check that a file is a WASM program that can run",
-        example="bacalhau wasm validate hello.wasm",
-        node=False,
-    )
-    check.add_argument("file", metavar="FILE", help="a .wasm or .wat file")
-    check.add_argument(
-        "--entry-point", default="_start", metavar="NAME", help="the exported function (_start)"
-    )
 
 
 def run(args: argparse.Namespace) -> int:

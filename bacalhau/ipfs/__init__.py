@@ -1,6 +1,6 @@
 """Embedded IPFS: content by CID, without a daemon.
 
-    blockstore   BlockStore (the port), MemoryBlockStore
+    blockstore   BlockStore, CollectableStore (the ports), MemoryBlockStore
     packstore    PackBlockStore: the durable one
     layout       ImportOptions, UNIXFS_V1_2025, Imported: what decides a CID
     importer     import_path, import_stream, import_files, TreeImport
@@ -10,6 +10,8 @@
     car          write_car, read_car, import_car
     pins         Pins, garbage_collect
     fetch        BlockSource (the port), fetch_dag: blocks from outside
+    kubo_rpc     KuboRpc: a Kubo node by its RPC API
+    kubo_store   KuboBlockStore, KuboSource: that node as a store and as a source
     errors       everything raised on purpose, as one tree
 
     store = PackBlockStore(directory)

@@ -53,6 +53,13 @@ class BlockStore(BlockSink, Protocol):
     def size(self, cid: Cid) -> int:
         """The length of the block in bytes. Raises BlockNotFound."""
 
+    def close(self) -> None:
+        """Sync, and release what the store holds; afterwards it cannot be used."""
+
+
+class CollectableStore(BlockStore, Protocol):
+    """A block store that leaves it to `pins.garbage_collect` what it keeps."""
+
     def keys(self) -> Iterator[bytes]:
         """The multihashes of all blocks, in no order; what changes meanwhile may be missed."""
 
@@ -62,9 +69,6 @@ class BlockStore(BlockSink, Protocol):
         With `untouched_since_us` (microseconds since the epoch) a block that was put after
         that moment stays.
         """
-
-    def close(self) -> None:
-        """Sync, and release what the store holds; afterwards it cannot be used."""
 
 
 def wall_clock_us() -> int:

@@ -21,9 +21,10 @@ from bacalhau.ipfs.errors import InvalidCar, LimitExceeded
 from bacalhau.model.cid import Cid, InvalidCid, UnsupportedHash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.dagpb import Block
 
 _HEADER_BYTES_MAX: Final = 64 * 1024
 _CID_BYTES_MAX: Final = 256
@@ -64,13 +65,18 @@ def write_car(store: BlockStore, root: Cid) -> Iterator[bytes]:
 
     Raises BlockNotFound where the DAG is not complete in the store.
     """
-    header = libipld.encode_dag_cbor({"roots": [root.raw], "version": 1})
+    return write_blocks([root], iter_dag(store, root))
+
+
+def write_blocks(roots: Sequence[Cid], blocks: Iterable[tuple[Cid, Block]]) -> Iterator[bytes]:
+    """The CAR of these blocks, as pieces to be written in order; one that its CID carries is left out."""
+    header = libipld.encode_dag_cbor({"roots": [root.raw for root in roots], "version": 1})
     yield varint(len(header)) + header
-    for cid, block in iter_dag(store, root):
+    for cid, block in blocks:
         if cid.identity_digest is None:
             raw = cid.raw
             yield varint(len(raw) + len(block)) + raw
-            yield block
+            yield bytes(block)
 
 
 def read_car(

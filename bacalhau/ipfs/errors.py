@@ -12,7 +12,10 @@
     ├── ImportRefused      the local file or folder cannot be imported
     ├── ExportRefused      the destination cannot be written to
     ├── StoreFull          the disk or the store's own limit is reached
-    └── NoPeerHas          no source delivered the block
+    ├── NoPeerHas          no source delivered the block
+    └── KuboError          a Kubo node cannot do what it is asked for
+        ├── KuboUnavailable    it does not answer, or not in time
+        └── KuboRefused        it answers with an error
 
 A CID that is not one is `bacalhau.model.cid.InvalidCid`.
 """
@@ -87,3 +90,15 @@ class NoPeerHas(IpfsError):
         self.cid = cid
         self.root = root
         self.reasons = reasons
+
+
+class KuboError(IpfsError):
+    """A Kubo node cannot do what it is asked for; the message names it by its URL."""
+
+
+class KuboUnavailable(KuboError):
+    """The Kubo node does not answer, or not in time: it may do so later."""
+
+
+class KuboRefused(KuboError):
+    """The Kubo node answers with an error, such as for a block that it does not have."""

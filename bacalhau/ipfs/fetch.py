@@ -1,8 +1,9 @@
-"""Blocks from outside: the port for sources of them, and fetching a DAG through it.
+"""Blocks from outside: the ports for those who have them, and fetching a DAG through them.
 
 Owns the trust: every block is checked against its CID, and only blocks that were asked for,
-or that verified blocks link to, are taken. Knows no network; BlockService, Bitswap and a
-Kubo node are sources. The only asynchronous part of this package: the store is called from
+or that verified blocks link to, are taken. Knows no network. A source is one node that
+sends whole DAGs (BlockService, a Kubo node); an exchange asks many for single blocks at once
+(Bitswap). The only asynchronous part of this package: the store is called from
 threads, once a batch, so that a DAG of a few blocks costs two such calls.
 """
 
@@ -11,21 +12,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bacalhau.ipfs.dag import child_cids
 from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES
-from bacalhau.ipfs.errors import LimitExceeded, NoPeerHas
-from bacalhau.model.cid import RAW, Cid
+from bacalhau.ipfs.errors import IpfsError, LimitExceeded, NoPeerHas
+from bacalhau.model.cid import RAW, Cid, UnsupportedHash
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from bacalhau.ipfs.blockstore import BlockStore
 
 _BATCH_BYTES: Final = 2 * 1024 * 1024
 _BATCH_BLOCKS: Final = 512
 _ASK_CIDS: Final = 1000
+# What a crash may cost of a long fetch.
+_SYNC_BYTES: Final = 256 * 1024 * 1024
 _CLOSE_SECONDS: Final = 1.0
 
 log = logging.getLogger(__name__)
@@ -47,6 +52,28 @@ class BlockSource(Protocol):
         At most 1000 CIDs are asked for at once. A source that cannot do `recursive` leaves that
         out and is asked again. What it does not have is left out; what it raises ends its part.
         """
+
+
+class BlockSession(Protocol):
+    """Blocks that one fetch wants of an exchange."""
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """By the name of a peer: why it was of no use."""
+
+    async def want(self, cids: Sequence[Cid]) -> None:
+        """Ask for more blocks. At most 1000 are open at once."""
+
+    async def receive(self) -> list[tuple[Cid, bytes]]:
+        """Blocks that have come, in any order and each once; none when what is still open cannot be had."""
+
+
+class BlockExchange(BlockSource, Protocol):
+    """Many peers that are asked for blocks together: whoever has one sends it. It bounds its own silence, and is a
+    source of single blocks, too."""
+
+    def session(self) -> AbstractAsyncContextManager[BlockSession]:
+        """Blocks wanted from now until the context ends."""
 
 
 class FetchLimit(LimitExceeded):
@@ -84,13 +111,15 @@ async def fetch_dag(
     store: BlockStore,
     sources: Sequence[BlockSource],
     *,
+    exchange: BlockExchange | None = None,
     limits: FetchLimits = _DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> Fetched:
     """Bring all blocks below `root` into `store`; what is there already is not fetched again.
 
     Sources are asked in order; one that lies, stalls, fails or has nothing more is left for the
-    next, and what it sent and proved stays. The caller holds `root` (Pins.hold) meanwhile.
+    next, and what it sent and proved stays. What they do not have the exchange is asked for.
+    The caller holds `root` (Pins.hold) meanwhile.
     Raises NoPeerHas, FetchLimit, UnsupportedHash, UnsupportedDag, InvalidBlock (the DAG itself
     is malformed), StoreFull.
     """
@@ -108,6 +137,8 @@ async def fetch_dag(
         except _SourceFailed as failure:
             log.info("fetching %s from %s: %s", root, source.name, failure)
             reasons[source.name] = str(failure)
+    if run.wanted and exchange is not None:
+        reasons |= await run.ask_exchange(exchange)
     if run.wanted:
         raise NoPeerHas(next(iter(run.wanted)), root, reasons)
     if run.has_unsynced:
@@ -163,6 +194,37 @@ class _Fetch:
             await _close(stream)
         # Synced here, not after: where this was all, that saves a second call.
         await self._take(batch, delivered, sync=True)
+
+    async def ask_exchange(self, exchange: BlockExchange) -> dict[str, str]:
+        """Ask an exchange until nothing is missing, or what is cannot be had: then why, by the names of peers."""
+        reasons: dict[str, str] = {}
+        open_cids: set[Cid] = set()
+        unsynced_bytes = 0
+        try:
+            async with exchange.session() as session:
+                while self.wanted:
+                    asked = [cid for cid in itertools.islice(self.wanted, _ASK_CIDS) if cid not in open_cids]
+                    for cid in asked:
+                        cid.check_hash()
+                    open_cids.update(asked)
+                    await session.want(asked)
+                    batch = await session.receive()
+                    if not batch:
+                        break
+                    open_cids.difference_update(cid for cid, _ in batch)
+                    unsynced_bytes += sum(len(block) for _, block in batch)
+                    await self._take(batch, set(), sync=unsynced_bytes >= _SYNC_BYTES)
+                    unsynced_bytes %= _SYNC_BYTES
+                reasons.update(session.reasons)
+        except (IpfsError, UnsupportedHash):
+            raise
+        except _SourceFailed as failure:
+            reasons[exchange.name] = str(failure)
+        except Exception as error:
+            # As for a source: whatever an exchange raises says only that it is of no use now.
+            log.warning("fetching %s by %s failed", self._root, exchange.name, exc_info=True)
+            reasons[exchange.name] = f"failed: {error}"
+        return reasons
 
     async def _take(self, batch: list[tuple[Cid, bytes]], delivered: set[Cid], *, sync: bool) -> None:
         if batch:

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bacalhau.ipfs.blockstore import BlockStore, wall_clock_us
+from bacalhau.ipfs.blockstore import BlockStore, CollectableStore, wall_clock_us
 from bacalhau.ipfs.dag import iter_cids
 from bacalhau.ipfs.errors import InvalidBlock, UnsupportedDag
 from bacalhau.ipfs.fulldisk import full_disk_is_store_full
@@ -25,6 +25,7 @@ from bacalhau.model.cid import Cid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -113,10 +114,11 @@ class Pins:
                     del self._holds[cid]
 
     @contextlib.contextmanager
-    def frozen_roots(self) -> Iterator[set[Cid]]:
-        """All pinned and held roots; none can be added until the context is left."""
+    def frozen_roots(self, elsewhere: AbstractSet[Cid] = frozenset()) -> Iterator[set[Cid]]:
+        """All pinned roots that are not kept `elsewhere`, and all held ones; none can be added until the context is
+        left."""
         with self._lock:
-            yield {pin.cid for pin in self.all()} | set(self._holds)
+            yield {pin.cid for pin in self.all()} - elsewhere | set(self._holds)
 
     def close(self) -> None:
         """Release the database."""
@@ -125,33 +127,35 @@ class Pins:
 
 
 def garbage_collect(
-    store: BlockStore,
+    store: CollectableStore,
     pins: Pins,
     *,
     grace_us: int = DEFAULT_GRACE_US,
     clock_us: Callable[[], int] = wall_clock_us,
     also: Callable[[], Iterable[Cid]] = tuple,
+    elsewhere: AbstractSet[Cid] = frozenset(),
 ) -> Collected:
     """Delete the blocks that no pin, hold or root in `also` reaches and that were not put within the last `grace_us`.
 
     An import must be pinned, or held, within the grace of its first block. `also` is asked again and again, as pins
     are; what it names came from others, so that one which cannot be followed keeps what can be, and stops nothing.
+    Roots that another store keeps, `elsewhere`, keep nothing here unless they are held.
     Raises UnsupportedDag where a pinned DAG cannot be followed; then nothing more is deleted.
     """
     untouched_since_us = clock_us() - grace_us
     marked: set[bytes] = set()
-    with pins.frozen_roots() as roots:
+    with pins.frozen_roots(elsewhere) as roots:
         marked_roots = roots
     _mark(store, marked_roots, marked)
-    marked_also = set(also())
+    marked_also = set(also()) - elsewhere
     _mark_what_can_be(store, marked_also, marked)
     blocks = size = 0
     candidates = itertools.filterfalse(marked.__contains__, store.keys())
     while batch := list(itertools.islice(candidates, _SWEEP_BATCH)):
-        with pins.frozen_roots() as roots:
+        with pins.frozen_roots(elsewhere) as roots:
             _mark(store, roots - marked_roots, marked)
             marked_roots |= roots
-            new_also = set(also()) - marked_also
+            new_also = set(also()) - elsewhere - marked_also
             _mark_what_can_be(store, new_also, marked)
             marked_also |= new_also
             deleted = store.delete_many(

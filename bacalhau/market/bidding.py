@@ -20,6 +20,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from bacalhau.market.pricing import Situation
+from bacalhau.market.reputation import NEW_SCORE_PPM
+from bacalhau.model.auction import ClearingRule
 from bacalhau.model.job import SECOND_US, Engine, NetworkMode
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.resources import amount_text
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.market import JobOffer
     from bacalhau.model.resources import Resources
+
+_START_DELAY_MAX_US = 30 * 24 * 3600 * SECOND_US
+"""As much as a bid can say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,10 @@ class BiddingPolicy:
     images: tuple[str, ...] = ()
     probe: bool = False
     execution_timeout_max_us: int = 24 * 3600 * SECOND_US
+    price_script: bool = False
+    """Prices come from the operator's script."""
+    fetch_bytes_per_second: int = 10_000_000
+    """What the start delay of a bid is estimated with, where input has to be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +74,11 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A price that the node is ready to bid."""
+    """A price that the node is ready to bid, and how soon the program would start."""
 
     price_microcredits: int
+    start_delay_us: int = 0
+    missing_input_bytes: int = 0
 
 
 def screen(
@@ -100,14 +111,20 @@ def quote(
     pricing: PricingStrategy,
     free: Resources,
     missing_input_bytes: int,
+    requester_score_ppm: int = NEW_SCORE_PPM,
+    scripted_microcredits: int | None = None,
 ) -> Refusal | Quote:
-    """The price now, for an offer that `screen` let through; BUSY where the capacity is taken."""
-    lacking = offer.resources.lacks(free)
-    if lacking:
-        return Refusal(
-            RefusalReason.BUSY, "this node is busy: " + _compare(lacking, "free"), _figures(lacking, "free")
-        )
-    price = pricing.price(offer, Situation(free, policy.capacity, missing_input_bytes))
+    """The price now, for an offer that `screen` let through; BUSY where the capacity is taken.
+
+    A posted price is taken as it is, or not at all: to say for how much less the node would do it gains nothing.
+    """
+    refusal = busy(offer, free)
+    if refusal is not None:
+        return refusal
+    situation = Situation(
+        free, policy.capacity, missing_input_bytes, requester_score_ppm, scripted_microcredits
+    )
+    price = pricing.price(offer, situation)
     ceiling = offer.max_price_microcredits
     if ceiling is not None and price > ceiling:
         return Refusal(
@@ -115,7 +132,20 @@ def quote(
             f"this node asks {price} microcredits, the offer allows {ceiling}: raise --max-price",
             (("price_microcredits", price), ("max_price_microcredits", ceiling)),
         )
-    return Quote(price)
+    if ceiling is not None and offer.clearing_rule is ClearingRule.POSTED_PRICE:
+        price = ceiling
+    start_delay_us = -(-missing_input_bytes * SECOND_US // policy.fetch_bytes_per_second)
+    return Quote(price, min(start_delay_us, _START_DELAY_MAX_US), missing_input_bytes)
+
+
+def busy(offer: JobOffer, free: Resources) -> Refusal | None:
+    """BUSY where the offer would fit, but not now."""
+    lacking = offer.resources.lacks(free)
+    if not lacking:
+        return None
+    return Refusal(
+        RefusalReason.BUSY, "this node is busy: " + _compare(lacking, "free"), _figures(lacking, "free")
+    )
 
 
 def _semantic_refusal(offer: JobOffer, policy: BiddingPolicy, engines: tuple[Engine, ...]) -> Refusal | None:

@@ -1,4 +1,8 @@
-"""Clearing: from sealed bids to a ranking, by the rule that the offer named."""
+"""Clearing: from sealed bids to winners and their prices, by the rule that the offer named.
+
+Nothing here depends on the order in which bids are given, so whoever has the bids gets the same winners. What an
+award commits to, and how that is checked, is in `audit`.
+"""
 
 from __future__ import annotations
 
@@ -6,55 +10,142 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bacalhau.model.market import ClearingRule
+from bacalhau.model.auction import REPUTATION_MAX_PERMILLE, BidStanding, ClearingRule
+from bacalhau.model.job import SECOND_US
+from bacalhau.model.resources import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bacalhau.model.market import Bid
+    from bacalhau.model.auction import ScoringWeights
+    from bacalhau.model.market import Bid, JobOffer
 
 
 @dataclass(frozen=True, slots=True)
 class SealedBid:
-    """A bid with who made it, when it stops holding, and the digest of its signed envelope."""
+    """A bid as its requester acknowledged it: who made it, when it was signed and received, and the digest of its
+    signed envelope. It was the `position`-th bid on its offer; `reputation_permille` is what it counts with."""
 
     node_id: str
     bid: Bid
-    expires_us: int
+    received_us: int
     digest: bytes
+    position: int = 1
+    reputation_permille: int = REPUTATION_MAX_PERMILLE
+    issued_us: int = 0
+
+    @property
+    def expires_us(self) -> int:
+        """From then on it does not stand any more."""
+        return self.received_us + self.bid.valid_for_us
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
-    """A bid with the price that an award to it would pay."""
+class Winner:
+    """A bid that wins, with what an award to it pays."""
 
     sealed: SealedBid
     price_microcredits: int
 
 
-def rank(
-    rule: ClearingRule, bids: Iterable[SealedBid], *, max_price_microcredits: int | None
-) -> list[Ranked]:
-    """Bids within the ceiling, best first. Ties end on the bid id, then on the node's, so that equal bids
-    rank alike everywhere.
+def clear(offer: JobOffer, bids: Iterable[SealedBid], slots: int) -> list[Winner]:
+    """The winners, best first: at most `slots`, and none above the offer's reserve price.
 
-    First price: the cheapest bid is best, and each award pays what was bid.
+    First price: the cheapest, each paid its bid. Uniform: the cheapest, all paid the price of the best bid that
+    lost, and the reserve where none did: the (k+1)-th price auction, which for bidders with one unit each is
+    the one of Vickrey, Clarke and Groves (Vickrey 1961). Scoring: the lowest `score`, paid its bid (Che 1993).
+    Posted: the first by position, paid the reserve, which is the posted price.
+
+    Equal bids are ranked by `tie_key`.
     """
-    within = [
-        sealed
-        for sealed in bids
-        if max_price_microcredits is None or sealed.bid.price_microcredits <= max_price_microcredits
-    ]
-    match rule:
-        case ClearingRule.FIRST_PRICE:
-            within.sort(key=lambda sealed: (sealed.bid.price_microcredits, sealed.bid.id, sealed.node_id))
-            return [Ranked(sealed, sealed.bid.price_microcredits) for sealed in within]
+    reserve = offer.max_price_microcredits
+    standing = [sealed for sealed in bids if reserve is None or sealed.bid.price_microcredits <= reserve]
+    ranked = _ranked(offer, standing)
+    chosen = ranked[:slots]
+    match offer.clearing_rule:
+        case ClearingRule.FIRST_PRICE | ClearingRule.SCORING:
+            return [Winner(sealed, sealed.bid.price_microcredits) for sealed in chosen]
+        case ClearingRule.UNIFORM_PRICE:
+            lost = ranked[slots : slots + 1]
+            price = lost[0].bid.price_microcredits if lost else _reserve(offer)
+            return [Winner(sealed, price) for sealed in chosen]
+        case ClearingRule.POSTED_PRICE:
+            return [Winner(sealed, _reserve(offer)) for sealed in chosen]
 
 
-def bid_set_digest(bids: Iterable[SealedBid]) -> bytes:
-    """SHA-256 over the envelope digests of the bids, sorted by bid id, then node id: what an award commits
-    to."""
+def score(weights: ScoringWeights, sealed: SealedBid) -> int:
+    """What a bid costs its buyer by the published weights, in microcredits: the price, and more for what it lacks.
+
+        price + ceil(a second of start delay x delay) + ceil(a GiB of input x what is missing)
+              + ceil(no reputation x (1000 - reputation) / 1000)
+
+    The quasi-linear score of Che (1993), with its sign turned: the lowest is best.
+    """
+    bid = sealed.bid
+    lacking_permille = REPUTATION_MAX_PERMILLE - sealed.reputation_permille
+    return (
+        bid.price_microcredits
+        + -(-weights.start_delay_second_microcredits * bid.start_delay_us // SECOND_US)
+        + -(-weights.input_gib_microcredits * bid.missing_input_bytes // GIB)
+        + -(-weights.reputation_microcredits * lacking_permille // REPUTATION_MAX_PERMILLE)
+    )
+
+
+def may_pay(offer: JobOffer, bid: Bid, price_microcredits: int) -> bool:
+    """Whether an award may pay a bid so much: what its bidder can tell without the other bids."""
+    match offer.clearing_rule:
+        case ClearingRule.FIRST_PRICE | ClearingRule.SCORING:
+            return price_microcredits == bid.price_microcredits
+        case ClearingRule.UNIFORM_PRICE:
+            return bid.price_microcredits <= price_microcredits <= _reserve(offer)
+        case ClearingRule.POSTED_PRICE:
+            return price_microcredits == _reserve(offer)
+
+
+def tie_key(offer_id: str, sealed: SealedBid) -> tuple[bytes, str]:
+    """Orders equal bids: SHA-256 of the offer's id and the node's, so that no choice of a bid's id wins a tie, and
+    no node wins every one."""
+    return hashlib.sha256(f"{offer_id}\n{sealed.node_id}".encode()).digest(), sealed.bid.id
+
+
+def bid_set_digest(entries: Iterable[tuple[SealedBid, BidStanding]]) -> bytes:
+    """What an award commits to: SHA-256 over a line for each bid, sorted by bid id, then node id.
+
+    A line is the envelope's digest in hexadecimal, the position, when it was received (microseconds), its
+    reputation, and the number of its BidStanding, with a space between them and a line feed at the end.
+    """
     digest = hashlib.sha256()
-    for sealed in sorted(bids, key=lambda sealed: (sealed.bid.id, sealed.node_id)):
-        digest.update(sealed.digest)
+    for sealed, standing in sorted(entries, key=lambda entry: (entry[0].bid.id, entry[0].node_id)):
+        line = (
+            f"{sealed.digest.hex()} {sealed.position} {sealed.received_us} "
+            f"{sealed.reputation_permille} {standing.value}\n"
+        )
+        digest.update(line.encode())
     return digest.digest()
+
+
+def _ranked(offer: JobOffer, bids: list[SealedBid]) -> list[SealedBid]:
+    """Best first. Only bids that are equal are looked at for the tie: a digest each would cost more than the rest."""
+    match offer.clearing_rule:
+        case ClearingRule.FIRST_PRICE | ClearingRule.UNIFORM_PRICE:
+            merits = [sealed.bid.price_microcredits for sealed in bids]
+        case ClearingRule.SCORING:
+            merits = [score(offer.weights, sealed) for sealed in bids]
+        case ClearingRule.POSTED_PRICE:
+            merits = [sealed.position for sealed in bids]
+    groups: dict[int, list[SealedBid]] = {}
+    for merit, sealed in zip(merits, bids, strict=True):
+        groups.setdefault(merit, []).append(sealed)
+    ranked: list[SealedBid] = []
+    for merit in sorted(groups):
+        equal = groups[merit]
+        if len(equal) > 1:
+            equal.sort(key=lambda sealed: tie_key(offer.id, sealed))
+        ranked += equal
+    return ranked
+
+
+def _reserve(offer: JobOffer) -> int:
+    if offer.max_price_microcredits is None:
+        raise ValueError(f"offer {offer.id} has no reserve price, and {offer.clearing_rule.name} needs one")
+    return offer.max_price_microcredits

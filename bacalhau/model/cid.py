@@ -25,6 +25,7 @@ DAG_PB: Final = 0x70
 _SHA2_256: Final = 0x12
 _IDENTITY: Final = 0x00
 _SHA2_256_PREFIX: Final = b"\x12\x20"
+_VERSION_0_PREFIX: Final = b"\x00\x70\x12\x20"
 
 # The longest digest that go-cid accepts, and the text of such a CID in base 2.
 MAX_DIGEST_BYTES: Final = 128
@@ -119,6 +120,26 @@ class Cid:
         return cls(1, codec, bytes(data[multihash_start:end])), end
 
     @classmethod
+    def from_prefix(cls, prefix: bytes, block: bytes | memoryview) -> Cid:
+        """The CID of `block` by a prefix: version, codec, hash and digest length, as varints.
+
+        Raises InvalidCid, and UnsupportedHash where the hash cannot be computed here.
+        """
+        version, position = _read_varint(prefix, 0)
+        codec, hash_start = _read_varint(prefix, position)
+        code, position = _read_varint(prefix, hash_start)
+        length, position = _read_varint(prefix, position)
+        if position != len(prefix):
+            raise InvalidCid(f"{len(prefix) - position} bytes follow the prefix of a CID")
+        if version > 1:
+            raise InvalidCid(f"CID version {version} is unknown; versions 0 and 1 are")
+        if version == 0 and prefix != _VERSION_0_PREFIX:
+            raise InvalidCid("a version 0 CID is always dag-pb with sha2-256")
+        if code not in _HASHES or length != _HASHES[code][1]:
+            raise UnsupportedHash(f"the hash {code:#x} of {length} bytes is not supported")
+        return cls(version, codec, prefix[hash_start:] + _HASHES[code][2](block).digest())
+
+    @classmethod
     def of(cls, codec: int, block: bytes | memoryview, *, version: int = 1) -> Cid:
         """The sha2-256 CID of a block. Version 0 is for dag-pb only."""
         if version == 0 and codec != DAG_PB:
@@ -135,6 +156,14 @@ class Cid:
         return b"\x01" + _write_varint(self.codec) + self.multihash
 
     @property
+    def prefix(self) -> bytes:
+        """All that is not the digest: version, codec, hash and digest length. Also of version 0, whose binary form
+        leaves the first two out."""
+        _, position = _read_varint(self.multihash, 0)
+        _, position = _read_varint(self.multihash, position)
+        return bytes((self.version,)) + _write_varint(self.codec) + self.multihash[:position]
+
+    @property
     def identity_digest(self) -> bytes | None:
         """The block itself where the CID carries it (the identity hash), else None."""
         if self.multihash[0] != _IDENTITY:
@@ -146,11 +175,21 @@ class Cid:
         multihash = self.multihash
         if multihash[:2] == _SHA2_256_PREFIX:
             return multihash[2:] == hashlib.sha256(block).digest()
-        code, position = _read_varint(multihash, 0)
-        length, position = _read_varint(multihash, position)
-        digest = multihash[position:]
+        constructor, digest = self._hash()
+        return bool(digest == (bytes(block) if constructor is None else constructor(block).digest()))
+
+    def check_hash(self) -> None:
+        """Raise UnsupportedHash where no block can be verified against this CID."""
+        if self.multihash[:2] != _SHA2_256_PREFIX:
+            self._hash()
+
+    def _hash(self) -> tuple[Callable[..., Any] | None, bytes]:
+        """The hash (None for identity) and the digest. Raises UnsupportedHash."""
+        code, position = _read_varint(self.multihash, 0)
+        length, position = _read_varint(self.multihash, position)
+        digest = self.multihash[position:]
         if code == _IDENTITY:
-            return digest == bytes(block)
+            return None, digest
         if code not in _HASHES:
             name = _REFUSED_HASHES.get(code, f"{code:#x}")
             reason = "is too weak" if code in _WEAK_HASHES else "is not supported"
@@ -158,7 +197,7 @@ class Cid:
         name, digest_length, constructor = _HASHES[code]
         if length != digest_length:
             raise UnsupportedHash(f"{self} keeps only {length} of the {digest_length} bytes of {name}")
-        return bool(digest == constructor(block).digest())
+        return constructor, digest
 
     def __str__(self) -> str:
         if self.version == 0:

@@ -30,6 +30,9 @@ class FaultKind(Enum):
     NO_NODE = 15
     QUEUE_TIMEOUT = 16
     TOTAL_TIMEOUT = 17
+    RESULT_REFUTED = 18
+    NOT_REVEALED = 19
+    NO_AGREEMENT = 20
 
     @property
     def blames_job(self) -> bool:
@@ -77,6 +80,8 @@ class ExecutionState(Enum):
     FAILED = 5
     CANCELLED = 6
     REFUSED = 7
+    COMMITTED = 8
+    REVEALED = 9
 
     @property
     def ended(self) -> bool:
@@ -105,7 +110,7 @@ class ExecutionReport:
     """How an execution ended on its node.
 
     `result` is the CID of the result folder, None where there is none; `exit_code` holds where `fault` is None
-    and `cancelled` is False.
+    and `cancelled` is False. `salt` opens the commitment of a job that verifies.
     """
 
     execution_id: str
@@ -115,3 +120,4 @@ class ExecutionReport:
     usage: Usage
     fault: Fault | None = None
     cancelled: bool = False
+    salt: bytes = b""

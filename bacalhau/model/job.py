@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.model.auction import FIRST_PRICE_TERMS, AuctionTerms
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, Resources
+from bacalhau.model.verification import NO_VERIFICATION, Verification
 
 if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
@@ -130,6 +132,8 @@ class JobSpec:
     timeouts: Timeouts = Timeouts()
     constraints: tuple[Constraint, ...] = ()
     max_price_microcredits: int | None = None
+    auction: AuctionTerms = FIRST_PRICE_TERMS
+    verification: Verification = NO_VERIFICATION
 
     @property
     def engine(self) -> Engine:
@@ -187,3 +191,5 @@ class JobEventType(Enum):
     COMPLETED = 15
     FAILED = 16
     CANCELLED = 17
+    COMMITTED = 18
+    VERIFYING = 19

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.model.auction import NO_WEIGHTS, ScoringWeights
+
 if TYPE_CHECKING:
+    from bacalhau.model.auction import ClearingRule
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionPhase
     from bacalhau.model.job import Constraint, Engine, JobSpec, NetworkMode
@@ -14,12 +16,6 @@ if TYPE_CHECKING:
     from bacalhau.model.resources import Resources
 
 MICROCREDITS_PER_CREDIT = 1_000_000
-
-
-class ClearingRule(Enum):
-    """How an auction turns bids into awards; numbers are those of market.proto."""
-
-    FIRST_PRICE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +28,9 @@ class ClaimedInput:
 
 @dataclass(frozen=True, slots=True)
 class JobOffer:
-    """A job as every compute node hears of it. Durations in microseconds; `max_price` None is no ceiling."""
+    """A job as every compute node hears of it. Durations in microseconds; `max_price` None is no ceiling.
+
+    The ceiling is the auction's reserve price, and under POSTED_PRICE the price."""
 
     id: str
     job_id: str
@@ -49,16 +47,20 @@ class JobOffer:
     bid_window_us: int
     open_for_us: int
     spec_digest: bytes
+    weights: ScoringWeights = NO_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
 class Bid:
-    """A node's price for one execution of an offer, held for `valid_for_us`."""
+    """A node's price for one execution of an offer, held for `valid_for_us`; and what it claims besides: how long
+    after an award the program starts, and how much input it would have to fetch before."""
 
     id: str
     offer_id: str
     price_microcredits: int
     valid_for_us: int
+    start_delay_us: int = 0
+    missing_input_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ _FREE = Tariff()
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A node's announcement: who and where it is, and what it can do. `sequence` grows with each one."""
+    """A node's announcement: who and where it is, and what it can do. `sequence` grows with each one; `addresses`
+    are of the peer API (HOST:PORT), `multiaddrs` of the libp2p host, both empty where nobody can dial it."""
 
     node_id: str
     addresses: tuple[str, ...]
@@ -31,3 +32,4 @@ class NodeRecord:
     labels: tuple[tuple[str, str], ...] = ()
     version: str = ""
     tariff: Tariff = _FREE
+    multiaddrs: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ _CPU = re.compile(_NUMBER + r"(m?)")
 _BYTES = re.compile(_NUMBER + r"([a-z]*)")
 _DURATION_PART = re.compile(_NUMBER + r"(us|µs|ms|s|m|h|d)")
 _PRICE = re.compile(_NUMBER + r"(u?)")
+_SCORE = re.compile(r"0(?:\.[0-9]{1,6})?|1(?:\.0{1,6})?")
 _LARGEST = 2**63 - 1  # the fields are int64
 
 _BYTE_UNITS = {"": 1, "b": 1}
@@ -129,6 +130,16 @@ def parse_price(text: str) -> int:
     if microcredits != microcredits.to_integral_value():
         raise InvalidQuantity(f"{text!r} is finer than a microcredit (0.000001 credits)")
     return _bounded(microcredits, text)
+
+
+def parse_score(text: str) -> int:
+    """A score from 0 to 1, in millionths. Raises InvalidQuantity, also for more than six digits."""
+    match = _SCORE.fullmatch(text.strip())
+    if match is None:
+        raise InvalidQuantity(
+            f"{text!r} is no score: write a number from 0 to 1 with at most six digits, as 0.4"
+        )
+    return int(Decimal(match[0]) * MICROCREDITS)
 
 
 def format_price(microcredits: int) -> str:

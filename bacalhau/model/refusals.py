@@ -38,6 +38,8 @@ class RefusalReason(Enum):
     CONTENT_UNAVAILABLE = 27
     UNSAFE_PATH = 28
     STORAGE_FULL = 29
+    PRICE_SCRIPT = 40
+    REPUTATION = 31
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,40 +3,60 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs import reader
-from bacalhau.ipfs.dag import child_cids, find_missing, serve_blocks
+from bacalhau.ipfs.dag import child_cids, find_missing, iter_cids, serve_blocks
 from bacalhau.ipfs.errors import BlockNotFound, IpfsError, NoPeerHas
 from bacalhau.ipfs.fetch import FetchLimits, fetch_dag
 from bacalhau.ipfs.importer import import_stream
+from bacalhau.ipfs.kubo_rpc import FIND_S
 from bacalhau.model.cid import UnsupportedHash
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.node.seals import Seals
 from bacalhau.rpc.peer_client import PeerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
-    from bacalhau.ipfs.blockstore import BlockStore
-    from bacalhau.ipfs.fetch import BlockSource, Fetched
+    from bacalhau.ipfs.blockstore import BlockStore, CollectableStore
+    from bacalhau.ipfs.fetch import BlockExchange, BlockSource, Fetched
     from bacalhau.ipfs.pins import Pins
     from bacalhau.model.cid import Cid
+    from bacalhau.node.kubo import Kubo
     from bacalhau.node.membership import Membership
+    from bacalhau.p2p.port import Network
+    from bacalhau.scheduler.records import WorkRecord
+
+log = logging.getLogger(__name__)
 
 FIND_TIMEOUT_S = 4.0
 """How long peers are asked for content that nobody may have: "no peer has CID …" comes within seconds."""
 
+SEARCH_S = 30.0
+"""Patience with Kubo, which looks for each block among all nodes of its network."""
+
 
 class Contents:
-    """The block store with the other nodes behind it."""
+    """The block store with the other nodes behind it; with `kubo`, that is a buffer of what Kubo keeps."""
 
-    def __init__(self, store: BlockStore, pins: Pins, membership: Membership) -> None:
+    def __init__(
+        self, store: CollectableStore, pins: Pins, membership: Membership, kubo: Kubo | None = None
+    ) -> None:
         self.store = store
         self.pins = pins
+        self.kubo = kubo
+        self.whole_store: BlockStore = store if kubo is None else kubo.store
+        """All that this node has: for threads."""
+        self.network: Network | None = None
+        """libp2p, where it runs."""
         self._membership = membership
+        self.seals = Seals()
         # Of their own: strangers who read blocks hold up no execution of this node.
         self._whole: OrderedDict[Cid, None] = OrderedDict()
         """Small results that are here, or will be with the step that is being taken."""
@@ -57,6 +77,20 @@ class Contents:
             found.append(result)
         return found
 
+    @property
+    def _exchange(self) -> BlockExchange | None:
+        return self.network.exchange if self.network is not None else None
+
+    def provide(self, root: Cid) -> None:
+        """A result is here: libp2p peers hear of it, too."""
+        if self.network is not None:
+            self.network.provide(root)
+
+    async def everybody(self) -> list[BlockSource]:
+        """Whoever can be asked for single blocks: Kubo, live nodes, and the exchange as one."""
+        exchange = [] if self._exchange is None else [self._exchange]
+        return [*self.own_sources(), *await self.sources(), *exchange]
+
     async def claim(self, cid: Cid) -> ClaimedInput:
         """The content's size, as its root claims it. Raises Refused(CONTENT_UNAVAILABLE) within seconds where no
         node has it."""
@@ -69,27 +103,42 @@ class Contents:
         except IpfsError as error:
             raise refused(RefusalReason.MALFORMED, f"{cid} cannot be an input: {error}") from error
 
+    def own_sources(self) -> list[BlockSource]:
+        """What this node has beside the store."""
+        return [] if self.kubo is None else [self.kubo.source]
+
     async def _find_root(self, cid: Cid) -> None:
-        async def first_block(source: BlockSource) -> bytes | None:
+        if await self._first_block(cid, await self.everybody(), FIND_TIMEOUT_S):
+            return
+        if self.kubo is None:
+            raise _unavailable(cid)
+        if await self._first_block(cid, [self.kubo.network], FIND_S):
+            return
+        await self.kubo.check()
+        raise _unavailable(cid, self.kubo.notices)
+
+    async def _first_block(self, cid: Cid, sources: Sequence[BlockSource], timeout_s: float) -> bool:
+        """Stores the block from the first source that has it; whether one has. The exchange has a patience of its
+        own."""
+
+        async def ask(source: BlockSource) -> bytes | None:
+            patience_s = _EXCHANGE_TIMEOUT_S if source is self._exchange else timeout_s
             try:
-                async for found, block in source.get_blocks([cid], recursive=False):
-                    if found == cid and cid.verify(block):
-                        return block
+                async with asyncio.timeout(patience_s):
+                    async for found, block in source.get_blocks([cid], recursive=False):
+                        if found == cid and cid.verify(block):
+                            return block
             except Exception:
                 # Whatever one source raises says only that it is no help; the others are asked all the same.
                 return None
             return None
 
-        try:
-            async with asyncio.timeout(FIND_TIMEOUT_S):
-                for asked in asyncio.as_completed([first_block(source) for source in await self.sources()]):
-                    block = await asked
-                    if block is not None:
-                        self.store.put_many([(cid, block)], sync=False)
-                        return
-        except TimeoutError:
-            pass
-        raise _unavailable(cid)
+        for asked in asyncio.as_completed([ask(source) for source in sources]):
+            block = await asked
+            if block is not None:
+                self.store.put_many([(cid, block)], sync=False)
+                return True
+        return False
 
     async def fetch(
         self,
@@ -99,14 +148,68 @@ class Contents:
         limits: FetchLimits | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Fetched | None:
-        """Brings a whole DAG here, asking the nodes in `first` before others; None where it was here already.
-        Raises what fetch_dag raises."""
+        """Brings a whole DAG here, asking the nodes in `first` before others and the exchange last; None where it was
+        here already. Raises what fetch_dag raises."""
         if await asyncio.to_thread(self.complete, cid):
             return None
+        limits = limits or FetchLimits()
         with self.pins.hold(cid):
-            return await fetch_dag(
-                cid, self.store, await self.sources(first), limits=limits or FetchLimits(), progress=progress
-            )
+            if await self.bring(cid, limits):
+                return None
+            try:
+                return await fetch_dag(
+                    cid,
+                    self.store,
+                    await self.sources(first),
+                    exchange=self._exchange,
+                    limits=limits,
+                    progress=progress,
+                )
+            except NoPeerHas as failure:
+                if self.kubo is None:
+                    raise
+                return await self._search(self.kubo, cid, limits, progress, failure)
+
+    async def bring(self, cid: Cid, limits: FetchLimits) -> bool:
+        """Brings a DAG out of Kubo into the buffer; whether it is all there. Raises what fetch_dag raises but
+        NoPeerHas."""
+        if self.kubo is None:
+            return False
+        try:
+            await fetch_dag(cid, self.store, self.own_sources(), limits=limits)
+        except NoPeerHas:
+            return False
+        return True
+
+    async def at_hand(self, root: Cid) -> bool:
+        """Whether a result is in the store, or out of Kubo is now."""
+        if self.store.has(root):
+            return True
+        with self.pins.hold(root):
+            return await self.bring(root, FetchLimits())
+
+    async def _search(
+        self,
+        kubo: Kubo,
+        cid: Cid,
+        limits: FetchLimits,
+        progress: Callable[[int, int], None] | None,
+        failure: NoPeerHas,
+    ) -> Fetched | None:
+        """What is nowhere else may be in Kubo's network; and where Kubo does not answer it may soon."""
+        await kubo.check()
+        if await kubo.wait_return() and await self.bring(cid, limits):
+            return None
+        limits = replace(limits, first_block_seconds=SEARCH_S, stall_seconds=SEARCH_S)
+        try:
+            return await fetch_dag(cid, self.store, [kubo.network], limits=limits, progress=progress)
+        except NoPeerHas as last:
+            raise NoPeerHas(last.cid, cid, {**failure.reasons, **last.reasons}) from last
+
+    async def keep(self, root: Cid, *, pin: bool = True) -> None:
+        """Puts what is in the store where it is kept: see Kubo.keep."""
+        if self.kubo is not None:
+            await self.kubo.keep(root, pin=pin)
 
     async def need(self, cid: Cid) -> None:
         """As fetch, for a client: raises Refused(CONTENT_UNAVAILABLE) where no node has all of it."""
@@ -167,23 +270,48 @@ class Contents:
             return []
         return list(whole.items())
 
-    def missing(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int]:
+    def missing_at_once(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int] | None:
+        """As missing; None where Kubo has to be asked."""
+        absent = [item for item in claimed if not self.store.has(item.cid)]
+        if absent and self.kubo is not None:
+            return None
+        return len(absent), sum(item.size_bytes for item in absent)
+
+    async def missing(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int]:
         """(how many, how many bytes) of an offer's inputs are not here; judged by their roots."""
         absent = [item for item in claimed if not self.store.has(item.cid)]
+        if absent and self.kubo is not None:
+            having = await self.kubo.having(item.cid for item in absent)
+            absent = [item for item in absent if item.cid not in having]
         return len(absent), sum(item.size_bytes for item in absent)
 
     def store_inline(self, data: bytes) -> Cid:
         """Content that came with a job becomes a file of the store."""
         return import_stream(self.store, [data]).cid
 
+    def may_serve(self, cid: Cid) -> bool:
+        """Whether other nodes may have the block, should it be here: not while its result is sealed."""
+        return self.seals.may_serve(cid)
+
+    def seal_again(self, works: Iterable[WorkRecord]) -> None:
+        """After a restart: every block of the results that are not revealed yet, for nobody knows any more which of
+        them are new. Not for the event loop."""
+        for work in works:
+            if work.sealed and work.report is not None and work.report.result is not None:
+                try:
+                    self.seals.seal(work.id, (cid for cid, _ in iter_cids(self.store, work.report.result)))
+                except IpfsError as error:
+                    log.warning("the result %s of %s is damaged: %s", work.report.result, work.id, error)
+
     async def blocks(
         self, cids: Sequence[Cid], *, recursive: bool
     ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]:
-        """Blocks that are here, in batches of a bounded size, each block once.
+        """Blocks that are here and may be served, in batches of a bounded size, each block once.
 
         Whoever knows a CID may read what is below it: a CID of secret content is a secret.
         """
-        walk = serve_blocks(self.store, cids, recursive=recursive)
+        served = [cid for cid in cids if self.may_serve(cid)]
+        walk = serve_blocks(self.whole_store, served, recursive=recursive)
         loop = asyncio.get_running_loop()
         while batch := await loop.run_in_executor(self._serving, _next_batch, walk):
             yield batch
@@ -192,6 +320,8 @@ class Contents:
         self._serving.shutdown(wait=False)
 
 
+_EXCHANGE_TIMEOUT_S = 20.0
+"""The exchange knows when nobody has something, but for looking up who may: that can take a while."""
 SMALL_RESULT_BYTES = 64 * 1024
 _REMEMBERED_MAX = 10_000
 _BATCH_BYTES = 1024 * 1024
@@ -210,8 +340,9 @@ def _next_batch(walk: Iterator[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
     return batch
 
 
-def _unavailable(cid: Cid) -> Exception:
+def _unavailable(cid: Cid, notices: Sequence[str] = ()) -> Exception:
     return refused(
         RefusalReason.CONTENT_UNAVAILABLE,
-        f"no peer has CID {cid}: add the content with `bacalhau ipfs add`, or connect to a node that has it",
+        f"no peer has CID {cid}: add the content with `bacalhau ipfs add`, or connect to a node that has it"
+        + "".join(f" ({notice})" for notice in notices),
     )

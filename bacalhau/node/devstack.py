@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 _EXIT_FAILED = 125
 _POLL_S = 0.05
@@ -39,19 +39,23 @@ class _Ended(Exception):
 
 
 @dataclass(slots=True)
-class _Member:
-    """A node of the network. `ready` is what its ready file says: node_id, api_address, peer_address."""
+class Member:
+    """A node of the network. `ready` is what its ready file says: node_id, api_address, peer_address, ….
+    `misbehaves` names what a bad one does, and is empty for the others."""
 
+    number: int
     name: str
     folder: Path
     log: Path
     process: asyncio.subprocess.Process
+    misbehaves: str
     ready: dict[str, str]
 
 
-def run(args: argparse.Namespace) -> int:
-    """Runs the network by the flags of `bacalhau devstack`; the exit code: 0 when the user ended it, 125 when it could
-    not start or a node died. Says on stderr how to talk to each node."""
+def run(args: argparse.Namespace, make: Callable[[Path], Network] | None = None) -> int:
+    """Runs the network by the flags of `bacalhau devstack`, or the one that `make` makes of the folder for its data;
+    the exit code: 0 when the user ended it, 125 when it could not start or a node died. Says on stderr how to talk to
+    each node."""
     with ExitStack() as stack:
         if args.data_dir is None:
             # The nodes may still be writing for a moment where one had to be killed.
@@ -60,14 +64,19 @@ def run(args: argparse.Namespace) -> int:
         else:
             folder = Path(args.data_dir).expanduser().absolute()
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return asyncio.run(_Network(args, folder).run())
+        network = Network(args, folder) if make is None else make(folder)
+        return asyncio.run(network.run())
 
 
-class _Network:
+class Network:
+    """Nodes by the flags of `bacalhau devstack`. What a network elsewhere than on this machine's own interfaces does
+    otherwise (`scripts/network`) is in `within`, `flags` and `advice`."""
+
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self._args = args
         self._folder = folder
-        self._members: list[_Member] = []
+        self.members: list[Member] = []
+        """Those that were started, by their number."""
         self._told = asyncio.Event()
 
     async def run(self) -> int:
@@ -88,36 +97,64 @@ class _Network:
             await self._end()
         return 0
 
+    def within(self, number: int) -> tuple[str, ...]:
+        """What a command that is about this node begins with."""
+        return ()
+
+    def flags(self, number: int) -> list[str]:
+        """Where it listens, and whom it joins: all join the first, which is ready by then."""
+        words = ["--api-port", str(self._args.api_port if number == 0 else 0), "--peer-port", "0"]
+        return words if number == 0 else [*words, "--peer", self.members[0].ready["peer_address"]]
+
+    def advice(self) -> list[str]:
+        """How to use it."""
+        host, _, port = self.members[0].ready["api_address"].rpartition(":")
+        return [
+            "To use it from another terminal:",
+            f"  export BACALHAU_API_HOST={host} BACALHAU_API_PORT={port}",
+            "  bacalhau node list",
+        ]
+
     async def _start(self) -> None:
-        first = await self._spawn(0, self._args.api_port, ())
+        first = await self._spawn(0)
         await self._until_ready(first)
-        peer = ("--peer", first.ready["peer_address"])
-        others = [await self._spawn(number, 0, peer) for number in range(1, self._args.nodes)]
+        others = [await self._spawn(number) for number in range(1, self._args.nodes)]
         for member in others:
             await self._until_ready(member)
         await self._until_joined(first)
 
-    async def _spawn(self, number: int, api_port: int, more: Iterable[str]) -> _Member:
+    async def _spawn(self, number: int) -> Member:
         name = f"node-{number}"
         folder, log = self._folder / name, self._folder / f"{name}.log"
         ready_file = self._folder / f"{name}.ready"
         ready_file.unlink(missing_ok=True)
-        words = ["--data-dir", str(folder), "--ready-file", str(ready_file), "--api-port", str(api_port)]
-        words += ["--peer-port", "0", "--log-level", self._args.log_level, *more, *_policy(self._args)]
+        words = [
+            "--data-dir",
+            str(folder),
+            "--ready-file",
+            str(ready_file),
+            "--log-level",
+            self._args.log_level,
+        ]
+        words += [*self.flags(number), *_policy(self._args)]
+        misbehaves = ""
+        if number >= self._args.nodes - self._args.bad_nodes:
+            misbehaves = self._args.misbehave or "wrong-result"
+            words += ["--misbehave", misbehaves]
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bacalhau", "serve", *words),
+                *(*self.within(number), sys.executable, "-m", "bacalhau", "serve", *words),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 process_group=0,  # Ctrl-C in the terminal is for this process, which ends them in order
                 preexec_fn=_dies_with(os.getpid()),
             )
-        member = _Member(name, folder, log, process, {})
-        self._members.append(member)
+        member = Member(number, name, folder, log, process, misbehaves, {})
+        self.members.append(member)
         return member
 
-    async def _until_ready(self, member: _Member) -> None:
+    async def _until_ready(self, member: Member) -> None:
         """Waits for the ready file. Raises _NodeDied, _Ended."""
         path = self._folder / f"{member.name}.ready"
         try:
@@ -131,10 +168,11 @@ class _Network:
             ) from None
         member.ready = json.loads(path.read_text(encoding="utf-8"))
 
-    async def _until_joined(self, first: _Member) -> None:
+    async def _until_joined(self, first: Member) -> None:
         """Waits until the first node has heard of all, so that a job is offered to all from the first one on."""
         port = first.ready["api_address"].rpartition(":")[2]
         command = (
+            *self.within(first.number),
             sys.executable,
             "-m",
             "bacalhau",
@@ -156,7 +194,7 @@ class _Network:
                 stderr=asyncio.subprocess.DEVNULL,
             )
             answer, _ = await asking.communicate()
-            if asking.returncode == 0 and len(json.loads(answer)) >= len(self._members):
+            if asking.returncode == 0 and len(json.loads(answer)) >= len(self.members):
                 return
             await asyncio.sleep(_POLL_S)
         print(
@@ -166,26 +204,24 @@ class _Network:
     def _check_alive(self) -> None:
         if self._told.is_set():
             raise _Ended
-        for member in self._members:
+        for member in self.members:
             if member.process.returncode is not None:
                 raise _died(member)
 
     def _announce(self) -> None:
-        lines = [f"a network of {len(self._members)} nodes runs; data and logs: {self._folder}"]
-        for member in self._members:
+        lines = [f"a network of {len(self.members)} nodes runs; data and logs: {self._folder}"]
+        for member in self.members:
             ready = member.ready
             lines.append(f"  {member.name}  clients: {ready['api_address']}  nodes: {ready['peer_address']}")
-            lines.append(f"          {ready['node_id']}")
-        host, _, port = self._members[0].ready["api_address"].rpartition(":")
-        lines += [
-            "To use it from another terminal:",
-            f"  export BACALHAU_API_HOST={host} BACALHAU_API_PORT={port}",
-            "  bacalhau node list",
-            "Ctrl-C ends it.",
-        ]
+            bad = f"  misbehaves on purpose: {member.misbehaves}" if member.misbehaves else ""
+            lines.append(f"          {ready['node_id']}{bad}")
+        lines += [*self.advice(), "Ctrl-C ends it."]
         print("\n".join(lines), file=sys.stderr, flush=True)
         if self._args.ready_file is not None:
-            nodes = [{"name": m.name, "data_dir": str(m.folder), **m.ready} for m in self._members]
+            nodes = [
+                {"name": m.name, "data_dir": str(m.folder), "misbehaves": m.misbehaves, **m.ready}
+                for m in self.members
+            ]
             target = Path(self._args.ready_file).expanduser().absolute()
             partial = target.with_name(target.name + ".partial")
             partial.write_text(json.dumps({"nodes": nodes}), encoding="utf-8")
@@ -194,7 +230,7 @@ class _Network:
     async def _watch(self) -> None:
         """Until the user ends it. Raises _NodeDied."""
         told = asyncio.ensure_future(self._told.wait())
-        ends = {asyncio.ensure_future(member.process.wait()): member for member in self._members}
+        ends = {asyncio.ensure_future(member.process.wait()): member for member in self.members}
         done, waiting = await asyncio.wait({told, *ends}, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
@@ -203,7 +239,7 @@ class _Network:
 
     async def _end(self) -> None:
         """Ends every process, gently first; what their containers still do is ended where their data goes away."""
-        running = [member.process for member in self._members if member.process.returncode is None]
+        running = [member.process for member in self.members if member.process.returncode is None]
         for process in running:
             process.terminate()
         try:
@@ -222,7 +258,7 @@ class _Network:
         from bacalhau.runtime.docker import DockerExecutor
         from bacalhau.runtime.executor import EngineFault
 
-        for member in self._members:
+        for member in self.members:
             if not member.ready:
                 continue
             executor = DockerExecutor(member.ready["node_id"])
@@ -267,7 +303,7 @@ def _dies_with(parent: int) -> Callable[[], None] | None:
     return set_death_signal
 
 
-def _died(member: _Member) -> _NodeDied:
+def _died(member: Member) -> _NodeDied:
     code = member.process.returncode
     how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
     return _NodeDied(f"{member.name} {how}; the network is ended{_tail(member.log)}")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bacalhau.model.cid import Cid
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.reputation import Reputation
     from bacalhau.node.clock import Clock
     from bacalhau.node.trace import Trace
     from bacalhau.scheduler.compute import ComputeMachine
@@ -150,14 +151,18 @@ class Driver:
         self._turn.blocks += blocks
 
     def restore(
-        self, work: Sequence[WorkRecord], jobs: Sequence[Job], executions: Sequence[ExecutionRecord]
+        self,
+        work: Sequence[WorkRecord],
+        jobs: Sequence[Job],
+        executions: Sequence[ExecutionRecord],
+        reputations: Sequence[Reputation] = (),
     ) -> None:
         """Before the first event: hands the machines what an earlier life of this node had accepted."""
         now = self.clock.now()
         if self._trace is not None:
-            self._trace.restored(work, jobs, executions, now)
-        compute = self.compute.restore(work, now=now)
-        requester = self.requester.restore(jobs, executions, now=now)
+            self._trace.restored(work, jobs, executions, reputations, now)
+        compute = self.compute.restore(work, reputations, now=now)
+        requester = self.requester.restore(jobs, executions, reputations, now=now)
         if self._trace is not None:
             self._trace.restored_to(compute, requester)
         self._gather(compute)

@@ -39,6 +39,15 @@ class Engines:
             warm = max(1, capacity.cpu_millicores // 1000)
             self._wasm = WasmExecutor(warm, settings.data_dir / "wasm-cache", WORKERS_MAX)
             self.executors[Engine.WASM] = self._wasm
+        if settings.misbehave is not None:
+            from bacalhau.node.misbehaviour import MisbehavingExecutor, Misbehaviour
+
+            misbehaviour = Misbehaviour(settings.misbehave)
+            log.warning("this node misbehaves on purpose: %s", misbehaviour.value)
+            self.executors = {
+                engine: MisbehavingExecutor(executor, misbehaviour)
+                for engine, executor in self.executors.items()
+            }
 
     async def start(self) -> None:
         if Engine.WASM in self.executors:

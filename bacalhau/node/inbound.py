@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.rpc.peer_api import ClearingPage
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.wire.envelope import Opened, seal_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from bacalhau.market.bidding import Quote
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.verification import ResultCommitment
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
+    from bacalhau.node.quotes import Quotes
     from bacalhau.node.works import Works
     from bacalhau.store.store import Store
     from bacalhau.wire.envelope import SignedEnvelope
@@ -43,10 +48,13 @@ class Inbound:
         works: Works,
         contents: Contents,
         happenings: Happenings,
+        quotes: Quotes,
         ids: Callable[[str], str],
         lease_us: int,
     ) -> None:
         self.node_id = key.node_id
+        self.envelopes_refused: Counter[str] = Counter()
+        """By reason."""
         self._key = key
         self._driver = driver
         self._store = store
@@ -54,8 +62,12 @@ class Inbound:
         self._works = works
         self._contents = contents
         self._happenings = happenings
+        self._quotes = quotes
         self._ids = ids
         self._lease_us = lease_us
+
+    def envelope_refused(self, refusal: Refusal) -> None:
+        self.envelopes_refused[refusal.reason.name] += 1
 
     def now_us(self) -> int:
         return self._driver.clock.now()
@@ -73,17 +85,34 @@ class Inbound:
 
     # --- RequesterService ---
 
-    async def bid_received(self, opened: Opened[Bid]) -> Refusal | None:
-        event = ev.BidReceived(opened.sender, opened.body, opened.digest, opened.raw)
-        return await self._driver.ask_requester(event)
+    async def bid_received(self, opened: Opened[Bid]) -> SignedEnvelope:
+        event = ev.BidReceived(opened.sender, opened.body, opened.digest, opened.raw, opened.issued_at_us)
+        refusal = self._driver.tell_requester(event)
+        # Looked up in the same step: the auction may have ended by the time that it is on disk.
+        sealed = self._driver.requester.acknowledged(opened.body.offer_id, opened.sender)
+        if refusal is None:
+            await self._driver.committed()
+        if refusal is not None or sealed is None or sealed.bid.id != opened.body.id:
+            return self._acknowledge(opened, Acknowledgement(opened.statement_id, opened.digest, refusal))
+        taken = Acknowledgement(
+            opened.statement_id,
+            sealed.digest,
+            None,
+            sealed.received_us,
+            sealed.position,
+            sealed.reputation_permille,
+        )
+        return self._acknowledge(opened, taken)
 
-    async def decline_received(self, opened: Opened[Decline]) -> Refusal | None:
-        return await self._driver.ask_requester(ev.DeclineReceived(opened.sender, opened.body, opened.raw))
+    async def decline_received(self, opened: Opened[Decline]) -> SignedEnvelope:
+        event = ev.DeclineReceived(opened.sender, opened.body, opened.raw, opened.issued_at_us)
+        refusal = await self._driver.ask_requester(event)
+        return self._acknowledge(opened, Acknowledgement(opened.statement_id, opened.digest, refusal))
 
-    def acknowledge(self, opened: Opened[Any], refusal: Refusal | None) -> SignedEnvelope:
+    def _acknowledge(self, opened: Opened[Any], acknowledgement: Acknowledgement) -> SignedEnvelope:
         return seal_message(
             self._key,
-            Acknowledgement(opened.statement_id, opened.digest, refusal),
+            acknowledgement,
             id=self._ids("s"),
             issued_at_us=self.now_us(),
             valid_for_us=60_000_000,
@@ -112,6 +141,11 @@ class Inbound:
             refusal = late
         raise Refused(refusal)
 
+    async def commitment_received(self, opened: Opened[ResultCommitment]) -> None:
+        refusal = await self._driver.ask_requester(ev.CommitmentReceived(opened.sender, opened.body))
+        if refusal is not None:
+            raise Refused(refusal)
+
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int:
         renewal = opened.body
         refusal = await self._driver.ask_requester(ev.RenewalReceived(opened.sender, renewal))
@@ -121,29 +155,55 @@ class Inbound:
         self._happenings.renewed(job_id, opened.sender, renewal, self.now_us())
         return self._lease_us
 
-    def clearing(self, offer_id: str, page_size: int, page_token: str) -> tuple[list[bytes], str, bytes]:
+    def clearing(self, offer_id: str, sequence: int, page_size: int, page_token: str) -> ClearingPage:
         offer = self._store.offer(offer_id)
         if offer is None:
             raise refused(RefusalReason.NOT_FOUND, f"no offer {offer_id} of this node")
-        job = self._store.job(offer.job_id)
-        awarded = [e for e in job.executions if e.offer_id == offer_id] if job is not None else []
-        if not awarded:
+        clearings = [c for c in self._store.clearings(offer.job_id) if c.clearing.offer_id == offer_id]
+        if not clearings:
             raise refused(
                 RefusalReason.WRONG_STATE, f"no award was made from the bids on {offer_id}: they stay sealed"
             )
-        last = awarded[-1]
-        bids, token = self._store.clearing(
-            offer_id, until_us=last.created_us, page_size=page_size, page_token=page_token
+        if not 0 <= sequence <= len(clearings):
+            raise refused(
+                RefusalReason.NOT_FOUND, f"offer {offer_id} has {len(clearings)} clearings, none {sequence}"
+            )
+        chosen = clearings[sequence - 1]  # 0 is the last
+        bids, token = self._store.cleared_bids(chosen, page_size=page_size, page_token=page_token)
+        sealed = seal_message(
+            self._key,
+            chosen.clearing,
+            id=self._ids("s"),
+            issued_at_us=self.now_us(),
+            valid_for_us=60_000_000,
         )
-        return [bid.evidence for bid in bids], token, last.bid_set_digest
+        return ClearingPage(chosen.clearing, sealed, len(clearings), bids, token)
+
+    # --- gossip ---
+
+    def record_gossiped(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None:
+        self._membership.record_gossiped(opened, envelope)
+
+    def offers_gossiped(self, offers: Sequence[Opened[JobOffer]]) -> None:
+        """Offers of a node whose record has not come yet wait for their repetition: no bid would get there."""
+        for opened in offers:
+            if self._membership.knows(opened.sender):
+                with contextlib.suppress(Refused):  # the node stops
+                    self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body))
+
+    def peer_met(self, node_id: str, found_by: str) -> None:
+        self._membership.peer_met(node_id, found_by)
 
     # --- ComputeService ---
 
     async def offers_received(self, offers: Sequence[Opened[JobOffer]]) -> None:
         for opened in offers:
-            refusal = self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body))
+            refusal = self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body, opened.raw))
             if refusal is not None and len(offers) == 1:
                 raise Refused(refusal)
+
+    async def quote(self, opened: Opened[JobOffer]) -> Refusal | Quote:
+        return await self._quotes.quote(opened.sender, opened.body)
 
     async def award_received(self, opened: Opened[Award]) -> None:
         event = ev.AwardReceived(opened.sender, opened.body, spec_digest(opened.body.spec))
@@ -153,6 +213,12 @@ class Inbound:
 
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None:
         self._driver.tell_compute(ev.OfferClosedReceived(opened.sender, opened.body.offer_id))
+
+    async def reveal_requested(self, opened: Opened[RevealRequest]) -> None:
+        event = ev.RevealRequested(opened.sender, opened.body.execution_id)
+        refusal = await self._driver.ask_compute(event)
+        if refusal is not None:
+            raise Refused(refusal)
 
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None:
         refusal = self._driver.tell_compute(ev.CancellationReceived(opened.sender, opened.body.execution_id))

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bacalhau.ipfs import car, errors, reader
@@ -118,6 +119,7 @@ class Ipfs:
             added = await feed(self._writers, parts, lambda items: _import_tree(self._store, options, items))
             if pin:
                 await self._in_thread(lambda: self._pins.add(added.cid))
+            await self._contents.keep(added.cid, pin=pin)
             return added
 
     async def get(
@@ -148,6 +150,7 @@ class Ipfs:
         with refusing():
             local = await self._in_thread(lambda: self._is_local(cid))
             pinned = await self._in_thread(lambda: cid in self._pins or path.root in self._pins)
+            pinned = pinned or (self._contents.kubo is not None and await self._contents.kubo.pinned(cid))
         return ContentStat(found, local, pinned)
 
     async def import_car(self, chunks: AsyncIterator[bytes]) -> CarImported:
@@ -157,6 +160,7 @@ class Ipfs:
                 # A CAR may leave out blocks: a pin on a part would promise more than it keeps.
                 await self._contents.need(root)
                 await self._in_thread(lambda root=root: self._pins.add(root))  # type: ignore[misc]
+                await self._contents.keep(root)
             return imported
 
     async def export_car(self, cid: Cid) -> AsyncGenerator[list[bytes], None]:
@@ -173,13 +177,35 @@ class Ipfs:
             async with self._held(cid):
                 await self._contents.need(cid)
                 await self._in_thread(lambda: self._pins.add(cid))
+                await self._contents.keep(cid)
 
     async def unpin(self, cid: Cid) -> None:
         with refusing():
             await self._in_thread(lambda: self._pins.remove(cid))
+        kubo = self._contents.kubo
+        if kubo is not None and cid not in await self._in_thread(lambda: set(self._needed())):
+            kubo.release_soon(cid)
 
     async def collect_garbage(self) -> Collected:
+        collected = await self.tidy()
+        if self._contents.kubo is None:
+            return collected
+        blocks, freed_bytes = await self._contents.kubo.collect_garbage()
+        return replace(
+            collected,
+            deleted_blocks=collected.deleted_blocks + blocks,
+            deleted_bytes=collected.deleted_bytes + freed_bytes,
+        )
+
+    def wanted(self) -> set[Cid]:
+        """Every root that is to be kept. Reads databases: for threads."""
+        return {pin.cid for pin in self._pins.all()} | set(self._needed())
+
+    async def tidy(self) -> Collected:
+        """Collects the garbage of the store; where Kubo keeps what is wanted, that is not kept here as well."""
         self._contents.forget_remembered()
+        kubo = self._contents.kubo
+        elsewhere = frozenset[Cid]() if kubo is None else await kubo.reconcile(self.wanted)
         now_us = wall_clock_us()
         oldest_us = min(self._begun_us.values(), default=now_us)
         grace_us = max(self._gc_grace_us, now_us - oldest_us)
@@ -188,7 +214,12 @@ class Ipfs:
             # What came after the look at the imports above is younger than `now_us`, and stays.
             with self._collecting:
                 collected = garbage_collect(
-                    self._store, self._pins, grace_us=grace_us, clock_us=lambda: now_us, also=self._needed
+                    self._store,
+                    self._pins,
+                    grace_us=grace_us,
+                    clock_us=lambda: now_us,
+                    also=self._needed,
+                    elsewhere=elsewhere,
                 )
                 if isinstance(self._store, PackBlockStore):
                     self._store.compact()
@@ -216,7 +247,7 @@ class Ipfs:
         missing = [cid for cid in dict.fromkeys(cids) if not self._store.has(cid)]
         if not missing:
             return
-        for source in await self._contents.sources():
+        for source in await self._contents.everybody():
             for first in range(0, len(missing), 1000):
                 found = await _blocks_from(source, missing[first : first + 1000])
                 await self._in_thread(lambda found=found: self._store.put_many(found, sync=False))  # type: ignore[misc]
@@ -226,7 +257,7 @@ class Ipfs:
 
     def _is_local(self, cid: Cid) -> bool:
         try:
-            return find_missing(self._store, cid) is None
+            return find_missing(self._contents.whole_store, cid) is None
         except errors.UnsupportedDag:
             # What its links are nobody here can tell; the block itself is here.
             return True
@@ -265,9 +296,7 @@ class _FetchingStore:
         self._closed = False
         # The rest of a BlockStore, for readers.
         self.has = store.has
-        self.keys = store.keys
         self.put_many = store.put_many
-        self.delete_many = store.delete_many
         self.sync = store.sync
 
     def get(self, cid: Cid) -> bytes:

@@ -23,8 +23,8 @@ from bacalhau.wire.statements import LogRequest
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.model.cid import Cid
+    from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
@@ -45,7 +45,7 @@ class JobLogs:
         key: NodeKey,
         driver: Driver,
         store: Store,
-        blocks: BlockStore,
+        contents: Contents,
         membership: Membership,
         works: Works,
         happenings: Happenings,
@@ -54,7 +54,8 @@ class JobLogs:
         self._key = key
         self._driver = driver
         self._store = store
-        self._blocks = blocks
+        self._contents = contents
+        self._blocks = contents.store
         self._membership = membership
         self._works = works
         self._happenings = happenings
@@ -122,7 +123,7 @@ class JobLogs:
         while True:
             current = self._store.execution(execution.id) or execution
             result = current.report.result if current.report is not None else None
-            if result is not None and self._blocks.has(result):
+            if result is not None and await self._contents.at_hand(result):
                 async for piece in self._stored(result, sent):
                     yield piece
                 return
@@ -138,7 +139,7 @@ class JobLogs:
                         ) from failure
                 if not follow:
                     return
-            elif current.state is not ExecutionState.REPORTED or not follow:
+            elif current.state not in (ExecutionState.COMMITTED, ExecutionState.REPORTED) or not follow:
                 if result is not None and not sent.anything:
                     raise refused(
                         RefusalReason.CONTENT_UNAVAILABLE,

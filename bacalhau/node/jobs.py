@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.joblogs import JobLogs
+    from bacalhau.node.quotes import Quotes
     from bacalhau.node.recent import RecentJobs
     from bacalhau.node.room import DiskRoom
+    from bacalhau.rpc.job_service import Estimate
     from bacalhau.scheduler.history import JobQuery, StoredAnswer, StoredJob
     from bacalhau.scheduler.records import ExecutionRecord
     from bacalhau.store.store import Store
@@ -44,6 +46,7 @@ class Jobs:
         happenings: Happenings,
         recent: RecentJobs,
         logs: JobLogs,
+        quotes: Quotes,
         ids: Callable[[str], str],
         room: DiskRoom,
     ) -> None:
@@ -54,6 +57,7 @@ class Jobs:
         self._happenings = happenings
         self._recent = recent
         self._logs = logs
+        self._quotes = quotes
         self._ids = ids
         self._room = room
         self._submitting: dict[str, asyncio.Future[JobAccepted]] = {}
@@ -106,6 +110,9 @@ class Jobs:
         if accepted_us is None:  # it has ended at once
             return self.job(job_id).accepted
         return JobAccepted(job_id, spec, inputs, digest, accepted_us, request_id, "")
+
+    async def estimate(self, spec: JobSpec) -> Estimate:
+        return await self._quotes.estimate(spec)
 
     def resolve(self, job_id: str) -> str:
         """The one job whose id begins so. Raises Refused: MALFORMED, NOT_FOUND, AMBIGUOUS_ID."""

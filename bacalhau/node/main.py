@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 import signal
@@ -14,7 +15,9 @@ from bacalhau.config import DEFAULT_TARIFF, Settings
 from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
 from bacalhau.node.allocator import keep_freed_memory
-from bacalhau.node.node import CannotStart, Node
+from bacalhau.node.network import P2P_MISSING, p2p_installed
+from bacalhau.node.node import Node
+from bacalhau.node.startup import CannotStart
 from bacalhau.rpc.servers import CannotListen
 from bacalhau.store.errors import StoreError
 from bacalhau.wire.identity import InvalidKey
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     import argparse
 
 EXIT_CANNOT_START = 125
+P2P_PORT = 1236
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -57,6 +61,18 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "job_memory_bytes": args.limit_job_memory,
         "job_disk_bytes": args.limit_job_disk,
         "flat_price_microcredits": args.price_flat,
+        "bill_stranded": args.pricing == "utilisation",
+        "held_input_discount_permille": None
+        if args.price_held_discount is None
+        else args.price_held_discount * 10,
+        "price_by_reputation": args.price_by_reputation,
+        "price_script": args.price_script,
+        "price_floor_microcredits": args.price_floor,
+        "fetch_bytes_per_second": args.fetch_rate,
+        "min_reputation_ppm": args.min_reputation,
+        "ipfs_api": args.ipfs_api,
+        "metrics_port": args.metrics_port,
+        "misbehave": args.misbehave,
         "probe_command": args.probe_exec,
         "trace": _path(args.trace),
         "ready_file": _path(args.ready_file),
@@ -73,6 +89,10 @@ def settings_of(args: argparse.Namespace) -> Settings:
         peer_port=args.peer_port,
         advertise=tuple(args.advertise),
         peers=tuple(args.peer),
+        p2p_listen=_p2p_listen(args),
+        advertised=not args.no_advertise,
+        mdns=args.mdns,
+        dht=not args.no_dht,
         requester="requester" in args.node_type,
         compute="compute" in args.node_type,
         engines=tuple(engine for engine in Engine if engine not in disabled),
@@ -84,6 +104,19 @@ def settings_of(args: argparse.Namespace) -> Settings:
         tariff=_tariff(args),
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
+
+
+def _p2p_listen(args: argparse.Namespace) -> tuple[str, ...]:
+    """Where libp2p listens: as it was said, else beside the peer API; nowhere where it is off, or is not installed."""
+    if args.no_p2p or (not args.p2p_listen and not p2p_installed()):
+        return ()
+    if args.p2p_listen:
+        return tuple(args.p2p_listen)
+    try:
+        ip = ipaddress.ip_address(args.peer_host.strip("[]"))
+    except ValueError:  # a name: libp2p listens on addresses only
+        ip = ipaddress.ip_address("127.0.0.1")
+    return (f"/ip{ip.version}/{ip}/tcp/{P2P_PORT if args.peer_port else 0}",)
 
 
 def _tariff(args: argparse.Namespace) -> Tariff:
@@ -137,7 +170,10 @@ def _announce(node: Node) -> None:
     lines = [
         f"node {node.node_id} runs (engines: {engines})",
         f"  clients: {node.api_address}    nodes: {node.peer_address}    data: {node.settings.data_dir}",
+        *([f"  metrics: http://{node.metrics_address}/metrics"] if node.metrics_address else []),
+        *(f"  libp2p: {address}" for address in node.p2p_addresses),
         *(f"  note: {notice}" for notice in node.self_view().notices),
+        *([f"  note: {P2P_MISSING}"] if not p2p_installed() else []),
         "To use it from another terminal:",
         f"  export BACALHAU_API_HOST={host} BACALHAU_API_PORT={port}",
         "To join it with another node:",
@@ -149,6 +185,8 @@ def _announce(node: Node) -> None:
             "node_id": node.node_id,
             "api_address": node.api_address,
             "peer_address": node.peer_address,
+            "metrics_address": node.metrics_address,
+            "p2p_addresses": node.p2p_addresses,
         }
         partial = node.settings.ready_file.with_name(node.settings.ready_file.name + ".partial")
         partial.write_text(json.dumps(ready), encoding="utf-8")

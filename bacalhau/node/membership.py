@@ -1,7 +1,7 @@
 """Who is there: this node's signed record, the records of others, and connections to them.
 
-Every heartbeat the record goes to each known node; what comes back is that node's. A node is live while it was heard
-from within three heartbeats.
+Every heartbeat the record is gossiped, and goes by gRPC to each known node that was not heard by gossip itself; what
+comes back is that node's. A node is live while it was heard from within three heartbeats.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.p2p.port import CannotConnect
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.scheduler.events import PeerHeard
 from bacalhau.wire.envelope import Opened, open_message, seal_message
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from bacalhau.node.driver import Driver
+    from bacalhau.p2p.port import Network
     from bacalhau.wire.envelope import SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 PEERS_MAX = 1000
 HEARTBEATS_UNTIL_LOST = 3
 HEARTBEATS_UNTIL_FORGOTTEN = 720
+GOSSIPED_HEARTBEATS = 2
+"""A node whose record came by gossip within so many heartbeats hears gossip, too."""
 
 
 @dataclass(slots=True)
@@ -41,10 +45,15 @@ class Peer:
     found_by: str
     known_us: int
     link: PeerLink | None = None
+    tunnelled: bool = False
+    """The link goes over a libp2p connection, for no address of the node answered."""
+    gossiped_us: int = 0
+    """When its record last came by gossip."""
 
 
 class Membership:
-    """See the module. `record` makes this node's record anew with the sequence number that it is given."""
+    """See the module. `record` makes this node's record anew with the sequence number that it is given. `network` is
+    set once libp2p runs, and stays None where it does not."""
 
     def __init__(
         self,
@@ -62,12 +71,13 @@ class Membership:
         self._make_record = record
         self._ids = ids
         self._heartbeat_us = heartbeat_us
+        self.network: Network | None = None
         self._configured: dict[str, str | None] = dict.fromkeys(configured)
         """Address -> id of the node that answered there."""
         self._peers: dict[str, Peer] = {}
         self._dialling: dict[str, asyncio.Task[PeerLink]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._announcing: dict[str, asyncio.Task[None]] = {}
+        self._announcing: dict[str, asyncio.Task[object]] = {}
         """By node id or configured address: heartbeats under way."""
         self.record = record(driver.clock.now())
         self._envelope = self._seal()
@@ -132,12 +142,47 @@ class Membership:
         ):
             self._drop_link(known)
         known.record, known.envelope = record, envelope
+        if self.network is not None:
+            self.network.learned(record)
         if not direct:
             return known
         known.heard_us = self._driver.clock.now()
         if record.compute:
             self._driver.tell_requester(PeerHeard(record.node_id))
         return known
+
+    def record_gossiped(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None:
+        """A record that came by gossip. It was signed within the last heartbeats, so one that is new is a sign of life;
+        gossip repeats others."""
+        node_id = opened.sender
+        known = self._peers.get(node_id)
+        fresh = known is None or opened.body.sequence > known.record.sequence
+        try:
+            peer = self.announced(opened, envelope, "gossip", direct=fresh)
+        except Refused as refusal:
+            log.info("a gossiped record of %s: %s", node_id, refusal)
+            return
+        if fresh:
+            peer.gossiped_us = self._driver.clock.now()
+
+    def peer_met(self, node_id: str, found_by: str) -> None:
+        """There is a libp2p connection with a peer; if it is a node that is not known yet, it is told of this one."""
+        if node_id not in self._peers:
+            self._announce(node_id, self._meet(node_id, found_by))
+
+    def hears_gossip(self, node_id: str) -> bool:
+        """Whether what is gossiped surely reaches the node, as far as anything does."""
+        peer = self._peers.get(node_id)
+        recent_us = GOSSIPED_HEARTBEATS * self._heartbeat_us
+        return (
+            self.network is not None
+            and peer is not None
+            and peer.gossiped_us > 0
+            and self._driver.clock.now() - peer.gossiped_us <= recent_us
+        )
+
+    def knows(self, node_id: str) -> bool:
+        return node_id in self._peers
 
     def _drop_one_lost(self) -> bool:
         for node_id, peer in self._peers.items():
@@ -160,7 +205,7 @@ class Membership:
         peer = self._peers.get(node_id)
         if peer is None:
             raise PeerUnreachable(f"node {node_id} is not known here")
-        if peer.link is not None:
+        if peer.link is not None and not await self._tunnel_is_gone(peer):
             return peer.link
         dialling = self._dialling.get(node_id)
         if dialling is None:
@@ -169,7 +214,34 @@ class Membership:
             dialling.add_done_callback(lambda _: self._dialling.pop(node_id, None))
         return await asyncio.shield(dialling)
 
+    async def _tunnel_is_gone(self, peer: Peer) -> bool:
+        """Whether the link went through a tunnel that libp2p has closed since; then there is no link any more."""
+        link = peer.link
+        if link is None or not peer.tunnelled:
+            return False
+        try:
+            address = await self._tunnel(peer.record.node_id)
+        except PeerUnreachable:
+            address = ""
+        if address == link.address or peer.link is not link:
+            return False
+        self._drop_link(peer)
+        return True
+
+    async def _tunnel(self, node_id: str) -> str:
+        """A local address at which the node is reached over libp2p. Raises PeerUnreachable."""
+        if self.network is None:
+            raise PeerUnreachable("it can only be reached over libp2p, which does not run here")
+        try:
+            return await self.network.tunnel(node_id)
+        except CannotConnect as failure:
+            raise PeerUnreachable(f"and not over libp2p: {failure}") from failure
+
     async def _dial(self, peer: Peer) -> PeerLink:
+        node_id = peer.record.node_id
+        if self.network is not None and not self.record.addresses:
+            # It could not answer on a connection of its own.
+            await self.network.reach(node_id)
         failures: list[str] = []
         for address in peer.record.addresses:
             try:
@@ -178,30 +250,65 @@ class Membership:
                 failures.append(str(failure))
                 continue
             if link.certificate_digest == peer.record.certificate_digest:
-                peer.link = link
+                peer.link, peer.tunnelled = link, False
                 return link
             await link.close()
-            failures.append(f"{address} has another certificate than {peer.record.node_id} signed")
-        raise PeerUnreachable("; ".join(failures) or f"node {peer.record.node_id} names no address")
+            failures.append(f"{address} has another certificate than {node_id} signed")
+        failures = failures or [f"node {node_id} names no address"]
+        try:
+            link = await PeerLink.open(await self._tunnel(node_id))
+        except PeerUnreachable as failure:
+            raise PeerUnreachable("; ".join((*failures, str(failure)))) from failure
+        if link.certificate_digest != peer.record.certificate_digest:
+            await link.close()
+            raise PeerUnreachable(f"over libp2p answers another certificate than {node_id} signed")
+        peer.link, peer.tunnelled = link, True
+        return link
 
     async def connect(self, address: str) -> Peer:
-        """Announces this node at an address and takes the record of the node there. Raises PeerUnreachable."""
-        link = await PeerLink.open(address)
+        """Announces this node at a HOST:PORT or multiaddr, and takes the record of the node there. Raises
+        PeerUnreachable."""
+        if not address.startswith("/"):
+            peer = await self._exchange(address, await PeerLink.open(address), "configured")
+            self._configured[address] = peer.record.node_id
+            return peer
+        if self.network is None:
+            raise PeerUnreachable(f"{address} is a multiaddr, and libp2p does not run here")
+        try:
+            node_id = await self.network.connect(address)
+        except CannotConnect as failure:
+            raise PeerUnreachable(str(failure)) from failure
+        peer = await self._meet(node_id, "configured")
+        self._configured[address] = node_id
+        return peer
+
+    async def _meet(self, node_id: str, found_by: str) -> Peer:
+        """As connect, with a peer that libp2p is connected with."""
+        local = await self._tunnel(node_id)
+        peer = await self._exchange(node_id, await PeerLink.open(local), found_by)
+        if peer.link is not None and peer.link.address == local:
+            peer.tunnelled = True
+            if peer.record.addresses:
+                # Straight, where that is possible.
+                self._drop_link(peer)
+        return peer
+
+    async def _exchange(self, address: str, link: PeerLink, found_by: str) -> Peer:
+        """Announces this node over a new link, which becomes the peer's if it has none."""
         try:
             envelope = await link.announce(self._envelope)
             opened = open_message(envelope, NodeRecord, now_us=self._driver.clock.now(), self_id=self.node_id)
             if opened.body.certificate_digest != link.certificate_digest:
                 raise PeerUnreachable(f"the node at {address} signed another certificate than it serves")
-            peer = self.announced(opened, envelope, "configured")
+            peer = self.announced(opened, envelope, found_by)
         except Refused as refusal:
             await link.close()
             raise PeerUnreachable(f"the node at {address} was refused, or refuses: {refusal}") from refusal
         except PeerUnreachable:
             await link.close()
             raise
-        self._configured[address] = opened.sender
         if peer.link is None:
-            peer.link = link
+            peer.link, peer.tunnelled = link, False
         else:
             await link.close()
         return peer
@@ -214,6 +321,8 @@ class Membership:
         try:
             while True:
                 self.refresh()
+                if self.network is not None:
+                    self.network.publish_record(self._envelope)
                 if self.record.compute:
                     self._driver.tell_requester(PeerHeard(self.node_id))
                 self._forget_lost()
@@ -221,13 +330,14 @@ class Membership:
                     if node_id is None or node_id not in self._peers or not self.live(self._peers[node_id]):
                         self._announce(address, self._announce_at(address))
                 for node_id in tuple(self._peers):
-                    self._announce(node_id, self._announce_to(node_id))
+                    if not self.hears_gossip(node_id):
+                        self._announce(node_id, self._announce_to(node_id))
                 await asyncio.sleep(self._heartbeat_us / 1e6)
         finally:
             for task in self._announcing.values():
                 task.cancel()
 
-    def _announce(self, to: str, work: Coroutine[None, None, None]) -> None:
+    def _announce(self, to: str, work: Coroutine[None, None, object]) -> None:
         """Starts the heartbeat to an address or node, unless the one before is still under way."""
         if to in self._announcing:
             work.close()
@@ -236,7 +346,7 @@ class Membership:
         self._announcing[to] = task
         task.add_done_callback(lambda done: self._announced(to, done))
 
-    def _announced(self, to: str, task: asyncio.Task[None]) -> None:
+    def _announced(self, to: str, task: asyncio.Task[object]) -> None:
         del self._announcing[to]
         if not task.cancelled() and (failure := task.exception()) is not None:
             log.error("the heartbeat to %s failed", to, exc_info=failure)

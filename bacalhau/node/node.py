@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import logging
 import os
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
-from bacalhau.config import Settings, job_limit, machine_capacity
+from bacalhau.config import Settings, machine_capacity
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
-from bacalhau.market.bidding import BiddingPolicy
-from bacalhau.market.pricing import FlatPrice, LinearPrice
-from bacalhau.model.market import Tariff
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
-from bacalhau.node.asks import Asks
+from bacalhau.node.asks import Asks, Programs
+from bacalhau.node.bidding import policy_of, pricing_of
 from bacalhau.node.clock import Clock
 from bacalhau.node.contents import Contents
 from bacalhau.node.driver import CLOCK_META, Driver
@@ -30,15 +28,20 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.market import Market
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
+from bacalhau.node.network import start_network
 from bacalhau.node.outbox import Outbox
+from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
-from bacalhau.node.trace import Trace
+from bacalhau.node.startup import connect_kubo, lock_folder, open_trace, read_tls, read_token
 from bacalhau.node.works import Works
+from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
@@ -48,28 +51,27 @@ from bacalhau.runtime.workspace import Workspaces
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.compute import ComputeConfig, ComputeMachine
 from bacalhau.scheduler.events import ShutdownBegun
+from bacalhau.scheduler.records import WorkRecord, WorkState
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from bacalhau.store.errors import StoreError
 from bacalhau.store.store import Store
 from bacalhau.wire.identity import NodeKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Coroutine, Mapping
     from typing import Any
 
     from bacalhau.ipfs.pins import Collected
-    from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.cid import Cid
-    from bacalhau.model.resources import Resources
+    from bacalhau.model.reputation import Reputation
+    from bacalhau.node.driver import Journal
     from bacalhau.node.membership import Peer
+    from bacalhau.node.metrics import Metrics
+    from bacalhau.node.trace import Trace
+    from bacalhau.p2p.port import Network
     from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
-
-
-class CannotStart(Exception):
-    """The node cannot start as it is set up; the message says what to do."""
 
 
 def draw_id(prefix: str) -> str:
@@ -101,38 +103,67 @@ class Node:
 
     async def _start(self) -> None:
         settings = self.settings
-        tls = _read_tls(settings)
-        _lock_folder(settings.data_dir, self._stack)
+        tls = read_tls(settings)
+        lock_folder(settings.data_dir, self._stack)
         key = NodeKey.load_or_create(settings.data_dir / "node.key")
         certificate = load_or_make(settings.data_dir)
         self.node_id = key.node_id
         self._certificate_digest = certificate.digest
         self._open_stores()
+        self._metrics = self._make_metrics()
         await self._put_together(key)
         await self._engines.start()
         self._stack.push_async_callback(self._engines.close)
         self.driver.tell_compute(self._engines.changed())
         await self._restore()
         self._room.tell(self.driver)
+        meter = None if self._metrics is None else CallMeter(self._metrics.called)
         self._peer_listener = await start_peer_api(
-            settings.peer_host, settings.peer_port, peers=self._inbound, certificate=certificate
+            settings.peer_host,
+            settings.peer_port,
+            peers=self._inbound,
+            certificate=certificate,
+            meter=meter,
         )
         self._stack.push_async_callback(_stop_listener, self._peer_listener)
+        await self._start_network(key)
         self.membership.refresh()
         self._client_listener = await start_client_api(
             settings.api_host,
             settings.api_port,
             jobs=JobServicer(self.jobs),
+            market=MarketServicer(self._market),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
-            token=_read_token(settings.api_token_file),
+            token=read_token(settings.api_token_file),
             tls=tls,
+            meter=meter,
         )
         self._stack.push_async_callback(_stop_listener, self._client_listener)
+        if self._metrics is not None and settings.metrics_port is not None:
+            await self._metrics.serve(self, settings.metrics_port)
+            self._stack.push_async_callback(self._metrics.close)
         self._go_on(self.membership.run())
         self._go_on(self._engines.watch(self._engines_changed))
         self._go_on(self._room.watch(self.driver))
+        if self.kubo is not None:
+            self._go_on(self.kubo.run(self._ipfs.wanted))
         self._go_on(self._upkeep())
+
+    async def _start_network(self, key: NodeKey) -> None:
+        network = await start_network(
+            self.settings,
+            key,
+            self._inbound,
+            self.clock.now,
+            self.peer_address,
+            self.contents.whole_store,
+            self.contents.may_serve,
+        )
+        if network is not None:
+            self.membership.network = network
+            self.contents.network = network
+            self._stack.push_async_callback(network.stop)
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs it as long as the node does; when it fails, the node does."""
@@ -162,7 +193,7 @@ class Node:
         ids = draw_id
         self.capacity = machine_capacity(settings)
         self._engines = Engines(settings, key.node_id, self.capacity)
-        self.driver = self._make_driver(_open_trace(settings, key.node_id))
+        self.driver = self._make_driver(open_trace(settings, key.node_id))
         self._stack.push_async_callback(self.driver.stop)
         self.membership = Membership(
             key,
@@ -173,7 +204,10 @@ class Node:
             heartbeat_us=settings.heartbeat_us,
         )
         self._stack.push_async_callback(self.membership.close)
-        self.contents = Contents(self.blocks, self.pins, self.membership)
+        self.kubo = await connect_kubo(settings, self.blocks, key.node_id)
+        if self.kubo is not None:
+            self._stack.push_async_callback(self.kubo.close)
+        self.contents = Contents(self.blocks, self.pins, self.membership, self.kubo)
         self._stack.callback(self.contents.close)
         self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed_contents)
         self._stack.callback(self._ipfs.close)
@@ -181,10 +215,14 @@ class Node:
         self._recent = RecentJobs()
         workspaces = Workspaces(settings.data_dir / "workspaces")
         self._workspaces = workspaces
-        self.works = Works(self.driver, self._engines.executors, workspaces, self.contents)
+        self.works = Works(self.driver, self._engines.executors, workspaces, self.contents, key.node_id)
         self._stack.push_async_callback(self.works.close)
+        programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
+        self._asks = Asks(self.driver, self.contents, key.node_id, programs)
+        self._stack.push_async_callback(self._asks.close)
+        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids)
         logs = JobLogs(
-            key, self.driver, self.store, self.blocks, self.membership, self.works, happenings, ids
+            key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )
         self.jobs = Jobs(
             key.node_id,
@@ -194,9 +232,11 @@ class Node:
             happenings,
             self._recent,
             logs,
+            quotes,
             ids,
             self._room,
         )
+        self._market = Market(key.node_id, self.store, self.membership, self.jobs, self.clock)
         self._inbound = Inbound(
             key,
             self.driver,
@@ -205,6 +245,7 @@ class Node:
             self.works,
             self.contents,
             happenings,
+            quotes,
             ids,
             settings.lease_us,
         )
@@ -212,12 +253,13 @@ class Node:
         self._stack.push_async_callback(outbox.close)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
-        self._asks = Asks(
-            self.driver, self.contents, key.node_id, settings.probe_command, settings.probe_timeout_us
-        )
-        self._stack.push_async_callback(self._asks.close)
+        self._set_hooks(outbox)
+
+    def _set_hooks(self, outbox: Outbox) -> None:
         self.driver.store_blocks = functools.partial(self.blocks.put_many, reserved=True)
         self.driver.deliver_here = outbox.deliver_here
+        if self._metrics is not None:
+            self.driver.deliver_here = self._metrics.market.counting(outbox.deliver_here)
         self.driver.settle_here = self._settle_here
         self.driver.on_send = outbox.send
         self.driver.on_start = self._begin
@@ -227,6 +269,21 @@ class Node:
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
         self._happenings.committed(write)
+        if isinstance(write, WorkRecord) and write.state is not WorkState.ACCEPTED and not write.sealed:
+            result = write.report.result if write.report is not None else None
+            if self.contents.seals.open(write.id) and result is not None:
+                self.contents.provide(result)
+        if self.kubo is not None:
+            self.kubo.committed(write)
+        if self._metrics is not None:
+            self._metrics.market.committed(write)
+
+    def _make_metrics(self) -> Metrics | None:
+        if self.settings.metrics_port is None:
+            return None
+        from bacalhau.node.metrics import Metrics
+
+        return Metrics()
 
     def _make_driver(self, trace: Trace | None) -> Driver:
         settings = self.settings
@@ -238,14 +295,23 @@ class Node:
             bid_window_us=settings.bid_window_us,
             lease_us=settings.lease_us,
             live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
+            reveal_timeout_us=2 * settings.lease_us,
+            min_reputation_ppm=settings.min_reputation_ppm,
         )
-        self._tariff, pricing = _pricing(settings)
-        policy = _policy(settings, self.capacity)
-        config = ComputeConfig(policy=policy, report_keep_us=settings.keep_results_us)
+        self._tariff, pricing = pricing_of(settings)
+        policy = policy_of(settings, self.capacity)
+        config = ComputeConfig(
+            policy=policy,
+            report_keep_us=settings.keep_results_us,
+            min_reputation_ppm=settings.min_reputation_ppm,
+        )
         if trace is not None:
             trace.machines({"config": requester_config}, {"config": config, "pricing": pricing})
+        journal: Journal = self.store
+        if self._metrics is not None:
+            journal = self._metrics.timed(self.store)
         requester = RequesterMachine(requester_config, ids)
-        return Driver(requester, ComputeMachine(config, pricing, ids), self.store, self.clock, trace)
+        return Driver(requester, ComputeMachine(config, pricing, ids), journal, self.clock, trace)
 
     def _settle_here(self, start: fx.Start) -> bool:
         match start:
@@ -264,6 +330,8 @@ class Node:
                 self._results.fetch(start)
             case fx.AskOutside(offer, ask):
                 self._asks.answer(offer, ask)
+            case fx.AskPrice():
+                self._asks.answer_price(start)
             case fx.StopExecution(execution_id):
                 self.works.stop(execution_id)
             case fx.ResumeExecution(execution_id, attempt):
@@ -283,7 +351,8 @@ class Node:
         # Before anything new starts, which would not be among those to keep.
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._go_on(self._reap(keep))
-        self.driver.restore(work, jobs, executions)
+        await asyncio.to_thread(self.contents.seal_again, work)
+        self.driver.restore(work, jobs, executions, self.store.reputations())
 
     async def _reap(self, keep: Collection[str]) -> None:
         for engine, executor in self._engines.executors.items():
@@ -300,9 +369,12 @@ class Node:
 
     def _record(self, sequence: int) -> NodeRecord:
         settings = self.settings
-        addresses = settings.advertise
-        if not addresses and hasattr(self, "_peer_listener"):
+        addresses = tuple(address for address in settings.advertise if not address.startswith("/"))
+        multiaddrs = tuple(address for address in settings.advertise if address.startswith("/"))
+        if not addresses and settings.advertised and hasattr(self, "_peer_listener"):
             addresses = (self._peer_listener.address,)
+        if not multiaddrs and settings.advertised and (network := self.network) is not None:
+            multiaddrs = network.addresses
         return NodeRecord(
             node_id=self.node_id,
             addresses=addresses,
@@ -315,7 +387,19 @@ class Node:
             labels=settings.labels,
             version=__version__,
             tariff=self._tariff,
+            multiaddrs=multiaddrs,
         )
+
+    @property
+    def network(self) -> Network | None:
+        """libp2p, where it runs."""
+        return self.membership.network if hasattr(self, "membership") else None
+
+    @property
+    def p2p_addresses(self) -> tuple[str, ...]:
+        """Multiaddrs at which other nodes can join this one."""
+        network = self.network
+        return tuple(f"{address}/p2p/{self.node_id}" for address in network.addresses) if network else ()
 
     def _engines_changed(self) -> None:
         self.driver.tell_compute(self._engines.changed())
@@ -332,14 +416,33 @@ class Node:
             found_by="self",
             free=self.driver.compute.capacity.free,
             running_executions=self.driver.compute.running_executions,
-            notices=self._engines.notices,
+            notices=(*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ())),
+            reputations=self._reputations(self.node_id),
         )
+
+    def exchanged(self) -> dict[str, int] | None:
+        return asdict(self.network.exchanged) if self.network is not None else None
 
     def peer_views(self) -> list[NodeView]:
         return [self._peer_view(peer) for peer in self.membership.peers()]
 
     def _peer_view(self, peer: Peer) -> NodeView:
-        return NodeView(peer.record, peer.heard_us, self.membership.live(peer), False, peer.found_by)
+        return NodeView(
+            peer.record,
+            peer.heard_us,
+            self.membership.live(peer),
+            False,
+            peer.found_by,
+            reputations=self._reputations(peer.record.node_id),
+        )
+
+    def _reputations(self, node_id: str) -> tuple[tuple[Reputation, int], ...]:
+        """What was seen of a node, in each role of which anything was, with its score now."""
+        books = (self.driver.requester.reputations, self.driver.compute.reputations)
+        now = self.clock.now()
+        return tuple(
+            (known, book.score_ppm(node_id, now)) for book in books if (known := book.of(node_id)) is not None
+        )
 
     async def connect(self, address: str) -> NodeView:
         try:
@@ -354,6 +457,15 @@ class Node:
     @property
     def peer_address(self) -> str:
         return self._peer_listener.address
+
+    @property
+    def metrics_address(self) -> str:
+        """Where the metrics are shown; empty where they are not."""
+        return self._metrics.address if self._metrics is not None else ""
+
+    @property
+    def envelopes_refused(self) -> Mapping[str, int]:
+        return self._inbound.envelopes_refused
 
     # --- upkeep and end ---
 
@@ -372,7 +484,7 @@ class Node:
             self.store.prune, self.clock.now(), settings.keep_jobs_us, settings.keep_results_us
         )
         self._recent.clear()
-        collected = await self._ipfs.collect_garbage()
+        collected = await self._ipfs.tidy()
         log.info("upkeep: %s, %s", pruned, collected)
         return collected
 
@@ -394,75 +506,3 @@ class Node:
 
 async def _stop_listener(listener: Listener) -> None:
     await listener.server.stop(grace=0.5)
-
-
-def _lock_folder(folder: Path, stack: AsyncExitStack) -> None:
-    """One node a data folder: two would sign with one key and write one journal."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # it holds a key, and what jobs read and wrote
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CannotStart(f"the data folder {folder} cannot be used: {error.strerror}") from error
-    stack.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise CannotStart(
-            f"another node runs on {folder}: stop it, or give this one its own with --data-dir"
-        ) from error
-
-
-def _open_trace(settings: Settings, node_id: str) -> Trace | None:
-    if settings.trace is None:
-        return None
-    try:
-        return Trace(settings.trace, node_id)
-    except OSError as error:
-        raise CannotStart(f"the trace {settings.trace} cannot be written: {error.strerror}") from error
-
-
-def _policy(settings: Settings, capacity: Resources) -> BiddingPolicy:
-    return BiddingPolicy(
-        capacity=capacity,
-        job_limit=job_limit(settings, capacity),
-        labels=settings.labels,
-        accept_networked=settings.accept_networked,
-        reject_stateless=settings.reject_stateless,
-        only_local_inputs=settings.only_local_inputs,
-        images=settings.images,
-        probe=settings.probe_command is not None,
-        execution_timeout_max_us=settings.execution_timeout_max_us,
-    )
-
-
-def _pricing(settings: Settings) -> tuple[Tariff, PricingStrategy]:
-    """The price list that the record shows, and what bids are computed by."""
-    if settings.flat_price_microcredits is not None:
-        return Tariff(start_microcredits=settings.flat_price_microcredits), FlatPrice(
-            settings.flat_price_microcredits
-        )
-    return settings.tariff, LinearPrice(settings.tariff)
-
-
-def _read_token(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise CannotStart(f"the token file {path} cannot be read: {error.strerror}") from error
-    if len(token) < 16 or not token.isascii() or not token.isprintable():
-        raise CannotStart(f"the token in {path} must be at least 16 printable ASCII characters")
-    return token
-
-
-def _read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
-    if settings.tls_cert is None and settings.tls_key is None:
-        return None
-    if settings.tls_cert is None or settings.tls_key is None:
-        raise CannotStart("TLS needs a certificate and its key: give both --tls-cert and --tls-key")
-    try:
-        return settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
-    except OSError as error:
-        raise CannotStart(f"{error.filename} cannot be read: {error.strerror}") from error

@@ -1,5 +1,8 @@
 """Delivers what the machines send: signed, to other nodes by gRPC, to this one directly; answers become events.
 
+Offers are gossiped where libp2p runs, again until nothing is missing, and go by gRPC to those whom gossip does not
+reach, or who stay silent.
+
 What is for this node skips signature and network, but for bids, whose envelopes are evidence. Nothing is retried
 here: the machines send again what must arrive.
 """
@@ -17,15 +20,15 @@ from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.wire.envelope import Body, open_message, seal, seal_message
+from bacalhau.wire.envelope import Body, Opened, open_message, seal, seal_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from bacalhau.model.execution import ExecutionReport
-    from bacalhau.model.market import Award, Bid, LeaseRenewal
+    from bacalhau.model.market import Award, JobOffer, LeaseRenewal
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
@@ -37,6 +40,11 @@ log = logging.getLogger(__name__)
 
 VALID_FOR_US = 60 * 1_000_000
 """How long a statement may travel; offers, which are repeated, are signed anew each time."""
+
+REPEAT_FIRST_S, REPEAT_LAST_S = 0.25, 5.0
+"""Between two gossips of an offer: twice as long each time."""
+GOSSIPED_TO_MIN = 3
+"""An offer that was gossiped before goes to fewer nodes by gRPC alone."""
 
 _FINAL = (
     RefusalReason.LEASE_ENDED,
@@ -71,6 +79,8 @@ class Outbox:
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
+        self._repeating: set[str] = set()
+        """Offers that are gossiped again and again."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -108,20 +118,22 @@ class Outbox:
         driver = self._driver
         match send:
             case fx.SendBid(bid=bid):
+                issued_us = driver.clock.now()
                 raw = seal(
                     self._key,
                     bid,
                     id=self._ids("s"),
-                    issued_at_us=driver.clock.now(),
+                    issued_at_us=issued_us,
                     valid_for_us=VALID_FOR_US,
                     recipient=self._self_id,
                 )
                 digest = hashlib.sha256(raw).digest()
-                refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw))
+                refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw, issued_us))
                 if refusal is not None:
                     driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
             case fx.SendDecline(decline=decline):
-                driver.tell_requester(ev.DeclineReceived(self._self_id, decline))
+                declined = ev.DeclineReceived(self._self_id, decline, issued_us=driver.clock.now())
+                driver.tell_requester(declined)
             case fx.SendAward(award=award):
                 refusal = driver.tell_compute(ev.AwardReceived(self._self_id, award, spec_digest(award.spec)))
                 driver.tell_requester(
@@ -132,6 +144,13 @@ class Outbox:
             case fx.SendReport(report=report):
                 refusal = driver.tell_requester(ev.ReportReceived(self._self_id, report))
                 driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendCommitment(commitment=commitment):
+                refusal = driver.tell_requester(ev.CommitmentReceived(self._self_id, commitment))
+                driver.tell_compute(ev.CommitmentAnswered(commitment.execution_id, refusal))
+            case fx.SendRevealRequest(execution_id=execution_id):
+                refusal = driver.tell_compute(ev.RevealRequested(self._self_id, execution_id))
+                if refusal is not None:
+                    driver.tell_requester(ev.RevealRefused(execution_id, refusal))
             case fx.SendRenewal(renewal=renewal):
                 sent_us = driver.clock.now()
                 refusal = driver.tell_requester(ev.RenewalReceived(self._self_id, renewal))
@@ -151,7 +170,37 @@ class Outbox:
 
     def _send_offer(self, send: fx.SendOffer) -> None:
         sealed = self._seal(send.offer, "")
-        for node_id in send.to:
+        network, offer_id = self._membership.network, send.offer.id
+        direct = send.to
+        if network is not None and (offer_id not in self._repeating or len(send.to) >= GOSSIPED_TO_MIN):
+            network.publish_offers((sealed,))
+            direct = tuple(node_id for node_id in send.to if not self._membership.hears_gossip(node_id))
+            if offer_id not in self._repeating:
+                self._repeating.add(offer_id)
+                self._spawn(self._repeat(send.offer, set(send.to).difference(direct)))
+        self._offer_directly(sealed, direct)
+
+    async def _repeat(self, offer: JobOffer, unsure: set[str]) -> None:
+        """Gossips an offer until nothing is missing, for it may be lost, and others may join. Nodes that should have
+        heard it, and do not answer, get it once by gRPC."""
+        wait_s = REPEAT_FIRST_S
+        try:
+            while True:
+                await asyncio.sleep(wait_s)
+                awaited = self._driver.requester.awaited(offer.id)
+                network = self._membership.network
+                if awaited is None or network is None:
+                    return
+                sealed = self._seal(offer, "")
+                network.publish_offers((sealed,))
+                self._offer_directly(sealed, [node_id for node_id in awaited if node_id in unsure])
+                unsure.clear()
+                wait_s = min(2 * wait_s, REPEAT_LAST_S)
+        finally:
+            self._repeating.discard(offer.id)
+
+    def _offer_directly(self, sealed: SignedEnvelope, to: Iterable[str]) -> None:
+        for node_id in to:
             self._offers[node_id].append(sealed)
             if node_id not in self._offering:
                 self._offering.add(node_id)
@@ -174,8 +223,8 @@ class Outbox:
     async def _deliver(self, send: fx.Send) -> None:
         driver = self._driver
         match send:
-            case fx.SendBid(to=to, bid=bid):
-                await self._send_bid(to, bid)
+            case fx.SendBid():
+                await self._send_bid(send)
             case fx.SendDecline(to=to, decline=decline):
                 await self._call(to, decline, PeerLink.submit_decline)
             case fx.SendAward(to=to, award=award):
@@ -184,6 +233,14 @@ class Outbox:
                 refusal = await self._send_report(to, report)
                 if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
                     driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
+            case fx.SendCommitment(to=to, commitment=commitment):
+                refusal = await self._call(to, commitment, PeerLink.commit_result)
+                if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
+                    driver.tell_compute(ev.CommitmentAnswered(commitment.execution_id, refusal))
+            case fx.SendRevealRequest(to=to, execution_id=execution_id):
+                refusal = await self._call(to, RevealRequest(execution_id), PeerLink.reveal_result)
+                if isinstance(refusal, Refusal):
+                    driver.tell_requester(ev.RevealRefused(execution_id, refusal))
             case fx.SendRenewal(to=to, renewal=renewal):
                 await self._send_renewal(to, renewal)
             case fx.SendOfferClosed(to=to, offer_id=offer_id):
@@ -191,20 +248,35 @@ class Outbox:
             case fx.SendCancellation(to=to, execution_id=execution_id, message=message):
                 await self._call(to, Cancellation(execution_id, message), PeerLink.cancel_execution)
 
-    async def _send_bid(self, to: str, bid: Bid) -> None:
-        """The acknowledgement, signed, says whether the bid counts."""
-        acknowledgements: list[Acknowledgement] = []
+    async def _send_bid(self, send: fx.SendBid) -> None:
+        """The acknowledgement, signed, says whether the bid counts; it is kept, for it proves that it must."""
+        bid, sent_us = send.bid, self._driver.clock.now()
+        answers: list[tuple[SignedEnvelope, Opened[Acknowledgement]]] = []
 
         async def submit(link: PeerLink, envelope: SignedEnvelope) -> None:
             answer = await link.submit_bid(envelope)
             now_us = self._driver.clock.now()
-            acknowledgements.append(
-                open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id).body
-            )
+            opened = open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id)
+            answers.append((envelope, opened))
 
-        refusal = await self._call(to, bid, submit)
-        if acknowledgements:
-            refusal = acknowledgements[0].refusal
+        refusal = await self._call(send.to, bid, submit)
+        for envelope, opened in answers:
+            if opened.sender != send.to:
+                log.warning("the bid %s to %s was acknowledged by %s", bid.id, send.to, opened.sender)
+                continue
+            refusal = opened.body.refusal
+            self._driver.tell_compute(
+                ev.BidAcknowledged(
+                    send.to,
+                    send.job_id,
+                    bid,
+                    sent_us,
+                    send.offer_envelope,
+                    envelope.SerializeToString(),
+                    opened.raw,
+                    refusal,
+                )
+            )
         if isinstance(refusal, Refusal):
             self._driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.errors import IpfsError
 from bacalhau.ipfs.fetch import FetchLimits
+from bacalhau.node.comparing import compare
 from bacalhau.scheduler.events import ResultFetched, ResultUnavailable
 
 if TYPE_CHECKING:
+    from bacalhau.model.verification import Compared
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.scheduler.effects import FetchResult
@@ -33,6 +35,8 @@ class Results:
 
     def settle_here(self, start: FetchResult) -> bool:
         """A result of this node's own is here already, and a small one came with its report."""
+        if start.verification is not None or self._contents.kubo is not None:
+            return False  # its blocks have to be read, or Kubo told
         own = start.node_id == self._node_id and self._contents.store.has(start.result)
         here = own or self._contents.remembers(start.result)
         if here:
@@ -60,8 +64,19 @@ class Results:
                 await asyncio.sleep(pause_s)
                 pause_s *= 2
             else:
-                self._driver.tell_requester(ResultFetched(start.execution_id))
+                await self._contents.keep(start.result)
+                self._driver.tell_requester(ResultFetched(start.execution_id, await self._compared(start)))
                 return
+
+    async def _compared(self, start: FetchResult) -> Compared | None:
+        """What is compared of the result, if its job compares results and it is one."""
+        if start.verification is None:
+            return None
+        try:
+            return await asyncio.to_thread(compare, self._contents.store, start.result, start.verification)
+        except IpfsError as error:
+            log.info("result %s of %s: %s", start.result, start.execution_id, error)
+            return None
 
     async def close(self) -> None:
         for task in tuple(self._tasks):

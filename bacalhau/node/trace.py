@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
+    from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.effects import Effects
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
@@ -66,10 +67,20 @@ class Trace:
         self._ids.clear()
 
     def restored(
-        self, work: Sequence[WorkRecord], jobs: Sequence[Job], executions: Sequence[ExecutionRecord], now: int
+        self,
+        work: Sequence[WorkRecord],
+        jobs: Sequence[Job],
+        executions: Sequence[ExecutionRecord],
+        reputations: Sequence[Reputation],
+        now: int,
     ) -> None:
         """What the machines start from; written before they are told, for they take it over."""
-        restored = {"work": to_plain(work), "jobs": to_plain(jobs), "executions": to_plain(executions)}
+        restored = {
+            "work": to_plain(work),
+            "jobs": to_plain(jobs),
+            "executions": to_plain(executions),
+            "reputations": to_plain(reputations),
+        }
         self._write({"now": now, "restore": restored})
 
     def restored_to(self, compute: Effects, requester: Effects) -> None:

@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.errors import IpfsError, NoPeerHas, StoreFull
 from bacalhau.ipfs.fetch import FetchLimit, FetchLimits
+from bacalhau.market.verification import SALT_BYTES, commitment_digest
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import Engine
+from bacalhau.model.verification import ResultCommitment
+from bacalhau.node.comparing import compare
+from bacalhau.node.seals import SealingStore
 from bacalhau.runtime.executor import EngineFault, Outcome, Run
 from bacalhau.scheduler import events as ev
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
+    from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.ipfs.layout import Imported
     from bacalhau.model.cid import Cid
     from bacalhau.model.job import JobSpec
@@ -66,8 +71,10 @@ class Works:
         executors: Mapping[Engine, Executor],
         workspaces: Workspaces,
         contents: Contents,
+        node_id: str,
     ) -> None:
         self._driver = driver
+        self._node_id = node_id
         self._executors = executors
         self._workspaces = workspaces
         self._contents = contents
@@ -120,7 +127,7 @@ class Works:
     async def _execute(self, record: WorkRecord, attempt: int, resume: bool) -> None:
         live = self._live[record.id]
         try:
-            report = await self._attempt(record, attempt, resume, live)
+            ended = await self._attempt(record, attempt, resume, live)
         except asyncio.CancelledError:
             self._leave(record.id, live)
             if self._closing:
@@ -132,11 +139,11 @@ class Works:
             # A bug in the node must not leave the job without an end: it is reported, and tried elsewhere.
             log.exception("execution %s failed in an unforeseen way", record.id)
             fault = Fault(FaultKind.ENGINE_FAILED, f"the node failed: {type(bug).__name__}: {bug}")
-            report = ExecutionReport(record.id, attempt, None, 0, Usage(), fault)
+            ended = ev.ExecutionEnded(ExecutionReport(record.id, attempt, None, 0, Usage(), fault))
         self._leave(record.id, live)
-        if self._closing and (report is None or report.fault is not None):
+        if self._closing and (ended is None or ended.report.fault is not None):
             return  # the engine was closed under it: the next start takes it up
-        event: ev.ComputeEvent = ev.ExecutionGone(record.id) if report is None else ev.ExecutionEnded(report)
+        event: ev.ComputeEvent = ev.ExecutionGone(record.id) if ended is None else ended
         await self._driver.ask_compute(event)
         await self._clean_up(live)
 
@@ -170,8 +177,8 @@ class Works:
 
     async def _attempt(
         self, record: WorkRecord, attempt: int, resume: bool, live: _Live
-    ) -> ExecutionReport | None:
-        """The report; None where there was nothing to resume."""
+    ) -> ev.ExecutionEnded | None:
+        """How it ended; None where there was nothing to resume."""
         spec = record.award.spec
         fetched_bytes = 0
         try:
@@ -198,9 +205,8 @@ class Works:
                 self._enter(record.id, ExecutionPhase.RUNNING)
                 outcome = await executor.run(run)
         except EngineFault as error:
-            return ExecutionReport(
-                record.id, attempt, None, 0, Usage(fetched_bytes=fetched_bytes), error.fault
-            )
+            usage = Usage(fetched_bytes=fetched_bytes)
+            return ev.ExecutionEnded(ExecutionReport(record.id, attempt, None, 0, usage, error.fault))
         live.ended.set()
         self._enter(record.id, ExecutionPhase.PUBLISHING)
         return await self._publish(live, run, outcome, fetched_bytes)
@@ -220,24 +226,42 @@ class Works:
     def _enter(self, execution_id: str, phase: ExecutionPhase) -> None:
         self._driver.tell_compute(ev.PhaseEntered(execution_id, phase))
 
-    async def _publish(self, live: _Live, run: Run, outcome: Outcome, fetched_bytes: int) -> ExecutionReport:
-        """What was written is published also where the program was stopped at a limit."""
+    async def _publish(
+        self, live: _Live, run: Run, outcome: Outcome, fetched_bytes: int
+    ) -> ev.ExecutionEnded:
+        """What was written is published also where the program was stopped at a limit. A result that is compared is
+        stored under seal."""
         fault = outcome.fault
+        sealed = run.spec.verification.compares and fault is None
+        store: BlockStore = self._contents.store
+        if sealed:
+            store = SealingStore(store, self._contents.seals, run.execution_id)
         result: Cid | None = None
         result_bytes = 0
         try:
-            imported = self._publish_at_once(run, outcome.exit_code)
+            imported = None if sealed else self._publish_at_once(run, outcome.exit_code)
             # A container may have changed the folders themselves; a WASM program cannot.
             live.left_empty = imported is not None and run.spec.engine is Engine.WASM
             if imported is None:
-                imported = await asyncio.to_thread(
-                    self._workspaces.publish, self._contents.store, run, outcome.exit_code
-                )
+                imported = await asyncio.to_thread(self._workspaces.publish, store, run, outcome.exit_code)
             result, result_bytes = imported.cid, imported.size_bytes
+            if not sealed:
+                self._contents.provide(imported.cid)
         except EngineFault as error:
             fault = fault or error.fault
         usage = replace(outcome.usage, fetched_bytes=fetched_bytes, result_bytes=result_bytes)
-        return ExecutionReport(run.execution_id, run.attempt, result, outcome.exit_code, usage, fault)
+        report = ExecutionReport(run.execution_id, run.attempt, result, outcome.exit_code, usage, fault)
+        if not sealed or result is None:
+            return ev.ExecutionEnded(report)
+        return await self._bound(run, report, result)
+
+    async def _bound(self, run: Run, report: ExecutionReport, result: Cid) -> ev.ExecutionEnded:
+        """With a commitment to the result, and the salt that will open it."""
+        compared = await asyncio.to_thread(compare, self._contents.store, result, run.spec.verification)
+        salt = os.urandom(SALT_BYTES)
+        digest = commitment_digest(salt, compared.digest, run.execution_id, self._node_id)
+        commitment = ResultCommitment(run.execution_id, run.attempt, digest)
+        return ev.ExecutionEnded(replace(report, salt=salt), commitment)
 
     def _publish_at_once(self, run: Run, exit_code: int) -> Imported | None:
         """A result so small that it goes to disk with the step that reports it."""

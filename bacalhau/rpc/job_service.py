@@ -12,6 +12,7 @@ from bacalhau.rpc.status import abort
 from bacalhau.rpc.views import (
     accepted_to_proto,
     answer_to_proto,
+    estimate_to_proto,
     execution_to_proto,
     happening_to_proto,
     job_to_proto,
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
+    from bacalhau.market.bidding import Quote
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionPhase
     from bacalhau.model.job import JobSpec
+    from bacalhau.model.refusals import Refusal
     from bacalhau.scheduler.history import StoredAnswer, StoredJob
     from bacalhau.scheduler.records import ExecutionRecord, JobAccepted
 
@@ -53,6 +56,22 @@ class ProgressSeen:
     total_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """What a node would answer: a quote, a refusal, or why there is no answer; and what a winner would be paid."""
+
+    node_id: str
+    answer: Quote | Refusal | str
+    paid_microcredits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Winners first, then the others that would bid, then the rest."""
+
+    quotes: tuple[Quoted, ...]
+
+
 class JobPort(Protocol):
     """What the node does for JobService. Methods raise Refused; `job_id` may be the beginning of an id."""
 
@@ -60,6 +79,7 @@ class JobPort(Protocol):
 
     def store_inline(self, data: bytes) -> Cid: ...
     async def submit(self, spec: JobSpec, request_id: str) -> JobAccepted: ...
+    async def estimate(self, spec: JobSpec) -> Estimate: ...
     def job(self, job_id: str) -> StoredJob: ...
     def list_jobs(self, query: JobQuery) -> tuple[list[StoredJob], str]: ...
     def watch(
@@ -92,6 +112,16 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         except Refused as error:
             await abort(context, error.refusal)
         return pb.SubmitJobResponse(job=accepted_to_proto(accepted, self._port.node_id))
+
+    async def EstimatePrice(
+        self, request: pb.EstimatePriceRequest, context: Context
+    ) -> pb.EstimatePriceResponse:
+        try:
+            spec = spec_from_proto(request.spec, inline=self._port.store_inline)
+            estimate = await self._port.estimate(spec)
+        except Refused as error:
+            await abort(context, error.refusal)
+        return estimate_to_proto(estimate, spec)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         try:

@@ -25,6 +25,8 @@ BLOCK_STREAMS_MAX = 64
 """Streams of blocks for other nodes at once; what one sends is bounded by what the node holds, each block once."""
 LOG_STREAMS_MAX = 1000
 """Streams of output for requesters at once."""
+QUOTES_AT_ONCE_MAX = 64
+"""Quotes that are being made at once: each may run the operator's programs."""
 PEER_CALLS_MAX = 4000
 """Calls of all other nodes that are being handled at once."""
 PEER_STREAMS_MAX = 1000

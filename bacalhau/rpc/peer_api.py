@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from bacalhau.model.auction import BidStanding
 from bacalhau.model.cid import Cid, InvalidCid
 from bacalhau.model.execution import ExecutionReport
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
-from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
+from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import (
@@ -28,21 +31,36 @@ from bacalhau.v1 import (
     requester_service_pb2_grpc,
 )
 from bacalhau.wire import fields
+from bacalhau.wire.auction import entry_to_proto
 from bacalhau.wire.envelope import Opened, open_message
+from bacalhau.wire.refusal import refusal_to_proto
 from bacalhau.wire.seen import SeenStatements, Sighting
-from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from grpc.aio import ServicerContext
 
-    from bacalhau.model.refusals import Refusal
+    from bacalhau.market.bidding import Quote
+    from bacalhau.model.auction import Clearing
+    from bacalhau.scheduler.history import ClearedBid
 
     SignedEnvelope = envelope_pb2.SignedEnvelope
     Context = ServicerContext[Any, Any]
 
 A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class ClearingPage:
+    """A clearing, of how many of its offer, and a page of its bids. `sealed` is the clearing, signed."""
+
+    clearing: Clearing
+    sealed: SignedEnvelope
+    clearings: int
+    bids: list[ClearedBid]
+    next_page_token: str
 
 
 class PeerPort(Protocol):
@@ -51,25 +69,31 @@ class PeerPort(Protocol):
     node_id: str
 
     def now_us(self) -> int: ...
+    def envelope_refused(self, refusal: Refusal) -> None:
+        """A statement was refused as it arrived, whatever it says: forged, stale, for another node, repeated."""
+        ...
+
     def own_record(self) -> SignedEnvelope: ...
     def live_records(self) -> Sequence[SignedEnvelope]: ...
     async def record_announced(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None: ...
     async def offers_received(self, offers: Sequence[Opened[JobOffer]]) -> None: ...
-    async def bid_received(self, opened: Opened[Bid]) -> Refusal | None: ...
-    async def decline_received(self, opened: Opened[Decline]) -> Refusal | None: ...
-    def acknowledge(self, opened: Opened[Any], refusal: Refusal | None) -> SignedEnvelope: ...
+    async def bid_received(self, opened: Opened[Bid]) -> SignedEnvelope: ...
+    async def decline_received(self, opened: Opened[Decline]) -> SignedEnvelope: ...
     async def report_received(
         self, opened: Opened[ExecutionReport], blocks: Sequence[tuple[Cid, bytes]]
     ) -> None: ...
+    async def commitment_received(self, opened: Opened[ResultCommitment]) -> None: ...
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int: ...
+    async def quote(self, opened: Opened[JobOffer]) -> Refusal | Quote: ...
     async def award_received(self, opened: Opened[Award]) -> None: ...
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None: ...
+    async def reveal_requested(self, opened: Opened[RevealRequest]) -> None: ...
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None: ...
     def execution_logs(self, opened: Opened[LogRequest]) -> AsyncGenerator[tuple[int, bytes], None]: ...
     def blocks(
         self, cids: Sequence[Cid], *, recursive: bool
     ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]: ...
-    def clearing(self, offer_id: str, page_size: int, page_token: str) -> tuple[list[bytes], str, bytes]: ...
+    def clearing(self, offer_id: str, sequence: int, page_size: int, page_token: str) -> ClearingPage: ...
 
 
 class Gate:
@@ -82,7 +106,18 @@ class Gate:
         """By sender and id: ends when the statement's handling has."""
 
     def open(self, message: SignedEnvelope, expect: type[A]) -> Opened[A]:  # type: ignore[type-var]
-        return open_message(message, expect, now_us=self._port.now_us(), self_id=self._port.node_id)  # type: ignore[type-var]
+        try:
+            return open_message(message, expect, now_us=self._port.now_us(), self_id=self._port.node_id)  # type: ignore[type-var]
+        except Refused as error:
+            self._port.envelope_refused(error.refusal)
+            raise
+
+    def _see(self, opened: Opened[Any]) -> tuple[Sighting, Any]:
+        try:
+            return self._seen.see(opened, now_us=self._port.now_us())
+        except Refused as error:
+            self._port.envelope_refused(error.refusal)
+            raise
 
     async def answer(
         self, message: SignedEnvelope, expect: Any, context: Context, handle: Callable[[Any], Awaitable[A]]
@@ -92,12 +127,12 @@ class Gate:
             opened = self.open(message, expect)
             name = (opened.sender, opened.statement_id)
             while True:
-                sighting, stored = self._seen.see(opened, now_us=self._port.now_us())
+                sighting, stored = self._see(opened)
                 if sighting is not Sighting.IN_WORK:
                     break
                 await asyncio.shield(self._in_work[name])
             if sighting is Sighting.ANSWERED:
-                return stored  # type: ignore[return-value]
+                return stored  # type: ignore[no-any-return]
             self._in_work[name] = asyncio.get_running_loop().create_future()
             try:
                 answer = await handle(opened)
@@ -156,10 +191,8 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
         self, request: requester_service_pb2.SubmitBidRequest, context: Context
     ) -> requester_service_pb2.SubmitBidResponse:
         async def handle(opened: Opened[Bid]) -> requester_service_pb2.SubmitBidResponse:
-            refusal = await self._port.bid_received(opened)
-            return requester_service_pb2.SubmitBidResponse(
-                acknowledgement=self._port.acknowledge(opened, refusal)
-            )
+            acknowledgement = await self._port.bid_received(opened)
+            return requester_service_pb2.SubmitBidResponse(acknowledgement=acknowledgement)
 
         return await self._gate.answer(request.bid, Bid, context, handle)
 
@@ -167,10 +200,8 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
         self, request: requester_service_pb2.SubmitDeclineRequest, context: Context
     ) -> requester_service_pb2.SubmitDeclineResponse:
         async def handle(opened: Opened[Decline]) -> requester_service_pb2.SubmitDeclineResponse:
-            refusal = await self._port.decline_received(opened)
-            return requester_service_pb2.SubmitDeclineResponse(
-                acknowledgement=self._port.acknowledge(opened, refusal)
-            )
+            acknowledgement = await self._port.decline_received(opened)
+            return requester_service_pb2.SubmitDeclineResponse(acknowledgement=acknowledgement)
 
         return await self._gate.answer(request.decline, Decline, context, handle)
 
@@ -183,6 +214,15 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
             return requester_service_pb2.ReportExecutionResponse()
 
         return await self._gate.answer(request.report, ExecutionReport, context, handle)
+
+    async def CommitResult(
+        self, request: requester_service_pb2.CommitResultRequest, context: Context
+    ) -> requester_service_pb2.CommitResultResponse:
+        async def handle(opened: Opened[ResultCommitment]) -> requester_service_pb2.CommitResultResponse:
+            await self._port.commitment_received(opened)
+            return requester_service_pb2.CommitResultResponse()
+
+        return await self._gate.answer(request.commitment, ResultCommitment, context, handle)
 
     async def RenewLease(
         self, request: requester_service_pb2.RenewLeaseRequest, context: Context
@@ -198,14 +238,24 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
     ) -> requester_service_pb2.GetClearingResponse:
         try:
             _, size = read_page("", request.page_size, limits.PEER_PAGE_SIZE_MAX)
-            bids, token, digest = self._port.clearing(request.offer_id, size, request.page_token)
+            page = self._port.clearing(request.offer_id, request.sequence, size, request.page_token)
         except Refused as error:
             await abort(context, error.refusal)
         return requester_service_pb2.GetClearingResponse(
-            bids=[envelope_pb2.SignedEnvelope.FromString(bid) for bid in bids],
-            next_page_token=token,
-            bid_set_digest=digest,
+            bids=[envelope_pb2.SignedEnvelope.FromString(bid.evidence) for bid in page.bids],
+            next_page_token=page.next_page_token,
+            bid_set_digest=page.clearing.bid_set_digest,
+            disclosures=[_disclosed(bid) for bid in page.bids],
+            clearing=page.sealed,
+            clearings=page.clearings,
         )
+
+
+def _disclosed(bid: ClearedBid) -> requester_service_pb2.DisclosedBid:
+    message = requester_service_pb2.DisclosedBid(entry=entry_to_proto(bid.entry))
+    if bid.entry.standing is BidStanding.WITHDRAWN and bid.decline_evidence:
+        message.decline.CopyFrom(envelope_pb2.SignedEnvelope.FromString(bid.decline_evidence))
+    return message
 
 
 class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
@@ -213,7 +263,8 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
 
     def __init__(self, port: PeerPort, gate: Gate) -> None:
         self._port = port
-        self._streams = _Streams("output", limits.LOG_STREAMS_MAX)
+        self._streams = _AtOnce("streams of output", limits.LOG_STREAMS_MAX)
+        self._quotes = _AtOnce("quotes", limits.QUOTES_AT_ONCE_MAX)
         self._gate = gate
 
     async def ConsiderOffers(
@@ -245,6 +296,23 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
             raise first_refused
         return opened
 
+    async def Quote(
+        self, request: compute_service_pb2.QuoteRequest, context: Context
+    ) -> compute_service_pb2.QuoteResponse:
+        try:
+            opened = self._gate.open(request.offer, JobOffer)
+            with self._quotes.one():
+                answer = await self._port.quote(opened)
+        except Refused as error:
+            await abort(context, error.refusal)
+        if isinstance(answer, Refusal):
+            return compute_service_pb2.QuoteResponse(refusal=refusal_to_proto(answer))
+        return compute_service_pb2.QuoteResponse(
+            price_microcredits=answer.price_microcredits,
+            start_delay=fields.duration(answer.start_delay_us),
+            missing_input_bytes=answer.missing_input_bytes,
+        )
+
     async def Award(
         self, request: compute_service_pb2.AwardRequest, context: Context
     ) -> compute_service_pb2.AwardResponse:
@@ -262,6 +330,15 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
             return compute_service_pb2.CloseOfferResponse()
 
         return await self._gate.answer(request.offer_closed, OfferClosed, context, handle)
+
+    async def RevealResult(
+        self, request: compute_service_pb2.RevealResultRequest, context: Context
+    ) -> compute_service_pb2.RevealResultResponse:
+        async def handle(opened: Opened[RevealRequest]) -> compute_service_pb2.RevealResultResponse:
+            await self._port.reveal_requested(opened)
+            return compute_service_pb2.RevealResultResponse()
+
+        return await self._gate.answer(request.reveal_request, RevealRequest, context, handle)
 
     async def CancelExecution(
         self, request: compute_service_pb2.CancelExecutionRequest, context: Context
@@ -286,8 +363,8 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
             await abort(context, error.refusal)
 
 
-class _Streams:
-    """How many streams of a kind are open: each costs memory and a share of a thread."""
+class _AtOnce:
+    """How many calls of a kind are under way: each costs memory, and a thread or a program of the operator."""
 
     def __init__(self, what: str, most: int) -> None:
         self._what = what
@@ -300,7 +377,7 @@ class _Streams:
         if self._open >= self._most:
             raise refused(
                 RefusalReason.LIMIT_REACHED,
-                f"this node serves {self._most} streams of {self._what} already: try again later",
+                f"this node serves {self._most} {self._what} already: try again later",
                 limit=self._most,
             )
         self._open += 1
@@ -315,7 +392,7 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
 
     def __init__(self, port: PeerPort) -> None:
         self._port = port
-        self._streams = _Streams("blocks", limits.BLOCK_STREAMS_MAX)
+        self._streams = _AtOnce("streams of blocks", limits.BLOCK_STREAMS_MAX)
 
     async def GetBlocks(
         self, request: block_service_pb2.GetBlocksRequest, context: Context

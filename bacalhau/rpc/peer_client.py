@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import grpc
 import grpc.aio
 
+from bacalhau.market.bidding import Quote
 from bacalhau.model.cid import Cid, InvalidCid
 from bacalhau.model.refusals import Refused
 from bacalhau.rpc.limits import CHANNEL_OPTIONS
@@ -25,10 +26,14 @@ from bacalhau.v1 import (
     requester_service_pb2,
     requester_service_pb2_grpc,
 )
-from bacalhau.wire import fields
+from bacalhau.wire import fields, limits
+from bacalhau.wire.refusal import refusal_from_proto
+from bacalhau.wire.resources import price_from_proto
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from bacalhau.model.refusals import Refusal
 
     SignedEnvelope = envelope_pb2.SignedEnvelope
     T_co = TypeVar("T_co", covariant=True)
@@ -118,11 +123,24 @@ class PeerLink:
         )
         await self._call(self._requester.ReportExecution, request)
 
+    async def commit_result(self, commitment: SignedEnvelope) -> None:
+        request = requester_service_pb2.CommitResultRequest(commitment=commitment)
+        await self._call(self._requester.CommitResult, request)
+
     async def renew_lease(self, renewal: SignedEnvelope) -> int:
         """The new term in microseconds."""
         request = requester_service_pb2.RenewLeaseRequest(renewal=renewal)
         response = await self._call(self._requester.RenewLease, request)
         return fields.duration_us(response.lease, "lease", low=1, high=24 * 3600 * 1_000_000)
+
+    async def get_clearing(
+        self, offer_id: str, sequence: int, page_token: str
+    ) -> requester_service_pb2.GetClearingResponse:
+        """A page of a clearing as the requester discloses it; whoever reads it checks every part."""
+        request = requester_service_pb2.GetClearingRequest(
+            offer_id=offer_id, sequence=sequence, page_token=page_token
+        )
+        return await self._call(self._requester.GetClearing, request)  # type: ignore[no-any-return]
 
     # --- ComputeService ---
 
@@ -130,12 +148,27 @@ class PeerLink:
         request = compute_service_pb2.ConsiderOffersRequest(offers=offers)
         await self._call(self._compute.ConsiderOffers, request)
 
+    async def quote(self, offer: SignedEnvelope) -> Refusal | Quote:
+        """What the node would answer to the offer: its refusal is not raised."""
+        answer = await self._call(self._compute.Quote, compute_service_pb2.QuoteRequest(offer=offer))
+        if answer.HasField("refusal"):
+            return refusal_from_proto(answer.refusal)
+        return Quote(
+            price_from_proto(answer.price_microcredits, "price_microcredits"),
+            fields.duration_us(answer.start_delay, "start_delay", low=0, high=limits.MAX_TIMEOUT_US),
+            fields.whole(answer.missing_input_bytes, "missing_input_bytes", 0, limits.MAX_BYTES),
+        )
+
     async def award(self, award: SignedEnvelope) -> None:
         await self._call(self._compute.Award, compute_service_pb2.AwardRequest(award=award))
 
     async def close_offer(self, offer_closed: SignedEnvelope) -> None:
         request = compute_service_pb2.CloseOfferRequest(offer_closed=offer_closed)
         await self._call(self._compute.CloseOffer, request)
+
+    async def reveal_result(self, reveal_request: SignedEnvelope) -> None:
+        request = compute_service_pb2.RevealResultRequest(reveal_request=reveal_request)
+        await self._call(self._compute.RevealResult, request)
 
     async def cancel_execution(self, cancellation: SignedEnvelope) -> None:
         request = compute_service_pb2.CancelExecutionRequest(cancellation=cancellation)

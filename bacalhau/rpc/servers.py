@@ -25,6 +25,8 @@ from bacalhau.v1 import (
     ipfs_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    market_service_pb2,
+    market_service_pb2_grpc,
     node_service_pb2,
     node_service_pb2_grpc,
     peer_service_pb2,
@@ -36,8 +38,10 @@ from bacalhau.v1 import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from bacalhau.rpc.call_meter import CallMeter
     from bacalhau.rpc.ipfs_service import IpfsServicer
     from bacalhau.rpc.job_service import JobServicer
+    from bacalhau.rpc.market_service import MarketServicer
     from bacalhau.rpc.node_service import NodeServicer
     from bacalhau.rpc.peer_api import PeerPort
     from bacalhau.rpc.tls import Certificate
@@ -75,8 +79,10 @@ async def start_client_api(
     jobs: JobServicer,
     node: NodeServicer,
     ipfs: IpfsServicer,
+    market: MarketServicer,
     token: str | None,
     tls: tuple[bytes, bytes] | None,
+    meter: CallMeter | None = None,
 ) -> Listener:
     """Starts the client API; `tls` is (certificate chain, key), both PEM. Raises CannotListen.
 
@@ -87,12 +93,17 @@ async def start_client_api(
             f"the client API may listen on {host} only with TLS and a token: "
             "give --tls-cert, --tls-key and --api-token-file, or listen on 127.0.0.1"
         )
-    interceptors = [TokenInterceptor(token)] if token is not None else []
+    interceptors: list[grpc.aio.ServerInterceptor] = [] if meter is None else [meter]
+    if token is not None:
+        interceptors.append(TokenInterceptor(token))
     server = grpc.aio.server(options=_OPTIONS, interceptors=interceptors)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
     node_service_pb2_grpc.add_NodeServiceServicer_to_server(node, server)
     ipfs_service_pb2_grpc.add_IpfsServiceServicer_to_server(ipfs, server)
-    await _add_reflection_and_health(server, (job_service_pb2, node_service_pb2, ipfs_service_pb2))
+    market_service_pb2_grpc.add_MarketServiceServicer_to_server(market, server)
+    await _add_reflection_and_health(
+        server, (job_service_pb2, node_service_pb2, ipfs_service_pb2, market_service_pb2)
+    )
     credentials = None
     if tls is not None:
         certificate, key = tls
@@ -100,9 +111,15 @@ async def start_client_api(
     return await _start(server, host, port, credentials, "--api-port")
 
 
-async def start_peer_api(host: str, port: int, *, peers: PeerPort, certificate: Certificate) -> Listener:
+async def start_peer_api(
+    host: str, port: int, *, peers: PeerPort, certificate: Certificate, meter: CallMeter | None = None
+) -> Listener:
     """Starts the peer API. Raises CannotListen."""
-    server = grpc.aio.server(options=_PEER_OPTIONS, maximum_concurrent_rpcs=limits.PEER_CALLS_MAX)
+    server = grpc.aio.server(
+        options=_PEER_OPTIONS,
+        maximum_concurrent_rpcs=limits.PEER_CALLS_MAX,
+        interceptors=[] if meter is None else [meter],
+    )
     gate = Gate(peers)
     peer_service_pb2_grpc.add_PeerServiceServicer_to_server(PeerServicer(peers, gate), server)
     requester_service_pb2_grpc.add_RequesterServiceServicer_to_server(RequesterServicer(peers, gate), server)

@@ -56,6 +56,8 @@ _CODES: dict[RefusalReason, grpc.StatusCode] = {
     _R.CONTENT_UNAVAILABLE: grpc.StatusCode.NOT_FOUND,
     _R.UNSAFE_PATH: grpc.StatusCode.INVALID_ARGUMENT,
     _R.STORAGE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    _R.PRICE_SCRIPT: grpc.StatusCode.PERMISSION_DENIED,
+    _R.REPUTATION: grpc.StatusCode.PERMISSION_DENIED,
 }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bacalhau.market.bidding import Quote
 from bacalhau.model.job import JobState
+from bacalhau.model.refusals import Refusal
 from bacalhau.v1 import execution_pb2, job_pb2, job_service_pb2
 from bacalhau.wire import fields
 from bacalhau.wire.execution import fault_to_proto, report_to_proto
@@ -13,6 +15,8 @@ from bacalhau.wire.refusal import refusal_to_proto
 
 if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionPhase
+    from bacalhau.model.job import JobSpec
+    from bacalhau.rpc.job_service import Estimate, Quoted
     from bacalhau.scheduler.history import StoredAnswer, StoredJob
     from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobHappening
 
@@ -114,6 +118,33 @@ def answer_to_proto(answer: StoredAnswer) -> job_service_pb2.OfferAnswer:
     if answer.bid is not None:
         message.price_microcredits = answer.bid.price_microcredits
         message.bid_id = answer.bid.id
+        message.start_delay.CopyFrom(fields.duration(answer.bid.start_delay_us))
+        message.missing_input_bytes = answer.bid.missing_input_bytes
     if answer.refusal is not None:
         message.refusal.CopyFrom(refusal_to_proto(answer.refusal))
+    return message
+
+
+def estimate_to_proto(estimate: Estimate, spec: JobSpec) -> job_service_pb2.EstimatePriceResponse:
+    return job_service_pb2.EstimatePriceResponse(
+        quotes=[_quoted_to_proto(quoted) for quoted in estimate.quotes],
+        wanted=spec.count,
+        total_microcredits=sum(quoted.paid_microcredits or 0 for quoted in estimate.quotes),
+        clearing_rule=fields.number(spec.auction.rule),
+    )
+
+
+def _quoted_to_proto(quoted: Quoted) -> job_service_pb2.NodeQuote:
+    message = job_service_pb2.NodeQuote(node_id=quoted.node_id)
+    match quoted.answer:
+        case str():
+            message.unanswered = fields.sent_message(quoted.answer)
+        case Refusal():
+            message.refusal.CopyFrom(refusal_to_proto(quoted.answer))
+        case Quote():
+            message.price_microcredits = quoted.answer.price_microcredits
+            message.start_delay.CopyFrom(fields.duration(quoted.answer.start_delay_us))
+            message.missing_input_bytes = quoted.answer.missing_input_bytes
+    if quoted.paid_microcredits is not None:
+        message.paid_microcredits = quoted.paid_microcredits
     return message

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bacalhau.market.clearing import SealedBid, rank
+from bacalhau.market.clearing import SealedBid, clear
+from bacalhau.market.reputation import PPM, too_low
+from bacalhau.model.auction import REPUTATION_MAX_PERMILLE
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
-from bacalhau.model.market import ClearingRule, JobOffer
+from bacalhau.model.market import JobOffer
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.effects import Effects, SendOffer, SendOfferClosed, refuse
 from bacalhau.scheduler.jobs import PASSING, Auction, Job
@@ -22,7 +24,10 @@ from bacalhau.scheduler.records import AnswerReceived, OfferMade
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bacalhau.market.clearing import Ranked
+    from bacalhau.market.clearing import Winner
+    from bacalhau.market.reputation import ReputationBook
+    from bacalhau.model.job import JobSpec
+    from bacalhau.model.market import ClaimedInput
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.config import RequesterConfig
     from bacalhau.scheduler.deadlines import Deadlines
@@ -35,9 +40,14 @@ class Auctions:
     id."""
 
     def __init__(
-        self, config: RequesterConfig, ids: Callable[[str], str], deadlines: Deadlines[tuple[str, str]]
+        self,
+        config: RequesterConfig,
+        ids: Callable[[str], str],
+        deadlines: Deadlines[tuple[str, str]],
+        book: ReputationBook,
     ) -> None:
         self._config = config
+        self._book = book
         self._ids = ids
         self._deadlines = deadlines
         self._jobs: dict[str, Job] = {}
@@ -70,6 +80,8 @@ class Auctions:
                 continue
             if sample and len(auction.awaiting) + len(auction.answers) >= sample:
                 continue
+            if self._disliked(node_id, now) is not None:
+                continue
             if auction.unheard:
                 auction.unheard = False
                 if not auction.standing:
@@ -82,15 +94,26 @@ class Auctions:
 
     def _candidates(self, job: Job, now: int) -> tuple[str, ...]:
         live = self.live(now)
-        if not job.executions and not job.faulted:
+        if not job.executions and not job.faulted and not self._config.min_reputation_ppm:
             return live
-        return tuple(node_id for node_id in live if not job.excludes(node_id))
+        return tuple(node_id for node_id in live if not self._shuns(job, node_id, now))
 
     def _asked_next(self, job: Job, key: str, now: int) -> tuple[str, ...]:
         """Whom the offer goes to now; `key` determines the sample."""
         if not self._config.offer_sample:
             return self._candidates(job, now)
-        return self._nodes.sample(self._config.offer_sample, key, now, excludes=job.excludes)
+        return self._nodes.sample(
+            self._config.offer_sample, key, now, excludes=lambda node_id: self._shuns(job, node_id, now)
+        )
+
+    def _shuns(self, job: Job, node_id: str, now: int) -> bool:
+        return job.excludes(node_id) or self._disliked(node_id, now) is not None
+
+    def _disliked(self, node_id: str, now: int) -> Refusal | None:
+        """Why the node gets no award whatever it bids."""
+        if not self._config.min_reputation_ppm:
+            return None
+        return too_low(self._book.score_ppm(node_id, now), self._config.min_reputation_ppm)
 
     # --- offers ---
 
@@ -99,22 +122,15 @@ class Auctions:
         candidates = self._asked_next(job, offer_id, now)
         window_us, spec = self._config.bid_window_us, job.spec
         queue_us = max(self.queue_us(job), window_us)
-        offer = JobOffer(
-            id=offer_id,
-            job_id=job.id,
-            engine=spec.engine,
-            image_or_module=spec.image_or_module,
-            inputs=job.inputs,
-            resources=spec.resources,
-            network=spec.network,
-            execution_timeout_us=spec.timeouts.execution_us,
-            constraints=spec.constraints,
+        offer = offer_of(
+            offer_id,
+            job.id,
+            spec,
+            job.inputs,
+            job.spec_digest,
             winners=job.missing(),
-            max_price_microcredits=spec.max_price_microcredits,
-            clearing_rule=ClearingRule.FIRST_PRICE,
             bid_window_us=window_us,
             open_for_us=queue_us,
-            spec_digest=job.spec_digest,
         )
         job.auction = Auction(
             offer,
@@ -132,6 +148,13 @@ class Auctions:
             effects.writes.append(job.happened(JobEventType.OFFERED, now, message))
             effects.sends.append(SendOffer(offer, candidates))
         return effects
+
+    def awaited(self, offer_id: str) -> tuple[str, ...] | None:
+        """The nodes that have not answered an offer; None where nothing is missing, or there is no such offer."""
+        job = self._jobs.get(offer_id)
+        if job is None or job.auction is None or not job.missing():
+            return None
+        return tuple(job.auction.awaiting)
 
     def queue_us(self, job: Job) -> int:
         queue_us = job.spec.timeouts.queue_us
@@ -181,16 +204,20 @@ class Auctions:
         if job is None or auction is None:
             return None, _no_bid_taken(bid.offer_id)
         known = auction.acknowledged.get(node_id)
+        awarded = any(e.bid_id == bid.id and e.node_id == node_id for e in job.executions.values())
+        if known is not None and known.bid != bid and (awarded or known.issued_us > event.issued_us):
+            return None, Effects()  # a late copy of a bid that its node has replaced
         if known is not None and known.bid == bid:
             auction.awaiting.pop(node_id, None)
-            if known.expires_us > now and not job.awarded(bid.id):
+            if known.expires_us > now and not awarded:
                 auction.bids[node_id] = known
                 auction.declines.pop(node_id, None)
             return job, Effects()
-        if job.awarded(bid.id):
-            return None, Effects()  # it was overtaken by the node's next bid, and is spent
         if job.excludes(node_id):
             return None, _no_bid_taken(bid.offer_id)
+        disliked = self._disliked(node_id, now)
+        if disliked is not None:
+            return None, refuse(disliked)
         price, ceiling = bid.price_microcredits, auction.offer.max_price_microcredits
         if price < 0:
             return None, refuse(Refusal(RefusalReason.MALFORMED, f"the bid of {price} is negative"))
@@ -201,7 +228,16 @@ class Auctions:
         excess = self._count_answer(auction, node_id)
         if excess is not None:
             return None, refuse(excess)
-        sealed = SealedBid(node_id, bid, now + bid.valid_for_us, event.digest)
+        auction.acknowledged_bids += 1
+        sealed = SealedBid(
+            node_id,
+            bid,
+            now,
+            event.digest,
+            auction.acknowledged_bids,
+            self.reputation_permille(node_id, now),
+            event.issued_us,
+        )
         auction.bids[node_id] = auction.acknowledged[node_id] = sealed
         auction.declines.pop(node_id, None)
         auction.awaiting.pop(node_id, None)
@@ -215,6 +251,9 @@ class Auctions:
         auction = job.auction if job else None
         if job is None or auction is None or auction.declines.get(node_id) == refusal:
             return None, Effects()
+        standing = auction.bids.get(node_id)
+        if standing is not None and standing.issued_us > event.issued_us:
+            return None, Effects()  # overtaken by the bid that its node made after it
         repeated = node_id in auction.declines
         if not repeated:
             excess = self._count_answer(auction, node_id)
@@ -257,13 +296,19 @@ class Auctions:
 
     # --- clearing ---
 
-    def ranked(self, auction: Auction, now: int) -> list[Ranked]:
-        """The bids that stand, best first."""
+    def clear(self, auction: Auction, slots: int, now: int) -> list[Winner]:
+        """Who wins of the bids that stand."""
         auction.drop_expired_bids(now)
-        offer = auction.offer
-        return rank(
-            offer.clearing_rule, auction.bids.values(), max_price_microcredits=offer.max_price_microcredits
-        )
+        return clear(auction.offer, auction.bids.values(), slots)
+
+    def reputation_permille(self, node_id: str, now: int) -> int:
+        """What a bid of the node counts with."""
+        return self._book.score_ppm(node_id, now) * REPUTATION_MAX_PERMILLE // PPM
+
+    def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
+        """The node's last bid on an open offer, as it was acknowledged."""
+        job = self._jobs.get(offer_id)
+        return job.auction.acknowledged.get(node_id) if job is not None and job.auction is not None else None
 
     def may_wait(self, job: Job, auction: Auction, now: int) -> bool:
         """Whether a node may still take what is missing."""
@@ -339,9 +384,9 @@ class Auctions:
             message = (
                 "no compute node is live: start one with `bacalhau serve`, or connect to one with --peer"
             )
-        elif job.spec.count > len(live):
+        elif job.replicas > len(live):
             are = "is" if len(live) == 1 else "are"
-            message = f"the job wants {job.spec.count} nodes, only {len(live)} {are} live"
+            message = f"the job wants {job.replicas} nodes, only {len(live)} {are} live"
         else:
             message = f"no node can take the job ({len(live)} live)"
         auction = job.auction
@@ -356,6 +401,38 @@ class Auctions:
             assert job.auction is not None, job
             assert job.auction.offer.id == offer_id, job
             assert not job.state.ended, job
+
+
+def offer_of(
+    id: str,
+    job_id: str,
+    spec: JobSpec,
+    inputs: tuple[ClaimedInput, ...],
+    spec_digest: bytes,
+    *,
+    winners: int,
+    bid_window_us: int,
+    open_for_us: int,
+) -> JobOffer:
+    """What compute nodes hear of a job."""
+    return JobOffer(
+        id=id,
+        job_id=job_id,
+        engine=spec.engine,
+        image_or_module=spec.image_or_module,
+        inputs=inputs,
+        resources=spec.resources,
+        network=spec.network,
+        execution_timeout_us=spec.timeouts.execution_us,
+        constraints=spec.constraints,
+        winners=winners,
+        max_price_microcredits=spec.max_price_microcredits,
+        clearing_rule=spec.auction.rule,
+        bid_window_us=bid_window_us,
+        open_for_us=open_for_us,
+        spec_digest=spec_digest,
+        weights=spec.auction.weights,
+    )
 
 
 def _no_bid_taken(offer_id: str) -> Effects:

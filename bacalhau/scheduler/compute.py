@@ -1,10 +1,13 @@
 """ComputeMachine: a node's bids, the capacity behind them, and the work that it was awarded.
 
     bid (soft reservation) --award--> accepted (hard) --ended--> reported --answered, or given up--> settled
+                                                                 |     ^
+                                                    commitment --'     '-- asked to reveal
 
 Rules: capacity is reserved before a price is sent; the award is on disk before it is confirmed; a report is
 sent until it is answered, or for as long as the node keeps it. The lease is counted from when its renewal was
-sent; when it ends without a new term the work is stopped, for it may have been given to another node.
+sent; when it ends without a new term the work is stopped, for it may have been given to another node. Where a
+job compares results, the requester first gets a commitment, and the report when it asks for it.
 
 What comes before the award is in offers.py.
 """
@@ -14,17 +17,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bacalhau.market.reputation import ReputationBook
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.market import LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct, Role
+from bacalhau.model.verification import ResultCommitment
 from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.awards import award_mismatch
 from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.config import ComputeConfig
 from bacalhau.scheduler.deadlines import Deadlines
 from bacalhau.scheduler.effects import (
     Effects,
     ResumeExecution,
+    SendCommitment,
     SendRenewal,
     SendReport,
     StartExecution,
@@ -32,14 +40,17 @@ from bacalhau.scheduler.effects import (
     refuse,
 )
 from bacalhau.scheduler.offers import Offers
-from bacalhau.scheduler.records import WorkRecord, WorkState
+from bacalhau.scheduler.records import BidKept, WorkRecord, WorkState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bacalhau.market.bidding import Answers, Ask, Quote
     from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.job import Engine
-    from bacalhau.model.market import Award, Bid, JobOffer
+    from bacalhau.model.market import JobOffer
+    from bacalhau.model.reputation import Reputation
+    from bacalhau.scheduler.effects import AskPrice
     from bacalhau.scheduler.events import ComputeEvent
 
 __all__ = ["ComputeConfig", "ComputeMachine"]
@@ -76,7 +87,8 @@ class ComputeMachine:
         self.capacity = CapacityLedger(config.policy.capacity)
         self._works: dict[str, _Work] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
-        self._offers = Offers(config, pricing, ids, engines, self.capacity, self._deadlines)
+        self.reputations = ReputationBook(Role.REQUESTER)
+        self._offers = Offers(config, pricing, ids, engines, self.capacity, self._deadlines, self.reputations)
 
     # --- contract ---
 
@@ -86,10 +98,18 @@ class ComputeMachine:
                 return self._offers.received(event, now)
             case ev.AskAnswered():
                 return self._offers.answered(event, now)
+            case ev.PriceAnswered():
+                return self._offers.price_answered(event, now)
+            case ev.BidAcknowledged():
+                return _bid_acknowledged(event)
             case ev.AwardReceived():
                 return self._award_received(event, now)
-            case ev.ExecutionEnded(report):
-                return self._execution_ended(report, now)
+            case ev.ExecutionEnded():
+                return self._execution_ended(event, now)
+            case ev.CommitmentAnswered():
+                return self._commitment_answered(event, now)
+            case ev.RevealRequested():
+                return self._reveal_requested(event, now)
             case ev.ReportAnswered():
                 return self._report_answered(event, now)
             case ev.OfferClosedReceived(requester_id, offer_id):
@@ -105,7 +125,7 @@ class ComputeMachine:
             case ev.RenewalRefused(execution_id, refusal):
                 return self._abandon(execution_id, refusal)
             case ev.CancellationReceived():
-                return self._cancellation_received(event)
+                return self._cancellation_received(event, now)
             case ev.ExecutionGone(execution_id):
                 return self._execution_gone(execution_id, now)
             case ev.EnginesChanged(engines):
@@ -160,6 +180,26 @@ class ComputeMachine:
     def running_executions(self) -> int:
         return sum(1 for work in self._works.values() if work.record.state is WorkState.ACCEPTED)
 
+    def appraise(
+        self,
+        requester_id: str,
+        offer: JobOffer,
+        answers: Answers | None,
+        *,
+        now: int,
+        scripted_microcredits: int | None = None,
+    ) -> Refusal | Ask | Quote:
+        """What the node would answer to such an offer now; nothing is remembered or reserved."""
+        return self._offers.appraise(requester_id, offer, answers, scripted_microcredits, now)
+
+    def price_question(
+        self, requester_id: str, offer: JobOffer, missing_input_bytes: int, *, now: int
+    ) -> AskPrice | None:
+        """What the operator's price script is told of such an offer; None where there is no script."""
+        if not self._config.policy.price_script:
+            return None
+        return self._offers.price_question(requester_id, offer, missing_input_bytes, now)
+
     @property
     def unsettled(self) -> tuple[str, ...]:
         """Ids of the work that is not settled."""
@@ -172,9 +212,12 @@ class ComputeMachine:
 
     # --- restart ---
 
-    def restore(self, records: Iterable[WorkRecord], *, now: int) -> Effects:
+    def restore(
+        self, records: Iterable[WorkRecord], reputations: Iterable[Reputation] = (), *, now: int
+    ) -> Effects:
         """Takes up unsettled work after a restart. Bids and remembered offers are gone: they were promises
         with a short validity, and requesters repeat their offers."""
+        self.reputations.restore(reputations)
         effects = Effects()
         for record in records:
             work = _Work(record, lease_end_us=now + record.award.lease_us)
@@ -206,7 +249,7 @@ class ComputeMachine:
             return refuse(
                 Refusal(RefusalReason.BID_UNKNOWN, f"this node holds no bid {award.bid_id} (any more)")
             )
-        mismatch = _award_mismatch(*found, event, self._config.lease_min_us)
+        mismatch = award_mismatch(*found, event, self._config.lease_min_us)
         if mismatch is not None:
             return refuse(mismatch)
         self._offers.take(award.offer_id, award.execution_id)
@@ -272,7 +315,7 @@ class ComputeMachine:
         self._deadlines.clear(("renew", work.record.id))
         return Effects(starts=[StopExecution(work.record.id)])
 
-    def _cancellation_received(self, event: ev.CancellationReceived) -> Effects:
+    def _cancellation_received(self, event: ev.CancellationReceived, now: int) -> Effects:
         work = self._works.get(event.execution_id)
         if work is None:
             return Effects()
@@ -281,6 +324,8 @@ class ComputeMachine:
                 Refusal(RefusalReason.NOT_FOUND, f"{event.execution_id} was not awarded by this requester")
             )
         called_off = Refusal(RefusalReason.LEASE_ENDED, "the requester called the work off")
+        if work.record.sealed:
+            return self._settle(work, called_off, now)
         return self._abandon(event.execution_id, called_off)
 
     def _abandon(self, execution_id: str, refusal: Refusal) -> Effects:
@@ -296,7 +341,8 @@ class ComputeMachine:
 
     # --- ends and reports ---
 
-    def _execution_ended(self, report: ExecutionReport, now: int) -> Effects:
+    def _execution_ended(self, event: ev.ExecutionEnded, now: int) -> Effects:
+        report = event.report
         work = self._works.get(report.execution_id)
         if work is None or work.record.state is not WorkState.ACCEPTED:
             return Effects()
@@ -306,7 +352,7 @@ class ComputeMachine:
             else:
                 fault = Fault(FaultKind.NODE_RESTARTED, "the node stopped the work because it shut down")
             report = replace(report, cancelled=False, fault=fault)
-        return self._finish(work, report, now)
+        return self._finish(work, report, now, event.commitment.digest if event.commitment else b"")
 
     def _execution_gone(self, execution_id: str, now: int) -> Effects:
         """Nothing was left to go on with after a restart: run it again, as a new attempt."""
@@ -327,11 +373,13 @@ class ComputeMachine:
         report = ExecutionReport(work.record.id, work.record.attempt, None, 0, Usage(), fault)
         return self._finish(work, report, now)
 
-    def _finish(self, work: _Work, report: ExecutionReport, now: int) -> Effects:
+    def _finish(self, work: _Work, report: ExecutionReport, now: int, commitment: bytes = b"") -> Effects:
         self.capacity.release(work.record.id, hard=True)
         self._deadlines.clear(("renew", work.record.id))
         self._deadlines.clear(("lease", work.record.id))
-        work.record = replace(work.record, state=WorkState.REPORTED, updated_us=now, report=report)
+        work.record = replace(
+            work.record, state=WorkState.REPORTED, updated_us=now, report=report, commitment=commitment
+        )
         if work.abandoned is not None:
             effects = self._settle(work, work.abandoned, now)
         else:
@@ -349,17 +397,55 @@ class ComputeMachine:
             kept_s = config.report_keep_us // SECOND_US
             message = f"the requester did not take the report within {kept_s} seconds"
             figures = (("report_keep_us", config.report_keep_us),)
-            return self._settle(work, Refusal(RefusalReason.STALE, message, figures), now)
+            effects = self._settle(work, Refusal(RefusalReason.STALE, message, figures), now)
+            effects.writes.append(self.reputations.note(record.requester_id, Conduct.ABANDONED, now))
+            return effects
         pause_us = min(config.report_retry_us << min(work.report_retries, 20), config.report_retry_max_us)
         work.report_retries += 1
         self._deadlines.set(("report", record.id), min(now + pause_us, give_up_us))
+        if record.sealed:
+            commitment = ResultCommitment(record.id, record.report.attempt, record.commitment)
+            return Effects(sends=[SendCommitment(record.requester_id, commitment)])
         return Effects(sends=[SendReport(record.requester_id, record.report)])
+
+    def _commitment_answered(self, event: ev.CommitmentAnswered, now: int) -> Effects:
+        work = self._works.get(event.execution_id)
+        if work is None or not work.record.sealed:
+            return Effects()
+        if event.refusal is not None:
+            return self._settle(work, event.refusal, now)
+        # Sent again all the same, but seldom: so this node hears that the job has ended, should nobody tell it.
+        give_up_us = work.record.updated_us + self._config.report_keep_us
+        pause_us = self._config.report_retry_max_us
+        self._deadlines.set(("report", event.execution_id), min(now + pause_us, max(now + 1, give_up_us)))
+        return Effects()
+
+    def _reveal_requested(self, event: ev.RevealRequested, now: int) -> Effects:
+        """From here on the result may be seen. The report is sent at once, also where it was sent before."""
+        work = self._works.get(event.execution_id)
+        if work is None or work.record.requester_id != event.requester_id:
+            message = f"no unsettled execution {event.execution_id} of yours here"
+            return refuse(Refusal(RefusalReason.NOT_FOUND, message))
+        if work.record.state is not WorkState.REPORTED:
+            message = f"{event.execution_id} has no result yet"
+            return refuse(Refusal(RefusalReason.WRONG_STATE, message))
+        effects = Effects()
+        if work.record.sealed:
+            work.record = replace(work.record, revealed=True, updated_us=now)
+            work.report_retries = 0
+            effects.writes.append(work.record)
+        effects.add(self._send_report(work, now))
+        return effects
 
     def _report_answered(self, event: ev.ReportAnswered, now: int) -> Effects:
         work = self._works.get(event.execution_id)
-        if work is None or work.record.state is not WorkState.REPORTED:
+        if work is None or work.record.state is not WorkState.REPORTED or work.record.sealed:
             return Effects()
-        return self._settle(work, event.refusal, now)
+        effects = self._settle(work, event.refusal, now)
+        report = work.record.report
+        if event.refusal is None and report is not None and report.fault is None and not report.cancelled:
+            effects.writes.append(self.reputations.note(work.record.requester_id, Conduct.PAID, now))
+        return effects
 
     def _settle(self, work: _Work, refusal: Refusal | None, now: int) -> Effects:
         del self._works[work.record.id]
@@ -384,34 +470,18 @@ def _answer_repeated_award(known: _Work, event: ev.AwardReceived) -> Effects:
     return Effects()
 
 
-def _award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min_us: int) -> Refusal | None:
-    """An award binds only to what was offered and bid."""
-    award: Award = event.award
-    if award.price_microcredits != bid.price_microcredits:
-        return Refusal(
-            RefusalReason.MALFORMED,
-            "the award's price is not what the clearing rule makes of the bid",
-            (("bid_microcredits", bid.price_microcredits), ("award_microcredits", award.price_microcredits)),
-        )
-    if award.lease_us < lease_min_us:
-        return Refusal(
-            RefusalReason.MALFORMED,
-            f"the award's lease of {award.lease_us} microseconds is too short to be renewed",
-            (("lease_us", award.lease_us), ("lease_min_us", lease_min_us)),
-        )
-    if event.spec_digest != offer.spec_digest:
-        return Refusal(RefusalReason.MALFORMED, "the award's job is not the one whose digest the offer named")
-    spec = award.spec
-    matches = (
-        spec.engine is offer.engine
-        and spec.image_or_module == offer.image_or_module
-        and spec.resources == offer.resources
-        and spec.network is offer.network
-        and spec.timeouts.execution_us == offer.execution_timeout_us
-        and spec.constraints == offer.constraints
-        and dict.fromkeys(spec.contents()).keys()
-        == dict.fromkeys(claimed.cid for claimed in offer.inputs).keys()
+def _bid_acknowledged(event: ev.BidAcknowledged) -> Effects:
+    bid = event.bid
+    kept = BidKept(
+        bid.id,
+        bid.offer_id,
+        event.job_id,
+        event.requester_id,
+        event.sent_us,
+        bid.price_microcredits,
+        event.offer_envelope,
+        event.bid_envelope,
+        event.acknowledgement,
+        event.refusal,
     )
-    if not matches:
-        return Refusal(RefusalReason.MALFORMED, "the award's job asks for more or other than its offer said")
-    return None
+    return Effects(writes=[kept])

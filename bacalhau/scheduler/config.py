@@ -35,6 +35,11 @@ class RequesterConfig:
     """Nodes whose bid or decline to one offer is kept."""
     answers_per_node_max: int = 100
     """Bids and declines of one node to one offer that are kept."""
+    reveal_retry_us: int = 5 * SECOND_US
+    reveal_timeout_us: int = 60 * SECOND_US
+    """How long a node may take to reveal a result that it committed to; as long as two leases."""
+    min_reputation_ppm: int = 0
+    """Nodes below it get no offer, and their bids are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +58,5 @@ class ComputeConfig:
     """A phase that lasts this long is told to the requester; shorter ones it learns from the report."""
     lease_min_us: int = SECOND_US // 10
     """Awards with a shorter lease are refused: it could not be renewed in time."""
+    min_reputation_ppm: int = 0
+    """Offers of requesters below it are declined."""

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bacalhau.market.bidding import Ask
+    from bacalhau.market.pricing import Situation
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.verification import ResultCommitment, Verification
     from bacalhau.scheduler.records import Write
 
 
@@ -50,10 +52,13 @@ class SendCancellation:
 
 @dataclass(frozen=True, slots=True)
 class SendBid:
-    """The answer is BidRefused where the requester refuses it."""
+    """The answer is BidAcknowledged, and BidRefused where the requester refuses it. `offer_envelope` is the offer as
+    it was received."""
 
     to: str
     bid: Bid
+    job_id: str
+    offer_envelope: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,22 @@ class SendReport:
     report: ExecutionReport
 
 
+@dataclass(frozen=True, slots=True)
+class SendCommitment:
+    """The answer is CommitmentAnswered; none changes nothing, the machine sends again."""
+
+    to: str
+    commitment: ResultCommitment
+
+
+@dataclass(frozen=True, slots=True)
+class SendRevealRequest:
+    """The answer is RevealRefused where the node refuses; the result comes by a report."""
+
+    to: str
+    execution_id: str
+
+
 Send = (
     SendOffer
     | SendAward
@@ -87,16 +108,20 @@ Send = (
     | SendDecline
     | SendRenewal
     | SendReport
+    | SendCommitment
+    | SendRevealRequest
 )
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """Fetch a reported result from its node and pin it: ResultFetched or ResultUnavailable."""
+    """Fetch a reported result from its node and pin it: ResultFetched or ResultUnavailable. With `verification`,
+    ResultFetched says what is compared of it, computed from its blocks."""
 
     execution_id: str
     node_id: str
     result: Cid
+    verification: Verification | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +130,16 @@ class AskOutside:
 
     offer: JobOffer
     ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class AskPrice:
+    """Ask the operator's script for a price, telling it what the node would ask without it: PriceAnswered."""
+
+    requester_id: str
+    offer: JobOffer
+    situation: Situation
+    price_microcredits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +165,7 @@ class StopExecution:
     execution_id: str
 
 
-Start = FetchResult | AskOutside | StartExecution | ResumeExecution | StopExecution
+Start = FetchResult | AskOutside | AskPrice | StartExecution | ResumeExecution | StopExecution
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bacalhau.model.job import Engine, JobSpec
     from bacalhau.model.market import Award, Bid, ClaimedInput, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.verification import Compared, ResultCommitment
 
 # --- to the requester machine ---
 
@@ -45,17 +46,23 @@ class PeerHeard:
 
 @dataclass(frozen=True, slots=True)
 class BidReceived:
+    """`issued_us` is when its node signed it."""
+
     node_id: str
     bid: Bid
     digest: bytes
     evidence: bytes = b""
+    issued_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DeclineReceived:
+    """`issued_us` is when its node signed it."""
+
     node_id: str
     decline: Decline
     evidence: bytes = b""
+    issued_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +96,23 @@ class ReportReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultFetched:
+class CommitmentReceived:
+    node_id: str
+    commitment: ResultCommitment
+
+
+@dataclass(frozen=True, slots=True)
+class RevealRefused:
     execution_id: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFetched:
+    """`compared` where FetchResult asked for it; None also where what was fetched is no result folder."""
+
+    execution_id: str
+    compared: Compared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +132,8 @@ RequesterEvent = (
     | AwardUnanswered
     | RenewalReceived
     | ReportReceived
+    | CommitmentReceived
+    | RevealRefused
     | ResultFetched
     | ResultUnavailable
 )
@@ -121,12 +145,37 @@ RequesterEvent = (
 class OfferReceived:
     requester_id: str
     offer: JobOffer
+    evidence: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class AskAnswered:
     offer_id: str
     answers: Answers
+
+
+@dataclass(frozen=True, slots=True)
+class PriceAnswered:
+    """What the operator's script named for an offer, or why it named nothing (`problem`)."""
+
+    offer_id: str
+    price_microcredits: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BidAcknowledged:
+    """A requester has answered a bid of this node; the three envelopes as they were signed, the offer's and the bid's
+    to prove what the acknowledgement is about."""
+
+    requester_id: str
+    job_id: str
+    bid: Bid
+    sent_us: int
+    offer_envelope: bytes
+    bid_envelope: bytes
+    acknowledgement: bytes
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +229,10 @@ class ProgressMade:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionEnded:
+    """`commitment` binds the node to the result where the job compares results; then the report's salt opens it."""
+
     report: ExecutionReport
+    commitment: ResultCommitment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +266,20 @@ class ReportAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitmentAnswered:
+    """The requester has the commitment, or refuses it for good."""
+
+    execution_id: str
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevealRequested:
+    requester_id: str
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StorageChanged:
     """The node's disk has come down to its reserve (`full`), or has room again."""
 
@@ -228,6 +294,8 @@ class ShutdownBegun:
 ComputeEvent = (
     OfferReceived
     | AskAnswered
+    | PriceAnswered
+    | BidAcknowledged
     | EnginesChanged
     | BidRefused
     | OfferClosedReceived
@@ -240,6 +308,8 @@ ComputeEvent = (
     | LeaseRenewed
     | RenewalRefused
     | ReportAnswered
+    | CommitmentAnswered
+    | RevealRequested
     | StorageChanged
     | ShutdownBegun
 )

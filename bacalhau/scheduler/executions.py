@@ -14,17 +14,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bacalhau.market.reputation import conduct_of
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import JobEventType, JobState
-from bacalhau.model.market import Award, ClearingRule
+from bacalhau.model.market import Award
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct
 from bacalhau.scheduler.effects import Effects, FetchResult, SendAward, SendCancellation, refuse
 from bacalhau.scheduler.records import ExecutionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bacalhau.market.clearing import Ranked
+    from bacalhau.market.clearing import Winner
+    from bacalhau.market.reputation import ReputationBook
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.auctions import Step
     from bacalhau.scheduler.config import RequesterConfig
@@ -36,11 +39,16 @@ class Executions:
     """See the module. Shares the machine's deadlines: "confirm" and "lease", each with the execution's id."""
 
     def __init__(
-        self, config: RequesterConfig, ids: Callable[[str], str], deadlines: Deadlines[tuple[str, str]]
+        self,
+        config: RequesterConfig,
+        ids: Callable[[str], str],
+        deadlines: Deadlines[tuple[str, str]],
+        book: ReputationBook,
     ) -> None:
         self._config = config
         self._ids = ids
         self._deadlines = deadlines
+        self._book = book
         self._jobs: dict[str, Job] = {}
         """By execution id: the open job that it belongs to."""
 
@@ -68,7 +76,7 @@ class Executions:
 
     # --- awards ---
 
-    def award(self, job: Job, auction: Auction, winner: Ranked, digest: bytes, now: int) -> Effects:
+    def award(self, job: Job, auction: Auction, winner: Winner, digest: bytes, now: int) -> Effects:
         """`digest` is over the bids that were compared."""
         effects = Effects()
         if not job.vacant():
@@ -88,7 +96,7 @@ class Executions:
             bid_set_digest=digest,
         )
         self._jobs[execution.id] = job
-        effects.add(self._update(job, execution))
+        effects.add(self.changed(job, execution))
         if job.state is not JobState.RUNNING:
             job.state = JobState.RUNNING
             effects.writes.append(job.changed(now))
@@ -107,7 +115,7 @@ class Executions:
             execution.offer_id,
             execution.bid_id,
             execution.price_microcredits,
-            ClearingRule.FIRST_PRICE,
+            job.spec.auction.rule,
             execution.bid_set_digest,
             job.spec,
             self._config.lease_us,
@@ -120,7 +128,7 @@ class Executions:
             return None, Effects()
         self._deadlines.clear(("confirm", execution_id))
         self._deadlines.set(("lease", execution_id), now + self._config.lease_us)
-        effects = self._update(job, replace(execution, state=ExecutionState.RUNNING, updated_us=now))
+        effects = self.changed(job, replace(execution, state=ExecutionState.RUNNING, updated_us=now))
         effects.writes.append(job.happened(JobEventType.AWARD_CONFIRMED, now, execution=execution))
         return job, effects
 
@@ -129,11 +137,13 @@ class Executions:
         if job is None or execution is None:
             return None, Effects()
         self._deadlines.clear(("confirm", execution_id))
-        effects = self._update(job, replace(execution, state=ExecutionState.REFUSED, updated_us=now))
+        effects = self.changed(job, replace(execution, state=ExecutionState.REFUSED, updated_us=now))
         happened = job.happened(
             JobEventType.AWARD_REFUSED, now, refusal.message, execution=execution, refusal=refusal
         )
         effects.writes.append(happened)
+        if refusal.reason is not RefusalReason.BID_UNKNOWN:  # that bid had expired: the award came late
+            effects.writes.append(self._book.note(execution.node_id, Conduct.REFUSED, now))
         return job, effects
 
     def unanswered(self, execution_id: str, now: int) -> Step:
@@ -145,7 +155,7 @@ class Executions:
         message = "the node did not answer the award in time"
         failure = Fault(FaultKind.NODE_LOST, message)
         refused = replace(execution, state=ExecutionState.REFUSED, updated_us=now, failure=failure)
-        effects = self._update(job, refused)
+        effects = self.changed(job, refused)
         effects.writes.append(
             job.happened(JobEventType.AWARD_REFUSED, now, message, execution=execution, fault=failure)
         )
@@ -180,7 +190,7 @@ class Executions:
         if (renewal.attempt, renewal.phase.value) > known:
             message = f"attempt {renewal.attempt}" if renewal.attempt != execution.attempt else ""
             execution = replace(execution, phase=renewal.phase, attempt=renewal.attempt, updated_us=now)
-            effects.add(self._update(job, execution))
+            effects.add(self.changed(job, execution))
             happened = job.happened(
                 JobEventType.PHASE_CHANGED, now, message, execution=execution, phase=renewal.phase
             )
@@ -207,7 +217,7 @@ class Executions:
         message = "the node was not heard from until its lease ended"
         failure = Fault(FaultKind.NODE_LOST, message)
         failed = replace(execution, state=ExecutionState.FAILED, updated_us=now, failure=failure)
-        effects = self._update(job, failed)
+        effects = self.changed(job, failed)
         effects.writes.append(
             job.happened(JobEventType.EXECUTION_FAILED, now, message, execution=failed, fault=failure)
         )
@@ -224,15 +234,19 @@ class Executions:
             return None, refuse(refusal) if refusal is not None else Effects()
         if execution.node_id != event.node_id:
             return None, refuse(_not_yours(report.execution_id))
-        self._clear_deadlines(execution.id)
-        job.lapsed.pop(execution.id, None)
         execution = replace(
             execution, state=ExecutionState.REPORTED, updated_us=now, report=report, attempt=report.attempt
         )
-        effects = self._update(job, execution)
+        effects = self.work_ended(job, execution)
         effects.writes.append(job.happened(JobEventType.REPORTED, now, execution=execution))
         effects.add(self._fetch_or_fail(job, execution, now))
         return job, effects
+
+    def work_ended(self, job: Job, execution: ExecutionRecord) -> Effects:
+        """The execution in the state that follows its work: no lease and no question to its node runs any more."""
+        self._clear_deadlines(execution.id)
+        job.lapsed.pop(execution.id, None)
+        return self.changed(job, execution)
 
     def _fetch_or_fail(self, job: Job, execution: ExecutionRecord, now: int) -> Effects:
         """A result is fetched before anything is accepted, that of a failed execution too."""
@@ -240,33 +254,38 @@ class Executions:
         if report is None:
             raise AssertionError(f"{execution.id} is REPORTED without a report")
         if report.result is not None:
-            return Effects(starts=[FetchResult(execution.id, execution.node_id, report.result)])
-        return self._failed(job, execution, _fault_of(execution), now)
+            verification = job.spec.verification if execution.commitment else None
+            return Effects(starts=[FetchResult(execution.id, execution.node_id, report.result, verification)])
+        return self.failed(job, execution, _fault_of(execution), now)
 
     def result_fetched(self, execution_id: str, now: int) -> Step:
         job, execution = self._reported(execution_id)
         if job is None or execution is None or execution.report is None:
             return None, Effects()
         if execution.report.fault is not None or execution.report.cancelled:
-            return job, self._failed(job, execution, _fault_of(execution), now)
+            return job, self.failed(job, execution, _fault_of(execution), now)
+        return job, self.accept(job, execution, now)
+
+    def accept(self, job: Job, execution: ExecutionRecord, now: int) -> Effects:
+        """The result counts, and is charged."""
         price = execution.price_microcredits
         completed = replace(
             execution, state=ExecutionState.COMPLETED, updated_us=now, charged_microcredits=price
         )
-        effects = self._update(job, completed)
+        effects = self.changed(job, completed)
         job.charged_microcredits += price
         effects.writes.append(job.changed(now))
         effects.writes.append(
             job.happened(JobEventType.EXECUTION_COMPLETED, now, execution=completed, price_microcredits=price)
         )
-        return job, effects
+        return effects
 
     def result_unavailable(self, execution_id: str, message: str, now: int) -> Step:
         job, execution = self._reported(execution_id)
         if job is None or execution is None or execution.report is None:
             return None, Effects()
         fault = execution.report.fault or Fault(FaultKind.RESULT_UNAVAILABLE, message)
-        return job, self._failed(job, execution, fault, now)
+        return job, self.failed(job, execution, fault, now)
 
     def _reported(self, execution_id: str) -> tuple[Job | None, ExecutionRecord | None]:
         job, execution = self.find(execution_id)
@@ -274,9 +293,11 @@ class Executions:
             return None, None
         return job, execution
 
-    def _failed(self, job: Job, execution: ExecutionRecord, fault: Fault, now: int) -> Effects:
+    def failed(self, job: Job, execution: ExecutionRecord, fault: Fault, now: int) -> Effects:
+        """It ends without a charge."""
+        self._clear_deadlines(execution.id)
         failed = replace(execution, state=ExecutionState.FAILED, updated_us=now, failure=fault)
-        effects = self._update(job, failed)
+        effects = self.changed(job, failed)
         effects.writes.append(
             job.happened(JobEventType.EXECUTION_FAILED, now, fault.message, execution=failed, fault=fault)
         )
@@ -285,7 +306,9 @@ class Executions:
 
     def _learn(self, job: Job, node_id: str, fault: Fault) -> None:
         """What a fault means for the next try: none, another node, or (the node was only lost) any."""
-        if fault.kind.blames_job:
+        blaming = [e for e in job.executions.values() if e.failure is not None and e.failure.kind.blames_job]
+        # Where results are compared, one node's word does not end the job either.
+        if fault.kind.blames_job and len(blaming) >= job.spec.verification.confidence:
             job.fatal = fault
         elif fault.kind is not FaultKind.NODE_LOST:
             job.faulted[node_id] = fault
@@ -299,7 +322,7 @@ class Executions:
             self._clear_deadlines(execution.id)
             job.lapsed.pop(execution.id, None)
             stopped = replace(execution, state=ExecutionState.CANCELLED, updated_us=now)
-            effects.add(self._update(job, stopped))
+            effects.add(self.changed(job, stopped))
             effects.writes.append(job.happened(JobEventType.EXECUTION_CANCELLED, now, execution=stopped))
             effects.sends.append(SendCancellation(execution.node_id, execution.id, message))
         return effects
@@ -308,13 +331,19 @@ class Executions:
         for execution_id in job.executions:
             del self._jobs[execution_id]
 
-    def _update(self, job: Job, execution: ExecutionRecord) -> Effects:
+    def changed(self, job: Job, execution: ExecutionRecord) -> Effects:
+        """The execution in its new state; an end tells of its node."""
         job.executions[execution.id] = execution
-        return Effects(writes=[execution])
+        effects = Effects(writes=[execution])
+        conduct = conduct_of(execution.state, execution.failure)
+        if conduct is not None:
+            effects.writes.append(self._book.note(execution.node_id, conduct, execution.updated_us))
+        return effects
 
     def _clear_deadlines(self, execution_id: str) -> None:
         self._deadlines.clear(("confirm", execution_id))
         self._deadlines.clear(("lease", execution_id))
+        self._deadlines.clear(("reveal", execution_id))
 
     def check(self) -> None:
         for execution_id, job in self._jobs.items():

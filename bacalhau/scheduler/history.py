@@ -7,8 +7,10 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bacalhau.market.audit import BidSetEntry
+    from bacalhau.model.auction import Clearing
     from bacalhau.model.job import JobState
-    from bacalhau.model.market import Bid
+    from bacalhau.model.market import Bid, JobOffer
     from bacalhau.model.refusals import Refusal
     from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobChanged
 
@@ -73,10 +75,45 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferSummary:
+    """An offer that this node made, with how many bids, declines and awards it has got."""
+
+    offer: JobOffer
+    made_us: int
+    bids: int
+    declines: int
+    awards: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClearing:
+    """A clearing of an offer; its number counts from 1."""
+
+    sequence: int
+    clearing: Clearing
+
+
+@dataclass(frozen=True, slots=True)
 class ClearedBid:
-    """A bid that an auction was cleared from; `evidence` is its signed envelope as it was received."""
+    """A bid of a clearing's set, with its signed envelope as it was received, and its node's last decline of the offer;
+    either is empty where there is none."""
+
+    entry: BidSetEntry
+    evidence: bytes
+    decline_evidence: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OwnBid:
+    """A bid of this node on another's offer. The envelopes: the offer as it was received, the bid, the answer."""
 
     bid_id: str
-    node_id: str
-    received_us: int
-    evidence: bytes
+    offer_id: str
+    job_id: str
+    requester_id: str
+    sent_us: int
+    price_microcredits: int
+    offer_envelope: bytes
+    bid_envelope: bytes
+    acknowledgement: bytes
+    refusal: Refusal | None

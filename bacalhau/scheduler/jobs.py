@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bacalhau.model.auction import BidStanding, ClearingRule
 from bacalhau.model.execution import ExecutionState, Fault
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.refusals import Refusal, RefusalReason
@@ -43,20 +44,42 @@ class Auction:
     declines: dict[str, Refusal] = field(default_factory=dict)
     acknowledged: dict[str, SealedBid] = field(default_factory=dict)
     """By node: every acknowledged bid, the awarded ones too; what the bid set digest is over."""
+    acknowledged_bids: int = 0
+    """How many bids were acknowledged, those that others of their node replaced too."""
+    clearings: int = 0
+    """How many of its clearings awarded something."""
     answers: dict[str, int] = field(default_factory=dict)
     """By node: how many of its answers were kept."""
     standing: bool = False
     queued: bool = False
     reoffers: int = 0
 
-    def ready(self, now: int) -> bool:
-        return self.standing or now >= self.closes_us or not (self.awaiting or self.unheard)
+    def ready(self, now: int, missing: int) -> bool:
+        """It may be cleared: at a posted price nothing is gained by waiting for more who take it."""
+        if self.standing or now >= self.closes_us or not (self.awaiting or self.unheard):
+            return True
+        return self.offer.clearing_rule is ClearingRule.POSTED_PRICE and len(self.bids) >= missing
 
     def drop_expired_bids(self, now: int) -> None:
         """The node of a bid that has expired may bid again."""
         for node_id in [node_id for node_id, sealed in self.bids.items() if sealed.expires_us <= now]:
             del self.bids[node_id]
             self.awaiting.setdefault(node_id, 0)
+
+    def bid_set(
+        self, executions: dict[str, ExecutionRecord], now: int
+    ) -> tuple[tuple[SealedBid, BidStanding], ...]:
+        """Each node's last acknowledged bid, and whether it takes part in a clearing now."""
+        awarded = {(execution.bid_id, execution.node_id) for execution in executions.values()}
+
+        def standing(node_id: str, sealed: SealedBid) -> BidStanding:
+            if self.bids.get(node_id) is sealed:
+                return BidStanding.STANDS
+            if (sealed.bid.id, node_id) in awarded:
+                return BidStanding.AWARDED
+            return BidStanding.EXPIRED if sealed.expires_us <= now else BidStanding.WITHDRAWN
+
+        return tuple((sealed, standing(node_id, sealed)) for node_id, sealed in self.acknowledged.items())
 
 
 @dataclass(slots=True)
@@ -79,6 +102,17 @@ class Job:
     auction: Auction | None = None
     fatal: Fault | None = None
     """A fault that is the job's own: it ends the job."""
+    replicas: int = 0
+    """How many executions are wanted at present."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """By execution: since when its result is asked for, in a job that compares results."""
+    trusting: str = ""
+    """The execution whose result an adaptive job takes unchecked."""
+    decided: bool = False
+    """Results were compared, and a group of them won."""
+
+    def __post_init__(self) -> None:
+        self.replicas = self.replicas or self.spec.count
 
     def active(self) -> list[ExecutionRecord]:
         """Executions that have not ended, lapsed ones too."""
@@ -93,15 +127,18 @@ class Job:
     def completed(self) -> int:
         return sum(1 for e in self.executions.values() if e.state is ExecutionState.COMPLETED)
 
+    def done(self) -> bool:
+        return self.decided if self.spec.verification.compares else self.completed() == self.spec.count
+
     def missing(self) -> int:
         """How many executions still have to be awarded."""
         if not self.executions:
-            return self.spec.count
-        return self.spec.count - self.completed() - len(self.held())
+            return self.replicas
+        return self.replicas - self.completed() - len(self.held())
 
     def vacant(self) -> int:
         """How many can be awarded without giving up a lapsed execution."""
-        return self.spec.count - self.completed() - len(self.active())
+        return self.replicas - self.completed() - len(self.active())
 
     def excludes(self, node_id: str) -> bool:
         """A node runs a job once, and is not asked again after it failed at it."""
@@ -111,10 +148,6 @@ class Job:
             e.node_id == node_id and (not e.state.ended or e.state is ExecutionState.COMPLETED)
             for e in self.executions.values()
         )
-
-    def awarded(self, bid_id: str) -> bool:
-        """The bid has won before, whatever became of that."""
-        return bool(self.executions) and any(e.bid_id == bid_id for e in self.executions.values())
 
     def last_fault(self) -> Fault | None:
         """Why the execution that failed last did so."""

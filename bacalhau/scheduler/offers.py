@@ -4,6 +4,8 @@
                  \\--> asked outside --> quote --> bid (soft reservation) --> taken by an award
                                      \\--> busy: declined for now, remembered, bid when capacity is free
 
+An operator's price script is asked between the quote and the bid, with what the node would ask without it.
+
 Owns the remembered offers and the soft reservations behind the bids. A bid that is not awarded within its
 validity gives its capacity back; the offer is remembered without it until it closes, for the requester may
 repeat it.
@@ -14,16 +16,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bacalhau.market.bidding import Ask, quote, screen
+from bacalhau.market.bidding import Answers, Ask, busy, quote, screen
+from bacalhau.market.pricing import Situation
+from bacalhau.market.reputation import too_low
 from bacalhau.model.market import Bid, Decline, JobOffer
 from bacalhau.model.refusals import Refusal, RefusalReason
-from bacalhau.scheduler.effects import AskOutside, Effects, SendBid, SendDecline, refuse
+from bacalhau.scheduler.effects import AskOutside, AskPrice, Effects, SendBid, SendDecline, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.market.bidding import Quote
     from bacalhau.market.pricing import PricingStrategy
+    from bacalhau.market.reputation import ReputationBook
     from bacalhau.model.job import Engine
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.capacity import CapacityLedger
@@ -40,8 +45,10 @@ class _Offer:
 
     requester_id: str
     offer: JobOffer
+    envelope: bytes = b""
     missing_input_bytes: int = 0
     asking: bool = False
+    """What a decision needs from outside was asked for, or the price was."""
     bid: Bid | None = None
 
 
@@ -57,8 +64,10 @@ class Offers:
         engines: tuple[Engine, ...],
         capacity: CapacityLedger,
         deadlines: Deadlines[tuple[str, str]],
+        book: ReputationBook,
     ) -> None:
         self._config = config
+        self._book = book
         self._pricing = pricing
         self._ids = ids
         self._engines = engines
@@ -79,6 +88,10 @@ class Offers:
         known = self._offers.get(offer.id)
         if known is not None:
             return self._repeated(known, event, now)
+        score = self._book.score_ppm(event.requester_id, now)
+        disliked = too_low(score, self._config.min_reputation_ppm)
+        if disliked is not None:
+            return _decline(event.requester_id, offer.id, disliked)
         limit = self._config.remembered_offers_max
         if len(self._offers) >= limit:
             message = f"this node holds {limit} open offers, its limit"
@@ -87,7 +100,7 @@ class Offers:
         verdict = screen(offer, self._config.policy, self._engines, None)
         if isinstance(verdict, Refusal):
             return _decline(event.requester_id, offer.id, verdict)
-        entry = _Offer(event.requester_id, offer)
+        entry = _Offer(event.requester_id, offer, event.evidence)
         self._offers[offer.id] = entry
         self._deadlines.set(("offer", offer.id), now + max(1, offer.open_for_us))
         if isinstance(verdict, Ask):
@@ -102,7 +115,7 @@ class Offers:
                 Refusal(RefusalReason.ID_REUSED, f"offer {event.offer.id} came before with other content")
             )
         if known.bid is not None:
-            return Effects(sends=[SendBid(known.requester_id, known.bid)])
+            return Effects(sends=[_send_bid(known, known.bid)])
         return Effects() if known.asking else self._quote(known, now)
 
     def answered(self, event: ev.AskAnswered, now: int) -> Effects:
@@ -116,9 +129,29 @@ class Offers:
             return self._decline_for_good(event.offer_id, verdict, now)
         return self._quote(entry, now)
 
+    def price_answered(self, event: ev.PriceAnswered, now: int) -> Effects:
+        """The operator's script has named a price, for what was free when it was asked."""
+        entry = self._offers.get(event.offer_id)
+        if entry is None or not entry.asking:
+            return Effects()
+        entry.asking = False
+        verdict = screen(entry.offer, self._config.policy, self._engines, Answers(entry.missing_input_bytes))
+        if event.problem:
+            verdict = Refusal(
+                RefusalReason.PRICE_SCRIPT, f"this node's price script named no price: {event.problem}"
+            )
+        if isinstance(verdict, Refusal):
+            return self._decline_for_good(event.offer_id, verdict, now)
+        return self._answer(entry, self._price(entry, now, event.price_microcredits), now)
+
     def _quote(self, entry: _Offer, now: int) -> Effects:
-        """Bids, or declines and remembers the offer where the node is only busy."""
-        answer = self._price(entry)
+        """Bids, asks for a price first, or declines; remembers the offer where the node is only busy."""
+        if self._config.policy.price_script:
+            refusal = busy(entry.offer, self._capacity.free)
+            return self._ask_price(entry, now) if refusal is None else self._answer(entry, refusal, now)
+        return self._answer(entry, self._price(entry, now), now)
+
+    def _answer(self, entry: _Offer, answer: Refusal | Quote, now: int) -> Effects:
         if not isinstance(answer, Refusal):
             return Effects(sends=[self._bid(entry, answer, now)])
         if answer.reason is not RefusalReason.BUSY:
@@ -126,29 +159,85 @@ class Offers:
         self._waiting[entry.offer.id] = None
         return _decline(entry.requester_id, entry.offer.id, answer)
 
-    def _price(self, entry: _Offer) -> Refusal | Quote:
-        free = self._capacity.free
-        return quote(entry.offer, self._config.policy, self._pricing, free, entry.missing_input_bytes)
+    def _price(self, entry: _Offer, now: int, scripted_microcredits: int | None = None) -> Refusal | Quote:
+        missing_bytes = entry.missing_input_bytes
+        return self._quoted(entry.requester_id, entry.offer, missing_bytes, scripted_microcredits, now)
+
+    def _quoted(
+        self,
+        requester_id: str,
+        offer: JobOffer,
+        missing_input_bytes: int,
+        scripted_microcredits: int | None,
+        now: int,
+    ) -> Refusal | Quote:
+        return quote(
+            offer,
+            self._config.policy,
+            self._pricing,
+            self._capacity.free,
+            missing_input_bytes,
+            self._book.score_ppm(requester_id, now),
+            scripted_microcredits,
+        )
+
+    def _ask_price(self, entry: _Offer, now: int) -> Effects:
+        entry.asking = True
+        self._waiting.pop(entry.offer.id, None)
+        ask = self.price_question(entry.requester_id, entry.offer, entry.missing_input_bytes, now)
+        return Effects(starts=[ask])
+
+    def price_question(
+        self, requester_id: str, offer: JobOffer, missing_input_bytes: int, now: int
+    ) -> AskPrice:
+        free, capacity = self._capacity.free, self._config.policy.capacity
+        score = self._book.score_ppm(requester_id, now)
+        situation = Situation(free, capacity, missing_input_bytes, score)
+        return AskPrice(requester_id, offer, situation, self._pricing.price(offer, situation))
+
+    def appraise(
+        self,
+        requester_id: str,
+        offer: JobOffer,
+        answers: Answers | None,
+        scripted_microcredits: int | None,
+        now: int,
+    ) -> Refusal | Ask | Quote:
+        """What the node would answer to such an offer now; nothing is remembered or reserved."""
+        if self._closing or self._full:
+            return _SHUTTING_DOWN if self._closing else _STORAGE_FULL
+        score = self._book.score_ppm(requester_id, now)
+        verdict = too_low(score, self._config.min_reputation_ppm) or screen(
+            offer, self._config.policy, self._engines, answers
+        )
+        if verdict is not None:
+            return verdict
+        missing_bytes = answers.missing_input_bytes if answers is not None else 0
+        return self._quoted(requester_id, offer, missing_bytes, scripted_microcredits, now)
 
     def _bid(self, entry: _Offer, price: Quote, now: int) -> SendBid:
         offer, valid_for_us = entry.offer, self._config.bid_valid_for_us
         if not self._capacity.reserve(offer.id, offer.resources):
             raise AssertionError(f"quoted {offer.id} without room for it")
         self._waiting.pop(offer.id, None)
-        entry.bid = Bid(self._ids("b"), offer.id, price.price_microcredits, valid_for_us)
+        entry.bid = Bid(
+            self._ids("b"),
+            offer.id,
+            price.price_microcredits,
+            valid_for_us,
+            price.start_delay_us,
+            price.missing_input_bytes,
+        )
         self._deadlines.set(("bid", offer.id), now + valid_for_us)
-        return SendBid(entry.requester_id, entry.bid)
+        return _send_bid(entry, entry.bid)
 
     def bid_for_waiting(self, now: int) -> Effects:
         """Capacity came free: bids on what was declined as busy, oldest first."""
         effects = Effects()
         for offer_id in tuple(self._waiting)[:_WAITING_SCAN_MAX]:
             entry = self._offers[offer_id]
-            answer = self._price(entry)
-            if not isinstance(answer, Refusal):
-                effects.sends.append(self._bid(entry, answer, now))
-            elif answer.reason is not RefusalReason.BUSY:
-                effects.add(self._decline_for_good(offer_id, answer, now))
+            if busy(entry.offer, self._capacity.free) is None:
+                effects.add(self._quote(entry, now))
             if self._capacity.free.cpu_millicores == 0:
                 break
         return effects
@@ -250,6 +339,10 @@ class Offers:
 
 _SHUTTING_DOWN = Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down")
 _STORAGE_FULL = Refusal(RefusalReason.STORAGE_FULL, "this node's disk is full")
+
+
+def _send_bid(entry: _Offer, bid: Bid) -> SendBid:
+    return SendBid(entry.requester_id, bid, entry.offer.job_id, entry.envelope)
 
 
 def _decline(requester_id: str, offer_id: str, refusal: Refusal) -> Effects:

@@ -12,8 +12,18 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.market import bidding, pricing
-from bacalhau.model import cid, execution, job, market, refusals, resources
+from bacalhau.market import bidding, clearing, pricing
+from bacalhau.model import (
+    auction,
+    cid,
+    execution,
+    job,
+    market,
+    refusals,
+    reputation,
+    resources,
+    verification,
+)
 from bacalhau.model.cid import Cid
 from bacalhau.scheduler import config, events, jobs, records
 
@@ -21,13 +31,17 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.effects import Effects
 
 _MODULES = (
+    auction,
     cid,
     execution,
     job,
     market,
     refusals,
+    reputation,
     resources,
+    verification,
     bidding,
+    clearing,
     pricing,
     config,
     events,

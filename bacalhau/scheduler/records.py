@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.model.reputation import Reputation
+
 if TYPE_CHECKING:
+    from bacalhau.market.clearing import SealedBid
+    from bacalhau.model.auction import BidStanding, Clearing
     from bacalhau.model.execution import (
         ExecutionPhase,
         ExecutionReport,
@@ -91,6 +95,32 @@ class AnswerReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class AuctionCleared:
+    """A clearing that awarded something, with the bid set that its digest is over. Written once; the clearings of an
+    offer are numbered from 1."""
+
+    sequence: int
+    clearing: Clearing
+    bid_set: tuple[tuple[SealedBid, BidStanding], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BidKept:
+    """A bid of this node with its requester's answer, as envelopes: what it proves that it was left out with."""
+
+    bid_id: str
+    offer_id: str
+    job_id: str
+    requester_id: str
+    sent_us: int
+    price_microcredits: int
+    offer_envelope: bytes
+    bid_envelope: bytes
+    acknowledgement: bytes
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionRecord:
     """An execution as its requester knows it."""
 
@@ -109,6 +139,10 @@ class ExecutionRecord:
     attempt: int = 1
     report: ExecutionReport | None = None
     failure: Fault | None = None
+    commitment: bytes = b""
+    """What the node is bound by, in a job that compares results."""
+    compared: bytes = b""
+    """What is compared of the result, as the requester computed it."""
 
 
 class WorkState(Enum):
@@ -135,10 +169,32 @@ class WorkRecord:
     report: ExecutionReport | None = None
     refusal: Refusal | None = None
     """Why the requester refused the report, where it did."""
+    commitment: bytes = b""
+    """What this node is bound by, in a job that compares results."""
+    revealed: bool = False
+    """The requester has asked for the result."""
 
     @property
     def id(self) -> str:
         return self.award.execution_id
 
+    @property
+    def sealed(self) -> bool:
+        """The result is shown to nobody yet."""
+        return bool(self.commitment) and not self.revealed and self.state is WorkState.REPORTED
 
-Write = JobAccepted | JobChanged | JobHappening | OfferMade | AnswerReceived | ExecutionRecord | WorkRecord
+
+Write = (
+    JobAccepted
+    | JobChanged
+    | JobHappening
+    | OfferMade
+    | AnswerReceived
+    | AuctionCleared
+    | ExecutionRecord
+    | WorkRecord
+    | BidKept
+    | ExecutionRecord
+    | WorkRecord
+    | Reputation
+)

@@ -10,7 +10,8 @@ lease has ended, and a report that comes before that still counts; a fault that 
 elsewhere; a job that no live node could ever take fails at once with their reasons, unless its queue timeout
 says to wait.
 
-Two parts hold a half each, auctions.py up to the award and executions.py from there; every event goes to one
+Two parts hold a half each, auctions.py up to the award and executions.py from there, with verifications.py for
+jobs that compare results; every event goes to one
 of them and then through `_advance`, which alone decides what a job does next.
 """
 
@@ -19,9 +20,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bacalhau.market.clearing import bid_set_digest
+from bacalhau.market.reputation import ReputationBook
+from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
+from bacalhau.model.auction import ClearedAward, Clearing
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Role
+from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.auctions import Auctions
 from bacalhau.scheduler.config import RequesterConfig
@@ -29,11 +35,14 @@ from bacalhau.scheduler.deadlines import Deadlines
 from bacalhau.scheduler.effects import Effects, refuse
 from bacalhau.scheduler.executions import Executions
 from bacalhau.scheduler.jobs import Job
-from bacalhau.scheduler.records import JobAccepted
+from bacalhau.scheduler.records import AuctionCleared, JobAccepted
+from bacalhau.scheduler.verifications import Verifications
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bacalhau.market.clearing import SealedBid, Winner
+    from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.auctions import Step
     from bacalhau.scheduler.events import RequesterEvent
     from bacalhau.scheduler.jobs import Auction
@@ -49,8 +58,10 @@ class RequesterMachine:
         self._config = config
         self._jobs: dict[str, Job] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
-        self._auctions = Auctions(config, ids, self._deadlines)
-        self._executions = Executions(config, ids, self._deadlines)
+        self.reputations = ReputationBook(Role.COMPUTE)
+        self._auctions = Auctions(config, ids, self._deadlines, self.reputations)
+        self._executions = Executions(config, ids, self._deadlines, self.reputations)
+        self._verifications = Verifications(config, ids, self._deadlines, self._executions, self.reputations)
 
     # --- contract ---
 
@@ -65,9 +76,13 @@ class RequesterMachine:
             case ev.AwardConfirmed(execution_id):
                 step = self._executions.confirmed(execution_id, now)
             case ev.ReportReceived():
-                step = self._executions.reported(event, now)
-            case ev.ResultFetched(execution_id):
-                step = self._executions.result_fetched(execution_id, now)
+                step = self._verifications.reported(event, now)
+            case ev.ResultFetched():
+                step = self._verifications.result_fetched(event, now)
+            case ev.CommitmentReceived():
+                step = self._verifications.committed(event, now)
+            case ev.RevealRefused():
+                step = self._verifications.reveal_refused(event, now)
             case ev.RenewalReceived():
                 step = self._executions.renewed(event, now)
             case ev.PeerHeard(node_id):
@@ -95,12 +110,15 @@ class RequesterMachine:
                     job = self._jobs[key]
                     effects.add(self._then_advance((job, self._auctions.reoffer(job, now)), now))
                 case "queue":
-                    effects.add(self._fail(self._jobs[key], self._auctions.timed_out(self._jobs[key]), now))
+                    job = self._jobs[key]
+                    effects.add(self._settle_or_fail(job, self._auctions.timed_out(job), now))
                 case "total":
                     effects.add(self._total_timed_out(self._jobs[key], now))
                 case "confirm":
                     step = self._node_lost(key, self._executions.unanswered(key, now))
                     effects.add(self._then_advance(step, now))
+                case "reveal":
+                    effects.add(self._then_advance(self._verifications.reveal_due(key, now), now))
                 case "lease":
                     step = self._node_lost(key, self._executions.lease_ended(key))
                     effects.add(self._then_advance(step, now))
@@ -113,12 +131,13 @@ class RequesterMachine:
         self._executions.check()
         for id, job in self._jobs.items():
             assert not job.state.ended, job
-            assert len(job.active()) + job.completed() <= job.spec.count, job
+            self._verifications.check(job)
+            assert len(job.active()) + job.completed() <= job.replicas, job
             nodes = [
                 e.node_id for e in job.executions.values() if not e.state.ended or e.charged_microcredits
             ]
             assert len(nodes) == len(dict.fromkeys(nodes)), job
-            assert len(job.executions) <= self._config.attempts_per_execution_max * job.spec.count, job
+            assert len(job.executions) <= self._attempts_max(job), job
             assert job.charged_microcredits == sum(e.charged_microcredits for e in job.executions.values()), (
                 job
             )
@@ -130,7 +149,7 @@ class RequesterMachine:
                 wakes = [self._deadlines.get((kind, id)) for kind in ("auction", "reoffer")]
                 assert any(due is not None for due in wakes), job
         for kind, key in self._deadlines.keys:
-            if kind in ("confirm", "lease"):
+            if kind in ("confirm", "lease", "reveal"):
                 assert self._executions.find(key)[0] is not None, (kind, key)
             else:
                 assert key in self._jobs, (kind, key)
@@ -160,16 +179,40 @@ class RequesterMachine:
             and not execution.state.ended
         )
 
+    def live_nodes(self, now: int) -> tuple[str, ...]:
+        """The compute nodes that a job would be offered to."""
+        return self._auctions.live(now)
+
+    def reputation_permille(self, node_id: str, now: int) -> int:
+        """What a bid of the node would count with."""
+        return self._auctions.reputation_permille(node_id, now)
+
+    def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
+        """The node's last bid on an open offer, as it was acknowledged."""
+        return self._auctions.acknowledged(offer_id, node_id)
+
     def job_of(self, execution_id: str) -> str | None:
         """Id of the open job that the execution belongs to."""
         job, _ = self._executions.find(execution_id)
         return job.id if job else None
 
+    def awaited(self, offer_id: str) -> tuple[str, ...] | None:
+        """The nodes that have not answered an offer; None where nothing is missing, or there is no such offer."""
+        return self._auctions.awaited(offer_id)
+
     # --- restart ---
 
-    def restore(self, jobs: Iterable[Job], executions: Iterable[ExecutionRecord], *, now: int) -> Effects:
+    def restore(
+        self,
+        jobs: Iterable[Job],
+        executions: Iterable[ExecutionRecord],
+        reputations: Iterable[Reputation] = (),
+        *,
+        now: int,
+    ) -> Effects:
         """Takes up open jobs after a restart, with every execution that they ever had. Auctions are held
         anew, and wait until each live node had the time to be heard."""
+        self.reputations.restore(reputations)
         for job in jobs:
             self._jobs[job.id] = job
         for execution in executions:
@@ -181,6 +224,7 @@ class RequesterMachine:
             job.charged_microcredits = sum(e.charged_microcredits for e in job.executions.values())
             if job.spec.timeouts.total_us is not None:
                 self._deadlines.set(("total", job.id), max(now, job.created_us + job.spec.timeouts.total_us))
+            self._verifications.restore(job)
             for execution in job.active():
                 effects.add(self._executions.resume(job, execution, now))
             effects.add(self._advance(job, now))
@@ -196,12 +240,16 @@ class RequesterMachine:
 
     def _advance(self, job: Job, now: int) -> Effects:
         """Does what the job's state allows next; safe to call after anything happened to it."""
-        if job.fatal is not None:
-            return self._fail(job, job.fatal, now)
-        if job.executions and job.completed() == job.spec.count:
-            job.state = JobState.COMPLETED
-            return self._end(job, JobEventType.COMPLETED, None, "", now)
         effects = Effects()
+        if job.spec.verification.compares and job.fatal is None:
+            effects.add(self._verifications.advance(job, now))
+        if job.fatal is not None:
+            effects.add(self._fail(job, job.fatal, now))
+            return effects
+        if job.done():
+            job.state = JobState.COMPLETED
+            effects.add(self._end(job, JobEventType.COMPLETED, None, "", now))
+            return effects
         works = bool(job.held())
         if (job.state is JobState.RUNNING) is not works:
             job.state = JobState.RUNNING if works else JobState.PENDING
@@ -213,7 +261,7 @@ class RequesterMachine:
             if all(e.state is not ExecutionState.AWARDED for e in job.active()):
                 effects.sends += self._auctions.close(job)
             return effects
-        if len(job.executions) + missing > self._config.attempts_per_execution_max * job.spec.count:
+        if len(job.executions) + missing > self._attempts_max(job):
             effects.add(self._fail_for_want_of_nodes(job, now))
             return effects
         if job.auction is None:
@@ -222,26 +270,43 @@ class RequesterMachine:
         if auction is None:
             raise AssertionError(f"{job.id} has no auction and misses {missing} executions")
         self._deadlines.set(("queue", job.id), max(now + 1, auction.queue_until_us))
-        if auction.ready(now):
+        if auction.ready(now, missing):
             effects.add(self._clear(job, auction, now))
         return effects
 
     def _clear(self, job: Job, auction: Auction, now: int) -> Effects:
         """Awards what is missing to the best bids; queues, or fails, for want of bids."""
         missing = job.missing()
-        ranked = self._auctions.ranked(auction, now)
-        if len(ranked) < missing and not self._auctions.may_wait(job, auction, now):
+        winners = self._auctions.clear(auction, missing, now)
+        if len(winners) < missing and not self._auctions.may_wait(job, auction, now):
             return self._fail_for_want_of_nodes(job, now)
         auction.standing = True
         effects = Effects()
-        if ranked:
-            digest = bid_set_digest(auction.acknowledged.values())
-            for winner in ranked[:missing]:
-                effects.add(self._executions.award(job, auction, winner, digest, now))
+        if winners:
+            effects.add(self._award(job, auction, winners, missing, now))
         if job.missing():
             effects.add(self._auctions.queue(job, auction, now))
         else:
             self._auctions.stop_waiting(job)
+        return effects
+
+    def _award(self, job: Job, auction: Auction, winners: list[Winner], slots: int, now: int) -> Effects:
+        """The awards of one clearing, and what they were cleared from."""
+        bid_set = auction.bid_set(job.executions, now)
+        digest = bid_set_digest(bid_set)
+        effects, known = Effects(), len(job.executions)
+        for winner in winners:
+            effects.add(self._executions.award(job, auction, winner, digest, now))
+        awards = tuple(
+            ClearedAward(e.id, e.bid_id, e.node_id, e.price_microcredits)
+            for e in tuple(job.executions.values())[known:]
+        )
+        auction.clearings += 1
+        offer = auction.offer
+        clearing = Clearing(
+            offer.id, job.id, offer.clearing_rule, now, slots, auction.acknowledged_bids, digest, awards
+        )
+        effects.writes.append(AuctionCleared(auction.clearings, clearing, bid_set))
         return effects
 
     # --- events that concern both halves ---
@@ -291,8 +356,21 @@ class RequesterMachine:
 
     def _fail_for_want_of_nodes(self, job: Job, now: int) -> Effects:
         effects = self._executions.close_lapsed(job, now)
-        effects.add(self._fail(job, self._auctions.nobody_left(job, now), now))
+        effects.add(self._settle_or_fail(job, self._auctions.nobody_left(job, now), now))
         return effects
+
+    def _settle_or_fail(self, job: Job, fault: Fault, now: int) -> Effects:
+        """What is missing cannot be had: the job ends, unless the results that there are can decide it."""
+        if not self._verifications.settle_for_less(job):
+            return self._fail(job, fault, now)
+        effects = self._executions.close_lapsed(job, now)
+        effects.add(self._advance(job, now))
+        return effects
+
+    def _attempts_max(self, job: Job) -> int:
+        adaptive = job.spec.verification.policy is VerificationPolicy.ADAPTIVE
+        slots = ADAPTIVE_REPLICAS_MAX if adaptive else job.spec.count
+        return self._config.attempts_per_execution_max * slots
 
     def _fail(self, job: Job, fault: Fault, now: int) -> Effects:
         job.state = JobState.FAILED

@@ -6,14 +6,17 @@ know of each other. Each check raises AssertionError, with what it found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bacalhau.model.execution import ExecutionState
-from bacalhau.model.market import Bid, ClearingRule
+from bacalhau.model.auction import BidStanding
+from bacalhau.model.execution import ExecutionState, FaultKind
+from bacalhau.model.market import Bid
+from bacalhau.model.reputation import Conduct, Role
 from bacalhau.model.resources import Resources
+from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.scheduler.records import ExecutionRecord, OfferMade, WorkState
+from bacalhau.scheduler.records import AnswerReceived, AuctionCleared, ExecutionRecord, WorkState
+from bacalhau.simulation.honesty import Honesty
 
 if TYPE_CHECKING:
     from bacalhau.scheduler.compute import ComputeMachine
@@ -28,66 +31,52 @@ _UNDER_WAY_MAX = 400
 _RESERVATION_SLACK_US = 60_000_000
 
 
-@dataclass(slots=True)
-class _Standing:
-    """A bid that its requester has taken."""
-
-    bid: Bid
-    expires_us: int
-
-
-class _Clearing:
-    """Keeps its own list of the bids that stand on each offer, and holds every award against it."""
+class _Bids:
+    """Keeps its own list of the bids that each requester has acknowledged, and holds against it what a clearing
+    discloses: none that stands is left out, and none is made up. What follows from them audited.py checks."""
 
     def __init__(self) -> None:
-        self._rules: dict[str, ClearingRule] = {}
-        self._bids: dict[tuple[str, int, str], dict[str, _Standing]] = {}
-        """By requester, its life and offer: by node."""
+        self._taken: dict[tuple[str, int, str], dict[str, AnswerReceived]] = {}
+        """By requester, its life and offer: by node, its last acknowledged bid."""
+        self._withdrawn: dict[str, None] = {}
         self._awarded: dict[str, None] = {}
 
     def stepped(
-        self,
-        node: SimulatedNode,
-        event: RequesterEvent | ComputeEvent | None,
-        effects: Effects,
-        now: int,
+        self, node: SimulatedNode, event: RequesterEvent | ComputeEvent | None, effects: Effects, now: int
     ) -> None:
-        match event:
-            case ev.BidReceived(node_id, bid) if effects.refusal is None and bid.id not in self._awarded:
-                bids = self._bids.setdefault((node.id, node.life, bid.offer_id), {})
-                known = bids.get(node_id)
-                if known is None or known.bid != bid:
-                    bids[node_id] = _Standing(bid, now + bid.valid_for_us)
-            case ev.DeclineReceived(node_id, decline) if effects.refusal is None:
-                self._bids.get((node.id, node.life, decline.offer_id), {}).pop(node_id, None)
-            case _:
-                pass
         for write in effects.writes:
             match write:
-                case OfferMade(offer):
-                    self._rules[offer.id] = offer.clearing_rule
+                case AnswerReceived(offer_id=offer_id, node_id=node_id, bid=Bid()):
+                    self._taken.setdefault((node.id, node.life, offer_id), {})[node_id] = write
+                case ExecutionRecord(state=ExecutionState.AWARDED) if write.bid_id in self._awarded:
+                    raise AssertionError(f"{write.id} was awarded to a bid that was awarded before")
                 case ExecutionRecord(state=ExecutionState.AWARDED):
-                    self._check_award(node, write, now)
+                    self._awarded[write.bid_id] = None
+                case AuctionCleared():
+                    self._check(node, write, now)
                 case _:
                     pass
+        match event:
+            case ev.DeclineReceived(node_id, decline) if effects.refusal is None:
+                answer = self._taken.get((node.id, node.life, decline.offer_id), {}).get(node_id)
+                if answer is not None and answer.bid is not None:
+                    self._withdrawn[answer.bid.id] = None
+            case _:
+                pass
 
-    def _check_award(self, node: SimulatedNode, award: ExecutionRecord, now: int) -> None:
-        bids = self._bids.get((node.id, node.life, award.offer_id), {})
-        winner = bids.pop(award.node_id, None)
-        assert winner is not None, f"{award.id} was awarded without a bid that stands"
-        assert winner.bid.id == award.bid_id, f"{award.id} names another bid than that of its node: {winner}"
-        assert winner.expires_us > now, f"{award.id} was awarded to a bid that has expired: {winner}"
-        self._awarded[winner.bid.id] = None
-        match self._rules[award.offer_id]:
-            case ClearingRule.FIRST_PRICE:
-                cheapest = min(
-                    (s.bid.price_microcredits for s in bids.values() if s.expires_us > now),
-                    default=winner.bid.price_microcredits,
-                )
-                assert award.price_microcredits == winner.bid.price_microcredits, (
-                    f"{award.id} was cleared wrongly"
-                )
-                assert winner.bid.price_microcredits <= cheapest, f"{award.id} was cleared wrongly: {bids}"
+    def _check(self, node: SimulatedNode, cleared: AuctionCleared, now: int) -> None:
+        offer_id = cleared.clearing.offer_id
+        taken = self._taken.get((node.id, node.life, offer_id), {})
+        known = {answer.bid.id for answer in taken.values() if answer.bid is not None}
+        disclosed = {sealed.bid.id: standing for sealed, standing in cleared.bid_set}
+        assert disclosed.keys() == known, f"{offer_id}: {disclosed} were disclosed, {known} acknowledged"
+        for answer in taken.values():
+            bid = answer.bid
+            if bid is None or bid.id in self._withdrawn or answer.received_us + bid.valid_for_us <= now:
+                continue
+            now_awarded = any(award.bid_id == bid.id for award in cleared.clearing.awards)
+            before = bid.id in self._awarded and not now_awarded
+            assert before or disclosed[bid.id] is BidStanding.STANDS, f"{bid} stands, and did not take part"
 
 
 class Checkers:
@@ -96,7 +85,11 @@ class Checkers:
     def __init__(self, world: World) -> None:
         self._world = world
         self._held_since: dict[tuple[str, int, str], int] = {}
-        self._clearing = _Clearing()
+        self._bids = _Bids()
+        self._asked: dict[str, None] = {}
+        """Executions whose result was asked for."""
+        self._committing: dict[str, None] = {}
+        """Executions that have a commitment, or get it with the present step."""
 
     # --- after every step ---
 
@@ -112,7 +105,13 @@ class Checkers:
             assert (effects.writes, effects.sends, effects.starts) == ([], [], []), effects
         machine.check()
         self._check_reservations(node)
-        self._clearing.stepped(node, event, effects, self._world.loop.now)
+        self._bids.stepped(node, event, effects, self._world.loop.now)
+        for write in effects.writes:
+            if isinstance(write, ExecutionRecord) and (write.commitment or write.state.ended):
+                self._committing[write.id] = None
+        for send in effects.sends:
+            if isinstance(send, fx.SendRevealRequest):
+                self._check_asked(node, send.execution_id)
         under_way = len(self._world.loop)
         assert under_way < _UNDER_WAY_MAX, f"messages breed messages at {self._world.loop.now}: {under_way}"
 
@@ -140,6 +139,20 @@ class Checkers:
                 f"{key[0]} holds capacity for the bid on {key[2]} without end"
             )
 
+    def _check_asked(self, node: SimulatedNode, execution_id: str) -> None:
+        """Nobody is asked for a result that another has yet to commit to. Asked again, it may be that another has
+        failed and was replaced."""
+        if execution_id in self._asked:
+            return
+        self._asked[execution_id] = None
+        job_id = node.journal.executions[execution_id].job_id
+        uncommitted = [
+            e for e in node.journal.executions_of(job_id) if not e.state.ended and not e.commitment
+        ]
+        # What this very step writes is not in the journal yet: of its own execution the commitment may be.
+        late = [e for e in uncommitted if e.id not in self._committing]
+        assert not late, f"{execution_id} is asked before all have committed: {late}"
+
     # --- at the end ---
 
     def settled(self) -> bool:
@@ -163,9 +176,24 @@ class Checkers:
             if node.compute is not None:
                 assert node.compute.capacity.free == node.profile.capacity, f"{node.id} lost capacity"
             assert not node.programs, node.programs
+            self._check_verdicts(node)
             for work in node.journal.works.values():
                 assert work.state is WorkState.SETTLED, work
                 self._check_heard(node, work.id)
+
+    def _check_verdicts(self, node: SimulatedNode) -> None:
+        """No cheater was paid where results were compared, and no honest node was taken for one."""
+        nodes = self._world.nodes
+        for execution in node.journal.executions.values():
+            honest = nodes[execution.node_id].profile.honesty is Honesty.HONEST
+            compares = node.journal.jobs[execution.job_id].spec.verification.compares
+            if compares and execution.state is ExecutionState.COMPLETED:
+                assert honest, f"{execution} is that of a cheater, and was paid"
+            if execution.failure is not None and execution.failure.kind is FaultKind.RESULT_REFUTED:
+                assert not honest, f"{execution} is honest, and was refuted"
+        for (node_id, role), reputation in node.journal.reputations.items():
+            if role is Role.COMPUTE and nodes[node_id].profile.honesty is Honesty.HONEST:
+                assert not reputation.count(Conduct.CHEATED), reputation
 
     def check_accepted(self, accepted: dict[str, str]) -> None:
         """`accepted`: by job, the node whose SubmitJob was answered. None of them is lost."""

@@ -15,6 +15,14 @@ from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, Fau
 from bacalhau.model.job import SECOND_US
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
+from bacalhau.simulation.honesty import (
+    Honesty,
+    commitment_of,
+    compared_of,
+    reported_usage,
+    result_of,
+    sealed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,6 +43,7 @@ _NODE_FAULTS = (FaultKind.ENGINE_FAILED, FaultKind.INPUT_UNAVAILABLE, FaultKind.
 class Program:
     """Work in progress on a node's machine. One that `outlives` its node is found again after a crash."""
 
+    job_id: str
     spec: JobSpec
     attempt: int
     resources: Resources
@@ -61,9 +70,15 @@ def _ask_outside(world: World, node: SimulatedNode, start: fx.AskOutside) -> Non
     world.loop.after(world.ask_us, _tell_answers, node, node.life, ev.AskAnswered(start.offer.id, answers))
 
 
-def _tell_answers(node: SimulatedNode, life: int, event: ev.AskAnswered) -> None:
+def _tell_answers(node: SimulatedNode, life: int, event: ev.AskAnswered | ev.PriceAnswered) -> None:
     if node.lives(life):
         node.tell_compute(event)
+
+
+def _ask_price(world: World, node: SimulatedNode, start: fx.AskPrice) -> None:
+    """Simulated operators have no script of their own: the price stays what the strategy made it."""
+    event = ev.PriceAnswered(start.offer.id, start.price_microcredits)
+    world.loop.after(world.ask_us, _tell_answers, node, node.life, event)
 
 
 # --- programs ---
@@ -76,7 +91,7 @@ def _start_execution(world: World, node: SimulatedNode, start: fx.StartExecution
     assert execution_id not in node.programs, f"{execution_id} runs twice on {node.id}"
     award = work.award
     outlives = bool(world.random.getrandbits(1)) if world.programs_outlive else False
-    program = Program(award.spec, start.attempt, award.spec.resources, outlives)
+    program = Program(award.job_id, award.spec, start.attempt, award.spec.resources, outlives)
     node.programs[execution_id] = program
     if world.watch is not None:
         world.watch.started(node)
@@ -98,9 +113,9 @@ def _outcome(
     world: World, node: SimulatedNode, execution_id: str, attempt: int, award: Award, missing_bytes: int
 ) -> tuple[ExecutionReport, int | None]:
     """How it will end, and how long it runs; None where it does not run at all."""
-    (planned_us, result_bytes), conduct = _told(award.spec), node.profile.conduct
+    (planned_us, result_bytes), honesty = _told(award.spec), node.profile.honesty
     chance = world.weather.program_faults
-    if conduct.fails:
+    if honesty is Honesty.UNDERCUTS_AND_FAILS:
         fault = Fault(FaultKind.ENGINE_FAILED, "the engine does not answer")
         return ExecutionReport(execution_id, attempt, None, 0, Usage(), fault), None
     if chance and world.random.randrange(1000) < chance:
@@ -108,8 +123,8 @@ def _outcome(
         return ExecutionReport(execution_id, attempt, None, 0, Usage(), fault), None
     run_us = max(1, planned_us * 100 // node.profile.speed_percent)
     limit_us = award.spec.timeouts.execution_us
-    result = conduct.result(award.job_id, node.id)
-    if not conduct.computes:
+    result = result_of(node, award.job_id)
+    if not honesty.computes:
         run_us_paid, run_us = run_us, 1
     else:
         run_us_paid = run_us
@@ -118,7 +133,8 @@ def _outcome(
     if run_us > limit_us:
         fault = Fault(FaultKind.EXECUTION_TIMEOUT, f"the job ran longer than its {limit_us} microseconds")
         return ExecutionReport(execution_id, attempt, result, 0, used, fault), limit_us
-    return ExecutionReport(execution_id, attempt, result, 0, conduct.reported(used)), run_us
+    report = ExecutionReport(execution_id, attempt, result, 0, reported_usage(node, used))
+    return report, run_us
 
 
 def transfer_us(size_bytes: int, bytes_per_second: int) -> int:
@@ -149,9 +165,13 @@ def _program_ended(node: SimulatedNode, program: Program, report: ExecutionRepor
         program.report = report
         return
     del node.programs[report.execution_id]
+    job_id, commitment = program.job_id, None
+    if program.spec.verification.compares and report.result is not None:
+        report = sealed(node, report, job_id)
+        commitment = commitment_of(node, report, job_id)
     if node.world.recorder is not None:
         node.world.recorder.ended(node, report.execution_id)
-    node.tell_compute(ev.ExecutionEnded(report))
+    node.tell_compute(ev.ExecutionEnded(report, commitment))
 
 
 def _resume_execution(world: World, node: SimulatedNode, start: fx.ResumeExecution) -> None:
@@ -209,13 +229,15 @@ def _result_arrived(node: SimulatedNode, life: int, start: fx.FetchResult) -> No
     world = node.world
     lost = world.weather.loss and world.random.randrange(1000) < world.weather.loss
     if world.nodes[start.node_id].up and not lost:
-        node.tell_requester(ev.ResultFetched(start.execution_id))
+        compared = None if start.verification is None else compared_of(start.result)
+        node.tell_requester(ev.ResultFetched(start.execution_id, compared))
     else:
         node.tell_requester(ev.ResultUnavailable(start.execution_id, "no peer has the result"))
 
 
 STARTS: dict[type, Callable[[World, SimulatedNode, Any], None]] = {
     fx.AskOutside: _ask_outside,
+    fx.AskPrice: _ask_price,
     fx.StartExecution: _start_execution,
     fx.ResumeExecution: _resume_execution,
     fx.StopExecution: _stop_execution,

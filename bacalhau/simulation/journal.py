@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model.execution import ExecutionState
 from bacalhau.model.job import JobState
+from bacalhau.model.reputation import Reputation, Role
+from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler.jobs import Job
 from bacalhau.scheduler.records import (
     AnswerReceived,
+    AuctionCleared,
+    BidKept,
     ExecutionRecord,
     JobAccepted,
     JobChanged,
@@ -22,6 +27,7 @@ from bacalhau.scheduler.records import (
     WorkRecord,
     WorkState,
 )
+from bacalhau.simulation.audited import Audited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,13 +47,18 @@ class Journal:
         self.changes: dict[str, JobChanged] = {}
         self.executions: dict[str, ExecutionRecord] = {}
         self.works: dict[str, WorkRecord] = {}
+        self.reputations: dict[tuple[str, Role], Reputation] = {}
         self.histories: dict[str, list[JobHappening]] = {}
         self._sequences: dict[str, int] = {}
         self._executions_of: dict[str, list[str]] = {}
         self._keep_ended = keep_ended
+        self._audited = Audited()
         self._ended: deque[str] = deque()
         self._takes: dict[type, Callable[[Any], str | None]] = {
             JobAccepted: self._take_job,
+            Reputation: self._take_reputation,
+            AuctionCleared: self._take_clearing,
+            BidKept: lambda kept: None,
             JobChanged: self._take_change,
             JobHappening: self._take_happening,
             ExecutionRecord: self._take_execution,
@@ -60,6 +71,8 @@ class Journal:
         for write in writes:
             kind = type(write)
             if kind is AnswerReceived or kind is OfferMade:
+                if self._keep_ended:
+                    self._audited.take(write)  # type: ignore[arg-type]  # it is one of the two
                 continue
             job_id = self._takes[kind](write)
             if job_id is not None:
@@ -93,6 +106,13 @@ class Journal:
             )
             history.append(new)
 
+    def _take_reputation(self, new: Reputation) -> None:
+        self.reputations[new.node_id, new.role] = new
+
+    def _take_clearing(self, new: AuctionCleared) -> None:
+        if self._keep_ended:
+            self._audited.take_clearing(new)
+
     def _take_execution(self, new: ExecutionRecord) -> str:
         self._check_open(new.job_id)
         old = self.executions.get(new.id)
@@ -101,6 +121,7 @@ class Journal:
         else:
             assert not old.state.ended, f"{old} had ended, and became {new}"
             assert old.charged_microcredits == 0, f"{new.id} is charged twice"
+            assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
             assert (old.node_id, old.price_microcredits) == (new.node_id, new.price_microcredits), new
         self.executions[new.id] = new
         return new.job_id
@@ -110,6 +131,8 @@ class Journal:
         if old is not None:
             assert old.state is not WorkState.SETTLED, f"{old} was settled, and became {new}"
             assert old.award == new.award, new
+            assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
+            assert not old.revealed or new.revealed, new
         if new.state is WorkState.SETTLED and not self._keep_ended:
             self.works.pop(new.id, None)
         else:
@@ -146,19 +169,24 @@ class Journal:
         spec = self.jobs[job_id].spec
         executions = self.executions_of(job_id)
         held = [e for e in executions if not e.state.ended or e.state is ExecutionState.COMPLETED]
-        assert len(held) <= spec.count, f"{job_id} has {len(held)} executions of {spec.count}: {held}"
+        adaptive = spec.verification.policy is VerificationPolicy.ADAPTIVE
+        most = ADAPTIVE_REPLICAS_MAX if adaptive else spec.count
+        assert len(held) <= most, f"{job_id} has {len(held)} executions of {most}: {held}"
         for execution in executions:
-            completed = execution.state is ExecutionState.COMPLETED
-            owed = execution.price_microcredits if completed else 0
+            done = execution.state is ExecutionState.COMPLETED
+            owed = execution.price_microcredits if done else 0
             assert execution.charged_microcredits == owed, execution
             ceiling = spec.max_price_microcredits
             assert ceiling is None or execution.price_microcredits <= ceiling, execution
-            assert not completed or execution.report is not None, execution
+            assert not done or execution.report is not None, execution
         change = self.changes.get(job_id)
         if change is not None:
             assert change.charged_microcredits == sum(e.charged_microcredits for e in executions), change
             if change.state is JobState.COMPLETED:
-                assert sum(e.state is ExecutionState.COMPLETED for e in executions) == spec.count, executions
+                completed = [e for e in executions if e.state is ExecutionState.COMPLETED]
+                least = 1 if adaptive else spec.verification.confidence or spec.count
+                assert least <= len(completed) <= most, executions
+                assert len({e.compared for e in completed}) == 1, f"winners that differ: {executions}"
             if change.state.ended:
                 assert all(e.state.ended for e in executions), executions
                 assert (change.failure is not None) is (change.state is JobState.FAILED), change

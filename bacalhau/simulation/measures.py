@@ -23,7 +23,7 @@ from bacalhau.scheduler.records import (
     WorkRecord,
     WorkState,
 )
-from bacalhau.simulation.profile import honest_result
+from bacalhau.simulation.honesty import honest_result
 from bacalhau.simulation.scenario import HOUR_US
 from bacalhau.simulation.statistics import gini, percentile
 
@@ -137,7 +137,7 @@ class Measures:
         """(when, millicores, credits for an hour of a core) of each completed execution."""
         self.load: list[tuple[int, int]] = []
         """(when, change of the millicores that are in use)."""
-        self.submitted = self.late = self.refused_at_once = 0
+        self.submitted = self.late = self.refused_at_once = self.executions = 0
         self.bound_microcredits: int | None = 0
         self.on_job_ended: Callable[[], None] = lambda: None
         self._world = world
@@ -227,6 +227,7 @@ class Measures:
         provider = self.nodes[execution.node_id]
         provider.income_microcredits += execution.charged_microcredits
         provider.executions += 1
+        self.executions += 1
         if job is None or report is None:
             return
         job.fetched_bytes += report.usage.fetched_bytes
@@ -239,7 +240,7 @@ class Measures:
 
     def _work(self, node: SimulatedNode, work: WorkRecord) -> None:
         """The provider's side: what the work cost it, paid or not."""
-        if work.state is WorkState.REPORTED and work.report is not None and node.profile.conduct.computes:
+        if work.state is WorkState.REPORTED and work.report is not None and node.profile.honesty.computes:
             award = work.award
             spent = self._costs[node.id].spent(award.job_id, award.spec.resources, work.report.usage)
             if work.report.usage.wall_us:
@@ -313,6 +314,10 @@ class Measures:
             found["welfare, share of the optimum without contention"] = (
                 value - spent
             ) / self.bound_microcredits
+        gained = sum(row[8] - row[9] for row in completed if row[12])
+        paid_for_nothing = sum(row[9] for row in completed if not row[12])
+        found["users' surplus, credits"] = (gained - paid_for_nothing) / MICROCREDITS_PER_CREDIT
+        found["executions a job"] = self.executions / max(1, self.submitted)
         found["bids a job"] = sum(row[10] for row in completed) / max(1, len(completed))
         found["fetched a job, MB"] = sum(row[11] for row in completed) / max(1, len(completed)) / 1e6
         found["jobs with a wrong result"] = sum(1 for row in completed if not row[12])

@@ -2,6 +2,8 @@
 
 One function for each kind of Send, in SENDS. A request's answer leaves once the receiver has committed, and it
 may be lost like any message; what the caller's earlier life asked for is not answered to a later one.
+
+Nothing is signed here, so bids are acknowledged by nothing but silence.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
+from bacalhau.simulation.honesty import Honesty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,20 +95,21 @@ def _answer_award(
 
 def _send_bid(world: World, node: SimulatedNode, send: fx.SendBid) -> None:
     world.sent["bid"] += 1
-    world.post(node, world.nodes[send.to], _take_bid, node, node.life, send.bid)
+    world.post(node, world.nodes[send.to], _take_bid, node, node.life, world.loop.now, send.bid)
 
 
-def _take_bid(receiver: SimulatedNode, sender: SimulatedNode, life: int, bid: Bid) -> None:
+def _take_bid(receiver: SimulatedNode, sender: SimulatedNode, life: int, sent_us: int, bid: Bid) -> None:
     if not receiver.up:
         return
-    refusal = receiver.tell_requester(ev.BidReceived(sender.id, bid, bid.id.encode()))
+    refusal = receiver.tell_requester(ev.BidReceived(sender.id, bid, bid.id.encode(), issued_us=sent_us))
     if refusal is not None:
         receiver.world.post(receiver, sender, _back_to_compute, life, ev.BidRefused(bid.offer_id, refusal))
 
 
 def _send_decline(world: World, node: SimulatedNode, send: fx.SendDecline) -> None:
     world.sent["decline"] += 1
-    world.post(node, world.nodes[send.to], _to_requester, ev.DeclineReceived(node.id, send.decline))
+    event = ev.DeclineReceived(node.id, send.decline, issued_us=world.loop.now)
+    world.post(node, world.nodes[send.to], _to_requester, event)
 
 
 def _send_renewal(world: World, node: SimulatedNode, send: fx.SendRenewal) -> None:
@@ -166,6 +170,47 @@ def _answer_report(
     receiver.world.post(receiver, sender, _back_to_compute, life, ev.ReportAnswered(execution_id, refusal))
 
 
+# --- results that are compared ---
+
+
+def _send_commitment(world: World, node: SimulatedNode, send: fx.SendCommitment) -> None:
+    world.sent["commitment"] += 1
+    event = ev.CommitmentReceived(node.id, send.commitment)
+    world.post(node, world.nodes[send.to], _take_commitment, node, node.life, event)
+
+
+def _take_commitment(
+    receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.CommitmentReceived
+) -> None:
+    if receiver.up:
+        execution_id = event.commitment.execution_id
+        receiver.tell_requester(event, partial(_answer_commitment, receiver, sender, life, execution_id))
+
+
+def _answer_commitment(
+    receiver: SimulatedNode, sender: SimulatedNode, life: int, execution_id: str, refusal: Refusal | None
+) -> None:
+    answer = ev.CommitmentAnswered(execution_id, refusal)
+    receiver.world.post(receiver, sender, _back_to_compute, life, answer)
+
+
+def _send_reveal_request(world: World, node: SimulatedNode, send: fx.SendRevealRequest) -> None:
+    world.sent["reveal_request"] += 1
+    event = ev.RevealRequested(node.id, send.execution_id)
+    world.post(node, world.nodes[send.to], _take_reveal_request, node, node.life, event)
+
+
+def _take_reveal_request(
+    receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.RevealRequested
+) -> None:
+    if not receiver.up or receiver.profile.honesty is Honesty.CONCEALS:
+        return
+    refusal = receiver.tell_compute(event)
+    if refusal is not None:
+        answer = ev.RevealRefused(event.execution_id, refusal)
+        receiver.world.post(receiver, sender, _back_to_requester, life, answer)
+
+
 SENDS: dict[type, Callable[[World, SimulatedNode, Any], None]] = {
     fx.SendOffer: _send_offer,
     fx.SendAward: _send_award,
@@ -175,4 +220,6 @@ SENDS: dict[type, Callable[[World, SimulatedNode, Any], None]] = {
     fx.SendDecline: _send_decline,
     fx.SendRenewal: _send_renewal,
     fx.SendReport: _send_report,
+    fx.SendCommitment: _send_commitment,
+    fx.SendRevealRequest: _send_reveal_request,
 }

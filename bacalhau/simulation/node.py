@@ -102,12 +102,12 @@ class SimulatedNode:
             self._restore(works)
 
     def _restore(self, works: list[WorkRecord]) -> None:
-        now = self.world.loop.now
+        now, known = self.world.loop.now, tuple(self.journal.reputations.values())
         if self.compute is not None:
-            self._took(self.compute, None, self.compute.restore(works, now=now), None)
+            self._took(self.compute, None, self.compute.restore(works, known, now=now), None)
         if self.requester is not None and self.up:
             jobs, executions = self.journal.open_jobs(), self.journal.executions_of_open_jobs()
-            self._took(self.requester, None, self.requester.restore(jobs, executions, now=now), None)
+            self._took(self.requester, None, self.requester.restore(jobs, executions, known, now=now), None)
 
     def lives(self, life: int) -> bool:
         """It is up, and was not restarted since its life had this number."""

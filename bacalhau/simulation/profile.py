@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.pricing import FlatPrice
-from bacalhau.model.cid import RAW, Cid
-from bacalhau.model.execution import Usage
 from bacalhau.model.job import Engine
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.requester import RequesterMachine
+from bacalhau.simulation.honesty import Honesty
 
 if TYPE_CHECKING:
     from bacalhau.market.pricing import PricingStrategy
@@ -19,44 +18,6 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
 
 WEEK_US = 7 * 24 * 3600 * 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Conduct:
-    """How a node treats its work. The default is honest; see cheaters.py for those that are not."""
-
-    computes: bool = True
-    """False: it reports at once, with a result that it made up."""
-    fails: bool = False
-    """It takes the award and then reports a failure of its own."""
-    usage_percent: int = 100
-    """What it reports of what it used."""
-
-    def result(self, job_id: str, node_id: str) -> Cid:
-        """The result that it publishes: programs are deterministic, so honest nodes publish the same."""
-        if self.computes:
-            return honest_result(job_id)
-        return Cid.of(RAW, f"{job_id} made up by {node_id}".encode())
-
-    def reported(self, used: Usage) -> Usage:
-        if self.usage_percent == 100:
-            return used
-        percent = self.usage_percent
-        return Usage(
-            used.wall_us * percent // 100,
-            used.cpu_us * percent // 100,
-            used.peak_memory_bytes,
-            used.fetched_bytes,
-            used.result_bytes,
-        )
-
-
-HONEST = Conduct()
-
-
-def honest_result(job_id: str) -> Cid:
-    """What the job's program really gives."""
-    return Cid.of(RAW, job_id.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +33,7 @@ class Profile:
     engines: tuple[Engine, ...] = (Engine.DOCKER, Engine.WASM)
     link_bytes_per_second: int = 0
     speed_percent: int = 100
-    conduct: Conduct = HONEST
+    honesty: Honesty = Honesty.HONEST
     group: str = ""
 
     @property

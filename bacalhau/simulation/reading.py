@@ -8,6 +8,7 @@ Where an amount may be drawn it is a mapping instead: {uniform: [1, 4]}, {expone
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from decimal import Decimal
 from enum import Enum
 from importlib.resources import files
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from bacalhau import yamlfile
+from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model import quantities
+from bacalhau.model.auction import ClearingRule, ScoringWeights
 from bacalhau.model.job import Engine
-from bacalhau.model.market import ClearingRule, Tariff
+from bacalhau.model.market import Tariff
 from bacalhau.model.quantities import InvalidQuantity
+from bacalhau.model.verification import NO_VERIFICATION, Verification, VerificationPolicy
 from bacalhau.simulation.distributions import (
     Choice,
     Constant,
@@ -27,10 +31,10 @@ from bacalhau.simulation.distributions import (
     LogNormal,
     Uniform,
 )
+from bacalhau.simulation.honesty import Honesty
 from bacalhau.simulation.scenario import (
     ArrivalKind,
     Arrivals,
-    Cheat,
     CostModel,
     DataSets,
     Market,
@@ -105,10 +109,12 @@ def read_scenario(text: str, file: str, settings: Iterable[tuple[str, str]] = ()
         raise root.failure("says no nodes")
     if ("jobs" in parts) is ("duration" in parts):
         raise root.failure("says how long by one of jobs and duration")
-    if "verification" in parts and parts["verification"].text() != "none":
-        raise parts["verification"].failure("this version's market verifies nothing: known here: none")
     workload = _workload(parts["workload"], Path(file).parent) if "workload" in parts else Workload()
     market = _market(parts["market"]) if "market" in parts else Market()
+    if "verification" in parts:
+        market = replace(market, verification=_verification(parts["verification"], workload.replicas))
+    if market.rule.needs_reserve and workload.value.budget_percent is None:
+        raise parts["workload"].failure(f"{market.rule.name.lower()} wants a ceiling: leave out budget: none")
     groups = _nodes(parts["nodes"])
     return Scenario(
         name=parts["name"].text() if "name" in parts else Path(file).stem,
@@ -162,7 +168,7 @@ def _group(field: Field, name: str) -> NodeGroup:
         holds_percent=parts["holds"].parsed(_share) if "holds" in parts else 0,
         only_local=parts["only_local"].truth() if "only_local" in parts else False,
         outages=_outages(parts["outages"]) if "outages" in parts else None,
-        cheat=_named(parts["cheat"], Cheat) if "cheat" in parts else None,
+        cheat=_named(parts["cheat"], Honesty) if "cheat" in parts else plain.cheat,
     )
 
 
@@ -188,9 +194,17 @@ def _tariff(parts: dict[str, Field]) -> Tariff:
 
 
 def _pricing(field: Field, costs: CostModel) -> Pricing:
-    parts = field.known("strategy", "markup", "price", "share", *_TARIFF)
+    parts = field.known("strategy", "markup", "price", "share", "utilisation", "held_discount", *_TARIFF)
     if "strategy" not in parts:
         raise field.failure("says no strategy")
+    utilisation = parts.pop("utilisation").truth() if "utilisation" in parts else False
+    discount = parts.pop("held_discount").parsed(_share) * 10 if "held_discount" in parts else 0
+    return replace(
+        _base_pricing(field, parts, costs), utilisation=utilisation, held_discount_permille=discount
+    )
+
+
+def _base_pricing(field: Field, parts: dict[str, Field], costs: CostModel) -> Pricing:
     kind = _named(parts.pop("strategy"), PricingKind)
     takes = {
         PricingKind.COST_PLUS: ("markup",),
@@ -316,13 +330,31 @@ def _value(field: Field) -> ValueModel:
     return ValueModel(amount, per_hour, budget)
 
 
+def _verification(field: Field, replicas: int) -> Verification:
+    if not field.is_mapping:
+        if _named(field, VerificationPolicy, by_name=True) is not VerificationPolicy.NONE:
+            raise field.failure(f"says its confidence as well: {{policy: {field.text()}, confidence: 2}}")
+        return NO_VERIFICATION
+    parts = field.known("policy", "confidence")
+    if len(parts) < 2:
+        raise field.failure("says both policy and confidence")
+    policy = _named(parts["policy"], VerificationPolicy, by_name=True)
+    most = ADAPTIVE_REPLICAS_MAX if policy is VerificationPolicy.ADAPTIVE else replicas
+    if policy is VerificationPolicy.ADAPTIVE and replicas != 1:
+        raise field.failure("adaptive jobs begin with one replica: leave out workload.replicas")
+    if policy is VerificationPolicy.REPLICATED and replicas < 2:
+        raise field.failure("there is nothing to compare with one replica: raise workload.replicas")
+    return Verification(policy, parts["confidence"].integer(2, most))
+
+
 # --- market and network ---
 
 
 def _market(field: Field) -> Market:
     parts = field.known(
-        "requesters", "rule", "bid_window", "bid_valid", "lease", "heartbeat", "offers_to", "attempts"
-    )
+        "requesters", "rule", "bid_window", "bid_valid", "lease", "heartbeat", "offers_to", "attempts",
+        "weights", "min_reputation",
+    )  # fmt: skip
     plain = Market()
     sample = 0
     if "offers_to" in parts and parts["offers_to"].text() != "all":
@@ -344,7 +376,23 @@ def _market(field: Field) -> Market:
         lease_us=durations["lease"],
         heartbeat_us=durations["heartbeat"],
         offer_sample=sample,
+        weights=_weights(parts["weights"]) if "weights" in parts else plain.weights,
+        min_reputation_ppm=parts["min_reputation"].parsed(_parts_in_a_million)
+        if "min_reputation" in parts
+        else 0,
         attempts=parts["attempts"].integer(1, 1000) if "attempts" in parts else plain.attempts,
+    )
+
+
+def _weights(field: Field) -> ScoringWeights:
+    names = {
+        "start_delay_second": "start_delay_second_microcredits",
+        "input_gib": "input_gib_microcredits",
+        "reputation": "reputation_microcredits",
+    }
+    parts = field.known(*names)
+    return ScoringWeights(
+        **{names[name]: part.parsed(quantities.parse_price) for name, part in parts.items()}
     )
 
 

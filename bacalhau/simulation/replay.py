@@ -108,8 +108,13 @@ class _Life:
             if self._restore is None:
                 raise ReplayFailure(f"{place}: there was nothing to restore")
             now, given = self._restore
-            works, jobs, executions = (from_plain(given[key]) for key in ("work", "jobs", "executions"))
-            answered = [compute.restore(works, now=now), requester.restore(jobs, executions, now=now)]
+            works, jobs, executions, known = (
+                from_plain(given[key]) for key in ("work", "jobs", "executions", "reputations")
+            )
+            answered = [
+                compute.restore(works, known, now=now),
+                requester.restore(jobs, executions, known, now=now),
+            ]
             self._compare(place, answered, line["restored"])
         elif "expire" in line:
             machine = {type(m).__name__: m for m in (requester, compute)}[line["expire"]]

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import BiddingPolicy
-from bacalhau.market.pricing import FlatPrice, LinearPrice
+from bacalhau.market.pricing import FlatPrice, HeldInputDiscount, LinearPrice, UtilisationPrice
 from bacalhau.model.execution import Usage
 from bacalhau.model.resources import Resources
 from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
@@ -26,9 +26,10 @@ from bacalhau.simulation.economy import (
     Undercut,
 )
 from bacalhau.simulation.fingerprint import Fingerprint
+from bacalhau.simulation.honesty import Honesty
 from bacalhau.simulation.measures import Measures, NodeTotals
-from bacalhau.simulation.profile import HONEST, Conduct, Profile
-from bacalhau.simulation.scenario import Cheat, PricingKind
+from bacalhau.simulation.profile import Profile
+from bacalhau.simulation.scenario import PricingKind
 from bacalhau.simulation.weather import Weather
 from bacalhau.simulation.workload import Arrival, arrivals, data_sets
 from bacalhau.simulation.world import World
@@ -49,12 +50,6 @@ _YEAR_US = 366 * 24 * 3600 * 1_000_000
 _OPEN_JOBS_MAX = 10_000_000
 _BOUND_STEPS_MAX = 5_000_000
 """Costs that are compared to find the optimum; beyond that it is not computed."""
-_CONDUCTS = {
-    None: HONEST,
-    Cheat.NEVER_COMPUTES: Conduct(computes=False),
-    Cheat.INFLATES_USAGE: Conduct(usage_percent=200),
-    Cheat.UNDERCUTS_AND_FAILS: Conduct(fails=True),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +220,8 @@ def _add_nodes(
         open_jobs_max=_OPEN_JOBS_MAX,
         answers_per_offer_max=max(RequesterConfig().answers_per_offer_max, count),
         attempts_per_execution_max=market.attempts,
+        reveal_timeout_us=2 * market.lease_us,
+        min_reputation_ppm=market.min_reputation_ppm,
     )
     for index in range(market.requesters):
         world.add_node(f"requester-{index + 1}", Profile(requester=requester))
@@ -260,7 +257,7 @@ def _add_node(
         engines=group.engines,
         link_bytes_per_second=group.link_bytes_per_second.draw(random),
         speed_percent=max(1, group.speed_percent.draw(random)),
-        conduct=_CONDUCTS[group.cheat],
+        honesty=group.cheat,
         group=group.name,
     )
     node = world.add_node(id, profile)
@@ -268,7 +265,7 @@ def _add_node(
         for claimed in sets:
             if random.randrange(100) < group.holds_percent:
                 node.held[claimed.cid] = None
-    cheat = group.cheat.value if group.cheat is not None else ""
+    cheat = group.cheat.value if group.cheat is not Honesty.HONEST else ""
     measures.add_provider(id, costs, NodeTotals(id, group.name, cheat, capacity.cpu_millicores))
 
 
@@ -279,8 +276,18 @@ def _costs(group: NodeGroup, key: str) -> Costs:
 
 
 def _pricing(group: NodeGroup, costs: Costs) -> PricingStrategy:
+    """The strategy of a group, with what wraps it."""
+    strategy = _base_pricing(group, costs)
+    if group.pricing.utilisation:
+        strategy = UtilisationPrice(strategy)
+    if group.pricing.held_discount_permille:
+        strategy = HeldInputDiscount(strategy, group.pricing.held_discount_permille)
+    return strategy
+
+
+def _base_pricing(group: NodeGroup, costs: Costs) -> PricingStrategy:
     pricing = group.pricing
-    if group.cheat is Cheat.UNDERCUTS_AND_FAILS:
+    if group.cheat is Honesty.UNDERCUTS_AND_FAILS:
         return Undercut(costs, 50)
     match pricing.kind:
         case PricingKind.COST_PLUS:

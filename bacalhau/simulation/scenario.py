@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bacalhau.model.auction import NO_WEIGHTS, ClearingRule, ScoringWeights
 from bacalhau.model.job import SECOND_US, Engine
-from bacalhau.model.market import ClearingRule, Tariff
+from bacalhau.model.market import Tariff
 from bacalhau.model.resources import GIB
+from bacalhau.model.verification import NO_VERIFICATION, Verification
 from bacalhau.simulation.distributions import Constant, Distribution
+from bacalhau.simulation.honesty import Honesty
 
 HOUR_US = 3600 * SECOND_US
 _FOUR_CORES = Constant(4000)
@@ -29,17 +32,6 @@ DEFAULT_COSTS = Tariff(
 )
 
 
-class Cheat(Enum):
-    """How a node cheats. The names are those of scenario files."""
-
-    NEVER_COMPUTES = "never_computes"
-    """It reports at once, with a result that it made up."""
-    INFLATES_USAGE = "inflates_usage"
-    """It reports twice what it used."""
-    UNDERCUTS_AND_FAILS = "undercuts_and_fails"
-    """It bids half the cost, and then reports a fault."""
-
-
 class PricingKind(Enum):
     """How a group prices. The names are those of scenario files."""
 
@@ -57,6 +49,10 @@ class Pricing:
     kind: PricingKind = PricingKind.COST_PLUS
     amount: int = 120
     tariff: Tariff = DEFAULT_COSTS
+    utilisation: bool = False
+    """The price is that of what the job takes out of the market here: see UtilisationPrice."""
+    held_discount_permille: int = 0
+    """Less where inputs are held: see HeldInputDiscount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,7 @@ class NodeGroup:
     only_local: bool = False
     """Takes only jobs whose inputs it holds."""
     outages: Outages | None = None
-    cheat: Cheat | None = None
+    cheat: Honesty = Honesty.HONEST
 
 
 class ArrivalKind(Enum):
@@ -174,6 +170,9 @@ class Market:
 
     requesters: int = 1
     rule: ClearingRule = ClearingRule.FIRST_PRICE
+    weights: ScoringWeights = NO_WEIGHTS
+    verification: Verification = NO_VERIFICATION
+    min_reputation_ppm: int = 0
     bid_window_us: int = SECOND_US
     bid_valid_us: int = 10 * SECOND_US
     lease_us: int = 30 * SECOND_US

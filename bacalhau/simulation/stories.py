@@ -9,19 +9,22 @@ A seed tells the same story each time, also with broken machines: that is how th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 from bacalhau.market.pricing import FlatPrice
+from bacalhau.model.auction import AuctionTerms, ClearingRule, ScoringWeights
 from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.job import SECOND_US, DockerTask, InputSource, JobSpec, Timeouts, WasmTask
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
 from bacalhau.simulation.checkers import Checkers
+from bacalhau.simulation.honesty import Honesty
 from bacalhau.simulation.loop import EventLoop
 from bacalhau.simulation.profile import Machines, Profile, policy_of
 from bacalhau.simulation.weather import Weather
@@ -40,8 +43,15 @@ _STEPS_AT_ONE_INSTANT_MAX = 10_000
 _JOB_RESOURCES = Resources(cpu_millicores=1000, memory_bytes=GIB, disk_bytes=GIB)
 _MODULE = Cid.of(DAG_PB, b"a module")
 SHORT_LEASES = RequesterConfig(
-    lease_us=3 * SECOND_US, award_timeout_us=SECOND_US, attempts_per_execution_max=8
+    lease_us=3 * SECOND_US,
+    award_timeout_us=SECOND_US,
+    attempts_per_execution_max=8,
+    reveal_timeout_us=7 * SECOND_US,
 )
+
+
+_CHEATS = (Honesty.NEVER_COMPUTES, Honesty.COPIES, Honesty.CONCEALS, Honesty.SWITCHES)
+_CHARACTERS = (*[Honesty.HONEST] * 6, *_CHEATS)
 
 
 class BrokenPromise(AssertionError):
@@ -62,17 +72,26 @@ class Story:
     accepted: dict[str, str] = field(default_factory=dict)
 
 
-def tell(seed: int, machines: Machines | None = None, requester: RequesterConfig | None = None) -> Story:
-    """Runs the story of this seed to its end. Raises BrokenPromise."""
-    short = " --short-leases" if requester is SHORT_LEASES else ""
+def tell(
+    seed: int,
+    machines: Machines | None = None,
+    requester: RequesterConfig | None = None,
+    *,
+    compared: bool = False,
+) -> Story:
+    """Runs the story of this seed to its end. With `compared` the jobs compare their results, and some nodes
+    cheat. Raises BrokenPromise."""
+    flags = " --short-leases" * (requester is SHORT_LEASES) + " --compared" * compared
+    # Lots of their own, so that a seed's other draws are the same with and without them.
+    lots = Random(f"lots {seed}") if compared else None
     try:
-        return _tell(seed, machines or Machines(), requester or RequesterConfig())
+        return _tell(seed, machines or Machines(), requester or RequesterConfig(), lots)
     except AssertionError as failure:
-        command = f"bacalhau simulate faults --seed {seed}{short}"
+        command = f"bacalhau simulate faults --seed {seed}{flags}"
         raise BrokenPromise(seed, command, failure) from failure
 
 
-def _tell(seed: int, machines: Machines, requester: RequesterConfig) -> Story:
+def _tell(seed: int, machines: Machines, requester: RequesterConfig, lots: Random | None) -> Story:
     random = Random(f"story {seed}")
     world = World(
         seed,
@@ -85,12 +104,13 @@ def _tell(seed: int, machines: Machines, requester: RequesterConfig) -> Story:
     )
     story = Story(world, Checkers(world), random)
     world.watch = story.checkers
-    for index in range(random.randint(1, 5)):
-        world.add_node(f"n{index}", _draw_profile(random, requester))
+    for index in range(random.randint(1, 5) + (2 if lots is not None else 0)):
+        honesty = lots.choice(_CHARACTERS) if lots is not None else Honesty.HONEST
+        world.add_node(f"n{index}", _draw_profile(random, requester, honesty))
     world.weather = draw_weather(random)
     world.begin_heartbeats()
-    for _ in range(random.randint(1, 8)):
-        _plan_job(story)
+    for number in range(random.randint(1, 8)):
+        _plan_job(story, tuple(ClearingRule)[number % len(ClearingRule)], lots)
     for _ in range(random.randint(0, 5)):
         _plan_misfortune(story)
     world.loop.run(FAULTS_US)
@@ -120,7 +140,7 @@ def _up_to(delay_us: int) -> Callable[[Random], int]:
     return lambda random: random.randrange(delay_us)
 
 
-def _draw_profile(random: Random, requester: RequesterConfig) -> Profile:
+def _draw_profile(random: Random, requester: RequesterConfig, honesty: Honesty) -> Profile:
     slots, job = random.randint(1, 3), _JOB_RESOURCES
     capacity = Resources(job.cpu_millicores * slots, job.memory_bytes * slots, job.disk_bytes * slots)
     return Profile(
@@ -128,6 +148,7 @@ def _draw_profile(random: Random, requester: RequesterConfig) -> Profile:
         requester=requester,
         pricing=FlatPrice(100 * random.randint(1, 3)),
         link_bytes_per_second=random.choice((0, 0, GIB // 64)),
+        honesty=honesty,
     )
 
 
@@ -145,7 +166,16 @@ def draw_weather(random: Random) -> Weather:
     )
 
 
-def _plan_job(story: Story) -> None:
+def _draw_verification(random: Random) -> tuple[int, Verification]:
+    """Count and verification of a job."""
+    if random.randrange(3) == 0:
+        return 1, Verification(VerificationPolicy.ADAPTIVE, 2)
+    count = random.randint(2, 4)
+    return count, Verification(VerificationPolicy.REPLICATED, random.randint(2, count))
+
+
+def _plan_job(story: Story, rule: ClearingRule, lots: Random | None) -> None:
+    """A job under this rule, or under first price where it has no ceiling and the rule needs one."""
     world, random = story.world, story.random
     node_id = random.choice(tuple(world.nodes))
     inputs = random.choice(((), (), (ClaimedInput(Cid.of(DAG_PB, b"an input"), GIB // 16),)))
@@ -162,6 +192,11 @@ def _plan_job(story: Story) -> None:
         ),
         max_price_microcredits=random.choice((None, None, 150, 250)),
     )
+    if spec.max_price_microcredits is not None or not rule.needs_reserve:
+        spec = replace(spec, auction=AuctionTerms(rule, ScoringWeights(reputation_microcredits=1)))
+    if lots is not None:
+        count, verification = _draw_verification(lots)
+        spec = replace(spec, count=count, verification=verification)
     if isinstance(task, WasmTask):
         inputs = (*inputs, ClaimedInput(_MODULE, 1000))
     run_us = random.choice((SECOND_US // 100, SECOND_US, 20 * SECOND_US, 100 * SECOND_US, 200 * SECOND_US))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bacalhau.model.auction import AuctionTerms
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.job import SECOND_US, DockerTask, Engine, InputSource, JobSpec, Timeouts, WasmTask
 from bacalhau.model.market import ClaimedInput
@@ -90,6 +91,8 @@ def arrivals(scenario: Scenario, sets: tuple[ClaimedInput, ...], random: Random)
             resources=Resources(job.cpu_millicores, job.memory_bytes, workload.disk_bytes.draw(random)),
             timeouts=Timeouts(execution_us=job.limit_us, queue_us=workload.queue_us),
             max_price_microcredits=None if budget is None else value * budget // 100,
+            auction=AuctionTerms(scenario.market.rule, scenario.market.weights),
+            verification=scenario.market.verification,
         )
         if workload.engine is Engine.WASM:
             inputs = (*inputs, ClaimedInput(_MODULE, 0))

@@ -121,6 +121,8 @@ class World:
             "decline",
             "renewal",
             "report",
+            "commitment",
+            "reveal_request",
             "heartbeat",
         )
         self.sent = dict.fromkeys(kinds, 0)

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bacalhau.market.audit import entry_of
 from bacalhau.model.cid import Cid
 from bacalhau.model.market import ClaimedInput
-from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, refusal_pb2
+from bacalhau.v1 import auction_pb2, execution_pb2, job_pb2, market_pb2, refusal_pb2, reputation_pb2
 from bacalhau.wire import fields
+from bacalhau.wire.auction import (
+    clearing_from_proto,
+    clearing_to_proto,
+    entry_from_proto,
+    entry_to_proto,
+)
 from bacalhau.wire.execution import fault_from_proto, fault_to_proto, report_from_proto, report_to_proto
 from bacalhau.wire.job import spec_from_proto, spec_to_proto
 from bacalhau.wire.market import (
@@ -23,12 +30,17 @@ from bacalhau.wire.market import (
     offer_to_proto,
 )
 from bacalhau.wire.refusal import refusal_from_proto, refusal_to_proto
+from bacalhau.wire.verification import reputation_from_proto, reputation_to_proto
 
 if TYPE_CHECKING:
+    from bacalhau.market.audit import BidSetEntry
+    from bacalhau.market.clearing import SealedBid
+    from bacalhau.model.auction import BidStanding, Clearing
     from bacalhau.model.execution import ExecutionReport, Fault
     from bacalhau.model.job import JobSpec
     from bacalhau.model.market import Award, Bid, JobOffer
     from bacalhau.model.refusals import Refusal
+    from bacalhau.model.reputation import Reputation, Role
 
 
 def spec_bytes(spec: JobSpec) -> bytes:
@@ -69,6 +81,25 @@ def bid_of(data: bytes | None) -> Bid | None:
     return None if data is None else bid_from_proto(market_pb2.Bid.FromString(data))
 
 
+def clearing_bytes(clearing: Clearing) -> bytes:
+    return clearing_to_proto(clearing).SerializeToString()
+
+
+def clearing_of(data: bytes) -> Clearing:
+    return clearing_from_proto(auction_pb2.Clearing.FromString(data))
+
+
+def bid_set_bytes(bid_set: tuple[tuple[SealedBid, BidStanding], ...]) -> bytes:
+    """Sorted by bid id, then node id, as its digest is over."""
+    ordered = sorted(bid_set, key=lambda entry: (entry[0].bid.id, entry[0].node_id))
+    message = auction_pb2.BidSet(entries=[entry_to_proto(entry_of(*entry)) for entry in ordered])
+    return message.SerializeToString()
+
+
+def bid_set_of(data: bytes) -> list[BidSetEntry]:
+    return [entry_from_proto(entry) for entry in auction_pb2.BidSet.FromString(data).entries]
+
+
 def award_bytes(award: Award) -> bytes:
     return award_to_proto(award).SerializeToString()
 
@@ -104,6 +135,14 @@ def refusal_bytes(refusal: Refusal | None) -> bytes | None:
 
 def refusal_of(data: bytes | None) -> Refusal | None:
     return None if data is None else refusal_from_proto(refusal_pb2.Refusal.FromString(data))
+
+
+def reputation_bytes(reputation: Reputation) -> bytes:
+    return reputation_to_proto(reputation).SerializeToString()
+
+
+def reputation_of(data: bytes, node_id: str, role: Role, updated_us: int) -> Reputation:
+    return reputation_from_proto(reputation_pb2.Reputation.FromString(data), node_id, role, updated_us)
 
 
 def text(message: str) -> str:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from bacalhau.model.cid import Cid
-from bacalhau.scheduler.history import ClearedBid, JobOrder, JobQuery, StoredAnswer, StoredJob
+from bacalhau.scheduler.history import JobOrder, JobQuery, StoredJob
 from bacalhau.scheduler.jobs import Job
-from bacalhau.store import encoding, rows
+from bacalhau.store import rows
 from bacalhau.store.paging import page_key, page_size, page_token
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-    from bacalhau.model.market import JobOffer
+    from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.records import ExecutionRecord, JobHappening, WorkRecord
     from bacalhau.store.paging import Key
 
@@ -228,52 +228,6 @@ def open_executions(database: sqlite3.Connection) -> list[ExecutionRecord]:
     return [rows.execution_of(row) for row in found.fetchall()]
 
 
-# --- offers and answers ---
-
-
-def offer(database: sqlite3.Connection, id: str) -> JobOffer | None:
-    row = database.execute("SELECT offer FROM offers WHERE id = ?", (id,)).fetchone()
-    return None if row is None else encoding.offer_of(row[0])
-
-
-def answers(
-    database: sqlite3.Connection, job_id: str, size: int, after: Key | None
-) -> tuple[list[StoredAnswer], str]:
-    found = database.execute(
-        "SELECT received_us, offer_id, bid_id, node_id, bid, refusal, bid_id <> '' AND EXISTS ("
-        "  SELECT 1 FROM executions WHERE executions.job_id = answers.job_id"
-        "  AND executions.offer_id = answers.offer_id AND executions.bid_id = answers.bid_id"
-        "  AND executions.node_id = answers.node_id) "
-        "FROM answers WHERE job_id = ? AND (received_us, offer_id, bid_id, node_id) > (?, ?, ?, ?) "
-        "ORDER BY received_us, offer_id, bid_id, node_id LIMIT ?",
-        (job_id, *(after or (-1, "", "", "")), size + 1),
-    ).fetchall()
-    found, token = _page("answers", found, size, (0, 1, 2, 3))
-    page = [
-        StoredAnswer(
-            offer_id, node_id, received_us, encoding.bid_of(bid), encoding.refusal_of(refusal), bool(won)
-        )
-        for received_us, offer_id, _, node_id, bid, refusal, won in found
-    ]
-    return page, token
-
-
-def clearing(
-    database: sqlite3.Connection, offer_id: str, until_us: int, size: int, after: Key | None
-) -> tuple[list[ClearedBid], str]:
-    found = database.execute(
-        "SELECT bid_id, node_id, received_us, evidence FROM ("
-        "  SELECT bid_id, node_id, received_us, evidence, row_number() OVER"
-        "    (PARTITION BY node_id ORDER BY received_us DESC, bid_id DESC) AS age FROM answers"
-        "  WHERE job_id = (SELECT job_id FROM offers WHERE id = ?1) AND offer_id = ?1"
-        "  AND bid_id <> '' AND received_us <= ?4) "
-        "WHERE age = 1 AND (bid_id, node_id) > (?2, ?3) ORDER BY bid_id, node_id LIMIT ?5",
-        (offer_id, *(after or ("", "")), until_us, size + 1),
-    ).fetchall()
-    found, token = _page("clearing", found, size, (0, 1))
-    return [ClearedBid(*row) for row in found], token
-
-
 # --- work ---
 
 
@@ -285,6 +239,11 @@ def work(database: sqlite3.Connection, execution_id: str) -> WorkRecord | None:
 def unsettled_work(database: sqlite3.Connection) -> list[WorkRecord]:
     found = database.execute(f"SELECT {rows.WORK_COLUMNS} FROM work WHERE state < 3 ORDER BY accepted_us, id")
     return [rows.work_of(row) for row in found.fetchall()]
+
+
+def reputations(database: sqlite3.Connection) -> list[Reputation]:
+    found = database.execute("SELECT node_id, role, updated_us, reputation FROM reputations")
+    return [rows.reputation_of(row) for row in found.fetchall()]
 
 
 def recent_work(database: sqlite3.Connection, limit: int) -> list[WorkRecord]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 BATCH: Final = 50
 """Jobs, or executions of work, that go in one transaction: some milliseconds without another commit."""
 
-_OF_JOBS: Final = ("happenings", "executions", "answers", "offers", "job_labels")
+_OF_JOBS: Final = ("happenings", "executions", "answers", "clearings", "offers", "job_labels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +43,13 @@ def prune_work(database: sqlite3.Connection, before_us: int) -> int:
         (before_us, BATCH),
     ).fetchall()
     database.executemany("DELETE FROM work WHERE id = ?", found)
+    return len(found)
+
+
+def prune_own_bids(database: sqlite3.Connection, before_us: int) -> int:
+    """One batch of bids that were sent before `before_us`; how many went."""
+    found = database.execute(
+        "SELECT offer_id, bid_id FROM own_bids WHERE sent_us < ? ORDER BY sent_us LIMIT ?", (before_us, BATCH)
+    ).fetchall()
+    database.executemany("DELETE FROM own_bids WHERE offer_id = ? AND bid_id = ?", found)
     return len(found)

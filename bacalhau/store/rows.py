@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bacalhau.model.execution import ExecutionPhase, ExecutionState
 from bacalhau.model.job import JobEventType, JobState
+from bacalhau.model.reputation import Reputation, Role
 from bacalhau.scheduler.records import (
     AnswerReceived,
+    AuctionCleared,
+    BidKept,
     ExecutionRecord,
     JobAccepted,
     JobChanged,
@@ -36,10 +39,11 @@ HAPPENING_COLUMNS: Final = (
 )
 EXECUTION_COLUMNS: Final = (
     "id, job_id, offer_id, bid_id, node_id, state, price_microcredits, charged_microcredits, "
-    "created_us, updated_us, bid_set_digest, phase, attempt, report, failure, result"
+    "created_us, updated_us, bid_set_digest, phase, attempt, report, failure, commitment, compared, result"
 )
 WORK_COLUMNS: Final = (
-    "id, requester_id, state, attempt, accepted_us, updated_us, award, report, refusal, result"
+    "id, requester_id, state, attempt, accepted_us, updated_us, award, report, refusal, commitment, "
+    "revealed, result"
 )
 
 
@@ -98,6 +102,33 @@ def _answer_row(record: AnswerReceived) -> Row:
     )
 
 
+def _clearing_row(record: AuctionCleared) -> Row:
+    clearing = record.clearing
+    return (
+        clearing.job_id,
+        clearing.offer_id,
+        record.sequence,
+        clearing.cleared_us,
+        encoding.clearing_bytes(clearing),
+        encoding.bid_set_bytes(record.bid_set),
+    )
+
+
+def _own_bid_row(record: BidKept) -> Row:
+    return (
+        record.offer_id,
+        record.bid_id,
+        record.job_id,
+        record.requester_id,
+        record.sent_us,
+        record.price_microcredits,
+        record.offer_envelope,
+        record.bid_envelope,
+        record.acknowledgement,
+        encoding.refusal_bytes(record.refusal),
+    )
+
+
 def _execution_row(record: ExecutionRecord) -> Row:
     return (
         record.id,
@@ -115,6 +146,8 @@ def _execution_row(record: ExecutionRecord) -> Row:
         record.attempt,
         encoding.report_bytes(record.report),
         encoding.fault_bytes(record.failure),
+        record.commitment,
+        record.compared,
         encoding.result_bytes(record.report),
     )
 
@@ -130,22 +163,32 @@ def _work_row(record: WorkRecord) -> Row:
         encoding.award_bytes(record.award),
         encoding.report_bytes(record.report),
         encoding.refusal_bytes(record.refusal),
+        record.commitment,
+        int(record.revealed),
         encoding.result_bytes(record.report),
     )
 
 
+def _reputation_row(record: Reputation) -> Row:
+    return record.node_id, record.role.value, record.updated_us, encoding.reputation_bytes(record)
+
+
 _UPSERT_EXECUTION: Final = (
-    f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+    f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
     "ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
     "charged_microcredits = excluded.charged_microcredits, updated_us = excluded.updated_us, "
     "phase = excluded.phase, attempt = excluded.attempt, "
-    "report = excluded.report, result = excluded.result, failure = excluded.failure"
+    "report = excluded.report, result = excluded.result, failure = excluded.failure, "
+    "commitment = excluded.commitment, compared = excluded.compared"
 )
 _UPSERT_WORK: Final = (
-    f"INSERT INTO work ({WORK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?) "
+    f"INSERT INTO work ({WORK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?) "
     "ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, "
     "updated_us = excluded.updated_us, report = excluded.report, refusal = excluded.refusal, "
-    "result = excluded.result"
+    "commitment = excluded.commitment, revealed = excluded.revealed, result = excluded.result"
+)
+_SET_REPUTATION: Final = (
+    "INSERT OR REPLACE INTO reputations (node_id, role, updated_us, reputation) VALUES (?,?,?,?)"
 )
 
 _WRITES: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
@@ -164,8 +207,18 @@ _WRITES: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
         "(job_id, offer_id, bid_id, node_id, received_us, bid, refusal, evidence) VALUES (?,?,?,?,?,?,?,?)",
         _answer_row,
     ),
+    AuctionCleared: (
+        "INSERT INTO clearings (job_id, offer_id, sequence, cleared_us, clearing, bid_set) VALUES (?,?,?,?,?,?)",
+        _clearing_row,
+    ),
+    BidKept: (
+        "INSERT OR REPLACE INTO own_bids (offer_id, bid_id, job_id, requester_id, sent_us, price_microcredits, "
+        "offer, bid, acknowledgement, refusal) VALUES (?,?,?,?,?,?,?,?,?,?)",
+        _own_bid_row,
+    ),
     ExecutionRecord: (_UPSERT_EXECUTION, _execution_row),
     WorkRecord: (_UPSERT_WORK, _work_row),
+    Reputation: (_SET_REPUTATION, _reputation_row),
 }
 """Statement and row of each record. A job is inserted before it is changed, hence the order; records of one
 kind stay in theirs, so that the last one of a key wins. What an execution or work never changes is not
@@ -232,7 +285,7 @@ def happening_of(row: Row) -> JobHappening:
 
 def execution_of(row: Row) -> ExecutionRecord:
     id, job_id, offer_id, bid_id, node_id, state, price, charged, created_us, updated_us = row[:10]
-    bid_set_digest, phase, attempt, report, failure = row[10:15]
+    bid_set_digest, phase, attempt, report, failure, commitment, compared = row[10:17]
     return ExecutionRecord(
         id,
         job_id,
@@ -249,11 +302,14 @@ def execution_of(row: Row) -> ExecutionRecord:
         attempt,
         encoding.report_of(report),
         encoding.fault_of(failure),
+        commitment,
+        compared,
     )
 
 
 def work_of(row: Row) -> WorkRecord:
     _, requester_id, state, attempt, accepted_us, updated_us, award, report, refusal = row[:9]
+    commitment, revealed = row[9:11]
     return WorkRecord(
         encoding.award_of(award),
         requester_id,
@@ -263,4 +319,11 @@ def work_of(row: Row) -> WorkRecord:
         updated_us,
         encoding.report_of(report),
         encoding.refusal_of(refusal),
+        commitment,
+        bool(revealed),
     )
+
+
+def reputation_of(row: Row) -> Reputation:
+    node_id, role, updated_us, reputation = row
+    return encoding.reputation_of(reputation, node_id, Role(role), updated_us)

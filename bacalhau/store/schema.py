@@ -135,7 +135,57 @@ _VERSION_1: Final = (
     "CREATE INDEX work_by_result ON work (result) WHERE result IS NOT NULL",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1,)
+_AUCTIONS: Final = (
+    """
+    CREATE TABLE clearings (
+        job_id TEXT NOT NULL,
+        offer_id TEXT NOT NULL,
+        sequence INTEGER NOT NULL,        -- of the offer's clearings, from 1
+        cleared_us INTEGER NOT NULL,
+        clearing BLOB NOT NULL,           -- Clearing
+        bid_set BLOB NOT NULL,            -- BidSet; the envelopes are in answers
+        PRIMARY KEY (job_id, offer_id, sequence)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX offers_by_time ON offers (made_us, id)",
+    """
+    CREATE TABLE own_bids (
+        offer_id TEXT NOT NULL,
+        bid_id TEXT NOT NULL,
+        job_id TEXT NOT NULL,
+        requester_id TEXT NOT NULL,
+        sent_us INTEGER NOT NULL,
+        price_microcredits INTEGER NOT NULL,
+        offer BLOB NOT NULL,              -- three signed envelopes: the requester's
+        bid BLOB NOT NULL,                -- this node's
+        acknowledgement BLOB NOT NULL,    -- the requester's again
+        refusal BLOB,                     -- Refusal
+        PRIMARY KEY (offer_id, bid_id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX own_bids_by_time ON own_bids (sent_us, offer_id, bid_id)",
+    "CREATE INDEX own_bids_by_job ON own_bids (job_id)",
+    "CREATE INDEX executions_by_end ON executions (state, updated_us)",
+)
+
+
+_VERIFICATION: Final = (
+    "ALTER TABLE executions ADD COLUMN commitment BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE executions ADD COLUMN compared BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE work ADD COLUMN commitment BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE work ADD COLUMN revealed INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE reputations (
+        node_id TEXT NOT NULL,
+        role INTEGER NOT NULL,            -- 1 as compute node, 2 as requester
+        updated_us INTEGER NOT NULL,
+        reputation BLOB NOT NULL,         -- Reputation
+        PRIMARY KEY (node_id, role)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERIFICATION, _AUCTIONS)
 
 
 def migrate(

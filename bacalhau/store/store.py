@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError
 
 from bacalhau.model.refusals import Refused
-from bacalhau.store import paging, queries, retention, rows
+from bacalhau.store import auctions, paging, queries, retention, rows
 from bacalhau.store.errors import StoreFailed, damaged, explained
 from bacalhau.store.schema import migrate
 
@@ -25,9 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from bacalhau.market.pricehistory import TradedPrice
     from bacalhau.model.cid import Cid
     from bacalhau.model.market import JobOffer
-    from bacalhau.scheduler.history import ClearedBid, JobQuery, StoredAnswer, StoredJob
+    from bacalhau.model.reputation import Reputation
+    from bacalhau.scheduler.history import (
+        ClearedBid,
+        JobQuery,
+        OfferSummary,
+        OwnBid,
+        StoredAnswer,
+        StoredClearing,
+        StoredJob,
+    )
     from bacalhau.scheduler.jobs import Job
     from bacalhau.scheduler.records import ExecutionRecord, JobHappening, WorkRecord, Write
     from bacalhau.store.retention import Pruned
@@ -42,7 +52,6 @@ _BREATH_S: Final = 0.001
 # SQLite's 1,000 pages; 4,000 are a WAL of 16 MB.
 _CHECKPOINT_PAGES: Final = 4000
 _CACHE_KIB: Final = 16_384
-_NEVER_US: Final = 2**63 - 1
 
 
 class Store:
@@ -196,13 +205,15 @@ class Store:
         self.commit((), meta={key: value})
 
     def prune(self, now: int, keep_jobs_us: int, keep_work_us: int) -> Pruned:
-        """Removes jobs that ended, and work that was settled, longer ago than that, with all their rows.
+        """Removes jobs that ended, and work that was settled, longer ago than that, with all their rows; and own bids
+        as old as such jobs.
 
         Open jobs and unsettled work stay however old they are. Takes many small transactions, with commits
         between them. Results are kept by `needed_contents`, which is by the rows that name them.
         """
         jobs = self._batches(lambda database: retention.prune_jobs(database, now - keep_jobs_us))
         work = self._batches(lambda database: retention.prune_work(database, now - keep_work_us))
+        self._batches(lambda database: retention.prune_own_bids(database, now - keep_jobs_us))
         return retention.Pruned(jobs, work)
 
     def _batches(self, batch: Callable[[sqlite3.Connection], int]) -> int:
@@ -289,7 +300,14 @@ class Store:
 
     def offer(self, id: str) -> JobOffer | None:
         with self._reading() as database:
-            return queries.offer(database, id)
+            return auctions.offer(database, id)
+
+    def offers(self, *, page_size: int = 0, page_token: str = "") -> tuple[list[OfferSummary], str]:
+        """A page of the offers that this node made, newest first, and the next one's token.
+        Raises Refused(MALFORMED)."""
+        before = paging.page_key("offers", page_token, (int, str))
+        with self._reading() as database:
+            return auctions.offers(database, paging.page_size(page_size, queries.PAGE_DEFAULT), before)
 
     def answers(
         self, job_id: str, *, page_size: int = 0, page_token: str = ""
@@ -298,18 +316,40 @@ class Store:
         Raises Refused(MALFORMED)."""
         after = paging.page_key("answers", page_token, (int, str, str, str))
         with self._reading() as database:
-            return queries.answers(database, job_id, paging.page_size(page_size, queries.PAGE_DEFAULT), after)
+            return auctions.answers(
+                database, job_id, paging.page_size(page_size, queries.PAGE_DEFAULT), after
+            )
 
-    def clearing(
-        self, offer_id: str, *, until_us: int = _NEVER_US, page_size: int = 0, page_token: str = ""
+    def clearings(self, job_id: str) -> list[StoredClearing]:
+        """Every clearing of the job's offers that awarded something, in order."""
+        with self._reading() as database:
+            return auctions.clearings(database, job_id)
+
+    def cleared_bids(
+        self, clearing: StoredClearing, *, page_size: int = 0, page_token: str = ""
     ) -> tuple[list[ClearedBid], str]:
-        """A page of each node's last bid on the offer that came by `until_us`, in order of bid id, and the
-        next one's token. With an execution's `created_us` these are the bids that its `bid_set_digest` is
-        over. Raises Refused(MALFORMED)."""
+        """A page of the bid set of a clearing, in the order of its digest, with the envelopes; and the next one's
+        token. Raises Refused(MALFORMED)."""
         after = paging.page_key("clearing", page_token, (str, str))
         with self._reading() as database:
             size = paging.page_size(page_size, queries.PAGE_DEFAULT)
-            return queries.clearing(database, offer_id, until_us, size, after)
+            return auctions.cleared_bids(database, clearing, size, after)
+
+    def own_bids(
+        self, job_prefix: str = "", *, page_size: int = 0, page_token: str = ""
+    ) -> tuple[list[OwnBid], str]:
+        """A page of this node's bids on others' offers, newest first, of jobs whose ids begin so; and the next one's
+        token. Raises Refused(MALFORMED)."""
+        before = paging.page_key("own_bids", page_token, (int, str, str))
+        start = queries.prefixed(job_prefix, "j") if job_prefix else ""
+        with self._reading() as database:
+            size = paging.page_size(page_size, queries.PAGE_DEFAULT)
+            return auctions.own_bids(database, (start, start + queries.LAST_CHARACTER), size, before)
+
+    def traded_prices(self, since_us: int) -> list[TradedPrice]:
+        """What completed executions of this node's jobs were awarded for since then, newest first."""
+        with self._reading() as database:
+            return auctions.traded_prices(database, since_us)
 
     def work(self, execution_id: str) -> WorkRecord | None:
         with self._reading() as database:
@@ -319,6 +359,11 @@ class Store:
         """Work that is not settled, oldest first, for `ComputeMachine.restore`."""
         with self._reading() as database:
             return queries.unsettled_work(database)
+
+    def reputations(self) -> list[Reputation]:
+        """What was seen of other nodes, in both roles, for `restore` of both machines."""
+        with self._reading() as database:
+            return queries.reputations(database)
 
     def recent_work(self, limit: int = 100) -> list[WorkRecord]:
         """The work that was accepted last, newest first."""

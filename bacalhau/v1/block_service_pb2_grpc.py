@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class BlockServiceStub:
-    """Blocks, between nodes: the direct path beside Bitswap. Content that is not public yet is not served.
+    """Blocks, between nodes: the direct path beside Bitswap. A result that its node has
+    committed to, and was not asked to reveal yet, is not served.
     """
 
     def __init__(self, channel):
@@ -43,7 +44,8 @@ class BlockServiceStub:
 
 
 class BlockServiceServicer:
-    """Blocks, between nodes: the direct path beside Bitswap. Content that is not public yet is not served.
+    """Blocks, between nodes: the direct path beside Bitswap. A result that its node has
+    committed to, and was not asked to reveal yet, is not served.
     """
 
     def GetBlocks(self, request, context):
@@ -71,7 +73,8 @@ def add_BlockServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BlockService:
-    """Blocks, between nodes: the direct path beside Bitswap. Content that is not public yet is not served.
+    """Blocks, between nodes: the direct path beside Bitswap. A result that its node has
+    committed to, and was not asked to reveal yet, is not served.
     """
 
     @staticmethod

@@ -1,5 +1,9 @@
+import datetime
+
 from bacalhau.v1 import envelope_pb2 as _envelope_pb2
 from bacalhau.v1 import job_service_pb2 as _job_service_pb2
+from bacalhau.v1 import refusal_pb2 as _refusal_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -38,6 +42,16 @@ class CloseOfferResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class RevealResultRequest(_message.Message):
+    __slots__ = ("reveal_request",)
+    REVEAL_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    reveal_request: _envelope_pb2.SignedEnvelope
+    def __init__(self, reveal_request: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class RevealResultResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class CancelExecutionRequest(_message.Message):
     __slots__ = ("cancellation",)
     CANCELLATION_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +61,24 @@ class CancelExecutionRequest(_message.Message):
 class CancelExecutionResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class QuoteRequest(_message.Message):
+    __slots__ = ("offer",)
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    offer: _envelope_pb2.SignedEnvelope
+    def __init__(self, offer: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class QuoteResponse(_message.Message):
+    __slots__ = ("price_microcredits", "start_delay", "missing_input_bytes", "refusal")
+    PRICE_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
+    START_DELAY_FIELD_NUMBER: _ClassVar[int]
+    MISSING_INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    price_microcredits: int
+    start_delay: _duration_pb2.Duration
+    missing_input_bytes: int
+    refusal: _refusal_pb2.Refusal
+    def __init__(self, price_microcredits: _Optional[int] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
 class StreamExecutionLogsRequest(_message.Message):
     __slots__ = ("log_request",)

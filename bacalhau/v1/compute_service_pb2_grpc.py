@@ -51,10 +51,20 @@ class ComputeServiceStub:
                 request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferRequest.SerializeToString,
                 response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferResponse.FromString,
                 _registered_method=True)
+        self.RevealResult = channel.unary_unary(
+                '/bacalhau.v1.ComputeService/RevealResult',
+                request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.RevealResultRequest.SerializeToString,
+                response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.RevealResultResponse.FromString,
+                _registered_method=True)
         self.CancelExecution = channel.unary_unary(
                 '/bacalhau.v1.ComputeService/CancelExecution',
                 request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionRequest.SerializeToString,
                 response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionResponse.FromString,
+                _registered_method=True)
+        self.Quote = channel.unary_unary(
+                '/bacalhau.v1.ComputeService/Quote',
+                request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteRequest.SerializeToString,
+                response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteResponse.FromString,
                 _registered_method=True)
         self.StreamExecutionLogs = channel.unary_stream(
                 '/bacalhau.v1.ComputeService/StreamExecutionLogs',
@@ -90,8 +100,24 @@ class ComputeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevealResult(self, request, context):
+        """Asks for a result that the node has committed to, when all have. The node answers by ReportExecution, and serves
+        the result's blocks from then on. Refused as NOT_FOUND, or WRONG_STATE where there is no result yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelExecution(self, request, context):
         """Stops an execution.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Quote(self, request, context):
+        """What the node would answer to such an offer now. It binds nobody: nothing is reserved or remembered. Its id and
+        job_id mean nothing. Refused as LIMIT_REACHED where the node answers too many at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,10 +148,20 @@ def add_ComputeServiceServicer_to_server(servicer, server):
                     request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferRequest.FromString,
                     response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.CloseOfferResponse.SerializeToString,
             ),
+            'RevealResult': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevealResult,
+                    request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.RevealResultRequest.FromString,
+                    response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.RevealResultResponse.SerializeToString,
+            ),
             'CancelExecution': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelExecution,
                     request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionRequest.FromString,
                     response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionResponse.SerializeToString,
+            ),
+            'Quote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Quote,
+                    request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteRequest.FromString,
+                    response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteResponse.SerializeToString,
             ),
             'StreamExecutionLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamExecutionLogs,
@@ -227,6 +263,33 @@ class ComputeService:
             _registered_method=True)
 
     @staticmethod
+    def RevealResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacalhau.v1.ComputeService/RevealResult',
+            bacalhau_dot_v1_dot_compute__service__pb2.RevealResultRequest.SerializeToString,
+            bacalhau_dot_v1_dot_compute__service__pb2.RevealResultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelExecution(request,
             target,
             options=(),
@@ -243,6 +306,33 @@ class ComputeService:
             '/bacalhau.v1.ComputeService/CancelExecution',
             bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionRequest.SerializeToString,
             bacalhau_dot_v1_dot_compute__service__pb2.CancelExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Quote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacalhau.v1.ComputeService/Quote',
+            bacalhau_dot_v1_dot_compute__service__pb2.QuoteRequest.SerializeToString,
+            bacalhau_dot_v1_dot_compute__service__pb2.QuoteResponse.FromString,
             options,
             channel_credentials,
             insecure,

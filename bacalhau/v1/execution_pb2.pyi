@@ -29,6 +29,9 @@ class FaultKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAULT_KIND_NO_NODE: _ClassVar[FaultKind]
     FAULT_KIND_QUEUE_TIMEOUT: _ClassVar[FaultKind]
     FAULT_KIND_TOTAL_TIMEOUT: _ClassVar[FaultKind]
+    FAULT_KIND_RESULT_REFUTED: _ClassVar[FaultKind]
+    FAULT_KIND_NOT_REVEALED: _ClassVar[FaultKind]
+    FAULT_KIND_NO_AGREEMENT: _ClassVar[FaultKind]
 
 class ExecutionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -40,6 +43,8 @@ class ExecutionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EXECUTION_STATE_FAILED: _ClassVar[ExecutionState]
     EXECUTION_STATE_CANCELLED: _ClassVar[ExecutionState]
     EXECUTION_STATE_REFUSED: _ClassVar[ExecutionState]
+    EXECUTION_STATE_COMMITTED: _ClassVar[ExecutionState]
+    EXECUTION_STATE_REVEALED: _ClassVar[ExecutionState]
 
 class ExecutionPhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -66,6 +71,9 @@ FAULT_KIND_RESULT_UNAVAILABLE: FaultKind
 FAULT_KIND_NO_NODE: FaultKind
 FAULT_KIND_QUEUE_TIMEOUT: FaultKind
 FAULT_KIND_TOTAL_TIMEOUT: FaultKind
+FAULT_KIND_RESULT_REFUTED: FaultKind
+FAULT_KIND_NOT_REVEALED: FaultKind
+FAULT_KIND_NO_AGREEMENT: FaultKind
 EXECUTION_STATE_UNSPECIFIED: ExecutionState
 EXECUTION_STATE_AWARDED: ExecutionState
 EXECUTION_STATE_RUNNING: ExecutionState
@@ -74,6 +82,8 @@ EXECUTION_STATE_COMPLETED: ExecutionState
 EXECUTION_STATE_FAILED: ExecutionState
 EXECUTION_STATE_CANCELLED: ExecutionState
 EXECUTION_STATE_REFUSED: ExecutionState
+EXECUTION_STATE_COMMITTED: ExecutionState
+EXECUTION_STATE_REVEALED: ExecutionState
 EXECUTION_PHASE_UNSPECIFIED: ExecutionPhase
 EXECUTION_PHASE_FETCHING_INPUTS: ExecutionPhase
 EXECUTION_PHASE_PREPARING: ExecutionPhase
@@ -103,7 +113,7 @@ class Usage(_message.Message):
     def __init__(self, wall_us: _Optional[int] = ..., cpu_us: _Optional[int] = ..., peak_memory_bytes: _Optional[int] = ..., fetched_bytes: _Optional[int] = ..., result_bytes: _Optional[int] = ...) -> None: ...
 
 class ExecutionReport(_message.Message):
-    __slots__ = ("execution_id", "attempt", "result_cid", "exit_code", "usage", "fault", "cancelled")
+    __slots__ = ("execution_id", "attempt", "result_cid", "exit_code", "usage", "fault", "cancelled", "salt")
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     RESULT_CID_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +121,7 @@ class ExecutionReport(_message.Message):
     USAGE_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    SALT_FIELD_NUMBER: _ClassVar[int]
     execution_id: str
     attempt: int
     result_cid: str
@@ -118,7 +129,8 @@ class ExecutionReport(_message.Message):
     usage: Usage
     fault: Fault
     cancelled: bool
-    def __init__(self, execution_id: _Optional[str] = ..., attempt: _Optional[int] = ..., result_cid: _Optional[str] = ..., exit_code: _Optional[int] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., cancelled: _Optional[bool] = ...) -> None: ...
+    salt: bytes
+    def __init__(self, execution_id: _Optional[str] = ..., attempt: _Optional[int] = ..., result_cid: _Optional[str] = ..., exit_code: _Optional[int] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., cancelled: _Optional[bool] = ..., salt: _Optional[bytes] = ...) -> None: ...
 
 class Execution(_message.Message):
     __slots__ = ("id", "job_id", "node_id", "state", "phase", "price_microcredits", "charged_microcredits", "report", "create_time", "update_time", "failure", "offer_id")

@@ -22,50 +22,52 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from bacalhau.v1 import auction_pb2 as bacalhau_dot_v1_dot_auction__pb2
 from bacalhau.v1 import execution_pb2 as bacalhau_dot_v1_dot_execution__pb2
 from bacalhau.v1 import refusal_pb2 as bacalhau_dot_v1_dot_refusal__pb2
 from bacalhau.v1 import resources_pb2 as bacalhau_dot_v1_dot_resources__pb2
+from bacalhau.v1 import verification_pb2 as bacalhau_dot_v1_dot_verification__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61\x63\x61lhau/v1/job.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x19\x62\x61\x63\x61lhau/v1/refusal.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\\\n\nConstraint\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x08operator\x18\x02 \x01(\x0e\x32\x1f.bacalhau.v1.ConstraintOperator\x12\x0e\n\x06values\x18\x03 \x03(\t\"[\n\nDockerTask\x12\r\n\x05image\x18\x01 \x01(\t\x12\x12\n\nentrypoint\x18\x02 \x03(\t\x12\x0f\n\x07\x63ommand\x18\x03 \x03(\t\x12\x19\n\x11working_directory\x18\x04 \x01(\t\"\'\n\nWasmImport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x63id\x18\x02 \x01(\t\"w\n\x08WasmTask\x12\x12\n\nmodule_cid\x18\x01 \x01(\t\x12\x13\n\x0b\x65ntry_point\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x03(\t\x12/\n\x0eimport_modules\x18\x04 \x03(\x0b\x32\x17.bacalhau.v1.WasmImport\"2\n\x13\x45nvironmentVariable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"N\n\x0bInputSource\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x13\n\x0binline_data\x18\x03 \x01(\x0c\x12\r\n\x05\x61lias\x18\x04 \x01(\t\"(\n\nOutputPath\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"\x8c\x01\n\x08Timeouts\x12,\n\texecution\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"#\n\x05Label\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x94\x04\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x06labels\x18\x02 \x03(\x0b\x32\x12.bacalhau.v1.Label\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12)\n\x06\x64ocker\x18\x04 \x01(\x0b\x32\x17.bacalhau.v1.DockerTaskH\x00\x12%\n\x04wasm\x18\x05 \x01(\x0b\x32\x15.bacalhau.v1.WasmTaskH\x00\x12-\n\x03\x65nv\x18\x06 \x03(\x0b\x32 .bacalhau.v1.EnvironmentVariable\x12(\n\x06inputs\x18\x07 \x03(\x0b\x32\x18.bacalhau.v1.InputSource\x12(\n\x07outputs\x18\x08 \x03(\x0b\x32\x17.bacalhau.v1.OutputPath\x12)\n\tresources\x18\t \x01(\x0b\x32\x16.bacalhau.v1.Resources\x12)\n\x07network\x18\n \x01(\x0e\x32\x18.bacalhau.v1.NetworkMode\x12\'\n\x08timeouts\x18\x0b \x01(\x0b\x32\x15.bacalhau.v1.Timeouts\x12,\n\x0b\x63onstraints\x18\x0c \x03(\x0b\x32\x17.bacalhau.v1.Constraint\x12#\n\x16max_price_microcredits\x18\r \x01(\x03H\x01\x88\x01\x01\x42\x06\n\x04taskB\x19\n\x17_max_price_microcredits\"\xc2\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x04spec\x18\x02 \x01(\x0b\x32\x14.bacalhau.v1.JobSpec\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.bacalhau.v1.JobState\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crequester_id\x18\x06 \x01(\t\x12#\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x12.bacalhau.v1.Fault\x12*\n\nexecutions\x18\x08 \x03(\x0b\x32\x16.bacalhau.v1.Execution\x12\x1c\n\x14\x63harged_microcredits\x18\t \x01(\x03\"\xa4\x03\n\x08JobEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\'\n\x04type\x18\x02 \x01(\x0e\x32\x19.bacalhau.v1.JobEventType\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x1f\n\x12price_microcredits\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12%\n\x07refusal\x18\x08 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\x12*\n\x05phase\x18\t \x01(\x0e\x32\x1b.bacalhau.v1.ExecutionPhase\x12\x12\n\ndone_bytes\x18\n \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x0b \x01(\x03\x12$\n\x05state\x18\x0c \x01(\x0e\x32\x15.bacalhau.v1.JobState\x12!\n\x05\x66\x61ult\x18\r \x01(\x0b\x32\x12.bacalhau.v1.FaultB\x15\n\x13_price_microcredits*p\n\x0bNetworkMode\x12\x1c\n\x18NETWORK_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11NETWORK_MODE_NONE\x10\x01\x12\x15\n\x11NETWORK_MODE_FULL\x10\x02\x12\x15\n\x11NETWORK_MODE_HOST\x10\x03*\xb9\x01\n\x12\x43onstraintOperator\x12#\n\x1f\x43ONSTRAINT_OPERATOR_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43ONSTRAINT_OPERATOR_IN\x10\x01\x12\x1e\n\x1a\x43ONSTRAINT_OPERATOR_NOT_IN\x10\x02\x12\x1e\n\x1a\x43ONSTRAINT_OPERATOR_EXISTS\x10\x03\x12\"\n\x1e\x43ONSTRAINT_OPERATOR_NOT_EXISTS\x10\x04*\xb1\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_PENDING\x10\x01\x12\x14\n\x10JOB_STATE_QUEUED\x10\x02\x12\x15\n\x11JOB_STATE_RUNNING\x10\x03\x12\x17\n\x13JOB_STATE_COMPLETED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*\xcb\x04\n\x0cJobEventType\x12\x1e\n\x1aJOB_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18JOB_EVENT_TYPE_SUBMITTED\x10\x01\x12\x1a\n\x16JOB_EVENT_TYPE_OFFERED\x10\x02\x12\x1f\n\x1bJOB_EVENT_TYPE_BID_RECEIVED\x10\x03\x12\x1b\n\x17JOB_EVENT_TYPE_DECLINED\x10\x04\x12\x19\n\x15JOB_EVENT_TYPE_QUEUED\x10\x05\x12\x1a\n\x16JOB_EVENT_TYPE_AWARDED\x10\x06\x12 \n\x1cJOB_EVENT_TYPE_AWARD_REFUSED\x10\x07\x12\"\n\x1eJOB_EVENT_TYPE_AWARD_CONFIRMED\x10\x08\x12 \n\x1cJOB_EVENT_TYPE_PHASE_CHANGED\x10\t\x12\x1b\n\x17JOB_EVENT_TYPE_PROGRESS\x10\n\x12\x1b\n\x17JOB_EVENT_TYPE_REPORTED\x10\x0b\x12&\n\"JOB_EVENT_TYPE_EXECUTION_COMPLETED\x10\x0c\x12#\n\x1fJOB_EVENT_TYPE_EXECUTION_FAILED\x10\r\x12&\n\"JOB_EVENT_TYPE_EXECUTION_CANCELLED\x10\x0e\x12\x1c\n\x18JOB_EVENT_TYPE_COMPLETED\x10\x0f\x12\x19\n\x15JOB_EVENT_TYPE_FAILED\x10\x10\x12\x1c\n\x18JOB_EVENT_TYPE_CANCELLED\x10\x11\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61\x63\x61lhau/v1/job.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x19\x62\x61\x63\x61lhau/v1/auction.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x19\x62\x61\x63\x61lhau/v1/refusal.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/resources.proto\x1a\x1e\x62\x61\x63\x61lhau/v1/verification.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\\\n\nConstraint\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x08operator\x18\x02 \x01(\x0e\x32\x1f.bacalhau.v1.ConstraintOperator\x12\x0e\n\x06values\x18\x03 \x03(\t\"[\n\nDockerTask\x12\r\n\x05image\x18\x01 \x01(\t\x12\x12\n\nentrypoint\x18\x02 \x03(\t\x12\x0f\n\x07\x63ommand\x18\x03 \x03(\t\x12\x19\n\x11working_directory\x18\x04 \x01(\t\"\'\n\nWasmImport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x63id\x18\x02 \x01(\t\"w\n\x08WasmTask\x12\x12\n\nmodule_cid\x18\x01 \x01(\t\x12\x13\n\x0b\x65ntry_point\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x03(\t\x12/\n\x0eimport_modules\x18\x04 \x03(\x0b\x32\x17.bacalhau.v1.WasmImport\"2\n\x13\x45nvironmentVariable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"N\n\x0bInputSource\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x13\n\x0binline_data\x18\x03 \x01(\x0c\x12\r\n\x05\x61lias\x18\x04 \x01(\t\"(\n\nOutputPath\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"\x8c\x01\n\x08Timeouts\x12,\n\texecution\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"#\n\x05Label\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xf1\x04\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x06labels\x18\x02 \x03(\x0b\x32\x12.bacalhau.v1.Label\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12)\n\x06\x64ocker\x18\x04 \x01(\x0b\x32\x17.bacalhau.v1.DockerTaskH\x00\x12%\n\x04wasm\x18\x05 \x01(\x0b\x32\x15.bacalhau.v1.WasmTaskH\x00\x12-\n\x03\x65nv\x18\x06 \x03(\x0b\x32 .bacalhau.v1.EnvironmentVariable\x12(\n\x06inputs\x18\x07 \x03(\x0b\x32\x18.bacalhau.v1.InputSource\x12(\n\x07outputs\x18\x08 \x03(\x0b\x32\x17.bacalhau.v1.OutputPath\x12)\n\tresources\x18\t \x01(\x0b\x32\x16.bacalhau.v1.Resources\x12)\n\x07network\x18\n \x01(\x0e\x32\x18.bacalhau.v1.NetworkMode\x12\'\n\x08timeouts\x18\x0b \x01(\x0b\x32\x15.bacalhau.v1.Timeouts\x12,\n\x0b\x63onstraints\x18\x0c \x03(\x0b\x32\x17.bacalhau.v1.Constraint\x12#\n\x16max_price_microcredits\x18\r \x01(\x03H\x01\x88\x01\x01\x12*\n\x07\x61uction\x18\x14 \x01(\x0b\x32\x19.bacalhau.v1.AuctionTerms\x12/\n\x0cverification\x18\x0f \x01(\x0b\x32\x19.bacalhau.v1.VerificationB\x06\n\x04taskB\x19\n\x17_max_price_microcredits\"\xc2\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x04spec\x18\x02 \x01(\x0b\x32\x14.bacalhau.v1.JobSpec\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.bacalhau.v1.JobState\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crequester_id\x18\x06 \x01(\t\x12#\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x12.bacalhau.v1.Fault\x12*\n\nexecutions\x18\x08 \x03(\x0b\x32\x16.bacalhau.v1.Execution\x12\x1c\n\x14\x63harged_microcredits\x18\t \x01(\x03\"\xa4\x03\n\x08JobEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\'\n\x04type\x18\x02 \x01(\x0e\x32\x19.bacalhau.v1.JobEventType\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x1f\n\x12price_microcredits\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12%\n\x07refusal\x18\x08 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\x12*\n\x05phase\x18\t \x01(\x0e\x32\x1b.bacalhau.v1.ExecutionPhase\x12\x12\n\ndone_bytes\x18\n \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x0b \x01(\x03\x12$\n\x05state\x18\x0c \x01(\x0e\x32\x15.bacalhau.v1.JobState\x12!\n\x05\x66\x61ult\x18\r \x01(\x0b\x32\x12.bacalhau.v1.FaultB\x15\n\x13_price_microcredits*p\n\x0bNetworkMode\x12\x1c\n\x18NETWORK_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11NETWORK_MODE_NONE\x10\x01\x12\x15\n\x11NETWORK_MODE_FULL\x10\x02\x12\x15\n\x11NETWORK_MODE_HOST\x10\x03*\xb9\x01\n\x12\x43onstraintOperator\x12#\n\x1f\x43ONSTRAINT_OPERATOR_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43ONSTRAINT_OPERATOR_IN\x10\x01\x12\x1e\n\x1a\x43ONSTRAINT_OPERATOR_NOT_IN\x10\x02\x12\x1e\n\x1a\x43ONSTRAINT_OPERATOR_EXISTS\x10\x03\x12\"\n\x1e\x43ONSTRAINT_OPERATOR_NOT_EXISTS\x10\x04*\xb1\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_PENDING\x10\x01\x12\x14\n\x10JOB_STATE_QUEUED\x10\x02\x12\x15\n\x11JOB_STATE_RUNNING\x10\x03\x12\x17\n\x13JOB_STATE_COMPLETED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*\x87\x05\n\x0cJobEventType\x12\x1e\n\x1aJOB_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18JOB_EVENT_TYPE_SUBMITTED\x10\x01\x12\x1a\n\x16JOB_EVENT_TYPE_OFFERED\x10\x02\x12\x1f\n\x1bJOB_EVENT_TYPE_BID_RECEIVED\x10\x03\x12\x1b\n\x17JOB_EVENT_TYPE_DECLINED\x10\x04\x12\x19\n\x15JOB_EVENT_TYPE_QUEUED\x10\x05\x12\x1a\n\x16JOB_EVENT_TYPE_AWARDED\x10\x06\x12 \n\x1cJOB_EVENT_TYPE_AWARD_REFUSED\x10\x07\x12\"\n\x1eJOB_EVENT_TYPE_AWARD_CONFIRMED\x10\x08\x12 \n\x1cJOB_EVENT_TYPE_PHASE_CHANGED\x10\t\x12\x1b\n\x17JOB_EVENT_TYPE_PROGRESS\x10\n\x12\x1b\n\x17JOB_EVENT_TYPE_REPORTED\x10\x0b\x12&\n\"JOB_EVENT_TYPE_EXECUTION_COMPLETED\x10\x0c\x12#\n\x1fJOB_EVENT_TYPE_EXECUTION_FAILED\x10\r\x12&\n\"JOB_EVENT_TYPE_EXECUTION_CANCELLED\x10\x0e\x12\x1c\n\x18JOB_EVENT_TYPE_COMPLETED\x10\x0f\x12\x19\n\x15JOB_EVENT_TYPE_FAILED\x10\x10\x12\x1c\n\x18JOB_EVENT_TYPE_CANCELLED\x10\x11\x12\x1c\n\x18JOB_EVENT_TYPE_COMMITTED\x10\x12\x12\x1c\n\x18JOB_EVENT_TYPE_VERIFYING\x10\x13\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bacalhau.v1.job_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NETWORKMODE']._serialized_start=2174
-  _globals['_NETWORKMODE']._serialized_end=2286
-  _globals['_CONSTRAINTOPERATOR']._serialized_start=2289
-  _globals['_CONSTRAINTOPERATOR']._serialized_end=2474
-  _globals['_JOBSTATE']._serialized_start=2477
-  _globals['_JOBSTATE']._serialized_end=2654
-  _globals['_JOBEVENTTYPE']._serialized_start=2657
-  _globals['_JOBEVENTTYPE']._serialized_end=3244
-  _globals['_CONSTRAINT']._serialized_start=188
-  _globals['_CONSTRAINT']._serialized_end=280
-  _globals['_DOCKERTASK']._serialized_start=282
-  _globals['_DOCKERTASK']._serialized_end=373
-  _globals['_WASMIMPORT']._serialized_start=375
-  _globals['_WASMIMPORT']._serialized_end=414
-  _globals['_WASMTASK']._serialized_start=416
-  _globals['_WASMTASK']._serialized_end=535
-  _globals['_ENVIRONMENTVARIABLE']._serialized_start=537
-  _globals['_ENVIRONMENTVARIABLE']._serialized_end=587
-  _globals['_INPUTSOURCE']._serialized_start=589
-  _globals['_INPUTSOURCE']._serialized_end=667
-  _globals['_OUTPUTPATH']._serialized_start=669
-  _globals['_OUTPUTPATH']._serialized_end=709
-  _globals['_TIMEOUTS']._serialized_start=712
-  _globals['_TIMEOUTS']._serialized_end=852
-  _globals['_LABEL']._serialized_start=854
-  _globals['_LABEL']._serialized_end=889
-  _globals['_JOBSPEC']._serialized_start=892
-  _globals['_JOBSPEC']._serialized_end=1424
-  _globals['_JOB']._serialized_start=1427
-  _globals['_JOB']._serialized_end=1749
-  _globals['_JOBEVENT']._serialized_start=1752
-  _globals['_JOBEVENT']._serialized_end=2172
+  _globals['_NETWORKMODE']._serialized_start=2326
+  _globals['_NETWORKMODE']._serialized_end=2438
+  _globals['_CONSTRAINTOPERATOR']._serialized_start=2441
+  _globals['_CONSTRAINTOPERATOR']._serialized_end=2626
+  _globals['_JOBSTATE']._serialized_start=2629
+  _globals['_JOBSTATE']._serialized_end=2806
+  _globals['_JOBEVENTTYPE']._serialized_start=2809
+  _globals['_JOBEVENTTYPE']._serialized_end=3456
+  _globals['_CONSTRAINT']._serialized_start=247
+  _globals['_CONSTRAINT']._serialized_end=339
+  _globals['_DOCKERTASK']._serialized_start=341
+  _globals['_DOCKERTASK']._serialized_end=432
+  _globals['_WASMIMPORT']._serialized_start=434
+  _globals['_WASMIMPORT']._serialized_end=473
+  _globals['_WASMTASK']._serialized_start=475
+  _globals['_WASMTASK']._serialized_end=594
+  _globals['_ENVIRONMENTVARIABLE']._serialized_start=596
+  _globals['_ENVIRONMENTVARIABLE']._serialized_end=646
+  _globals['_INPUTSOURCE']._serialized_start=648
+  _globals['_INPUTSOURCE']._serialized_end=726
+  _globals['_OUTPUTPATH']._serialized_start=728
+  _globals['_OUTPUTPATH']._serialized_end=768
+  _globals['_TIMEOUTS']._serialized_start=771
+  _globals['_TIMEOUTS']._serialized_end=911
+  _globals['_LABEL']._serialized_start=913
+  _globals['_LABEL']._serialized_end=948
+  _globals['_JOBSPEC']._serialized_start=951
+  _globals['_JOBSPEC']._serialized_end=1576
+  _globals['_JOB']._serialized_start=1579
+  _globals['_JOB']._serialized_end=1901
+  _globals['_JOBEVENT']._serialized_start=1904
+  _globals['_JOBEVENT']._serialized_end=2324
 # @@protoc_insertion_point(module_scope)

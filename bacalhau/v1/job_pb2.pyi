@@ -1,8 +1,10 @@
 import datetime
 
+from bacalhau.v1 import auction_pb2 as _auction_pb2
 from bacalhau.v1 import execution_pb2 as _execution_pb2
 from bacalhau.v1 import refusal_pb2 as _refusal_pb2
 from bacalhau.v1 import resources_pb2 as _resources_pb2
+from bacalhau.v1 import verification_pb2 as _verification_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -59,6 +61,8 @@ class JobEventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_EVENT_TYPE_COMPLETED: _ClassVar[JobEventType]
     JOB_EVENT_TYPE_FAILED: _ClassVar[JobEventType]
     JOB_EVENT_TYPE_CANCELLED: _ClassVar[JobEventType]
+    JOB_EVENT_TYPE_COMMITTED: _ClassVar[JobEventType]
+    JOB_EVENT_TYPE_VERIFYING: _ClassVar[JobEventType]
 NETWORK_MODE_UNSPECIFIED: NetworkMode
 NETWORK_MODE_NONE: NetworkMode
 NETWORK_MODE_FULL: NetworkMode
@@ -93,6 +97,8 @@ JOB_EVENT_TYPE_EXECUTION_CANCELLED: JobEventType
 JOB_EVENT_TYPE_COMPLETED: JobEventType
 JOB_EVENT_TYPE_FAILED: JobEventType
 JOB_EVENT_TYPE_CANCELLED: JobEventType
+JOB_EVENT_TYPE_COMMITTED: JobEventType
+JOB_EVENT_TYPE_VERIFYING: JobEventType
 
 class Constraint(_message.Message):
     __slots__ = ("key", "operator", "values")
@@ -183,7 +189,7 @@ class Label(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "labels", "count", "docker", "wasm", "env", "inputs", "outputs", "resources", "network", "timeouts", "constraints", "max_price_microcredits")
+    __slots__ = ("name", "labels", "count", "docker", "wasm", "env", "inputs", "outputs", "resources", "network", "timeouts", "constraints", "max_price_microcredits", "auction", "verification")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +203,8 @@ class JobSpec(_message.Message):
     TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     MAX_PRICE_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
+    AUCTION_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     labels: _containers.RepeatedCompositeFieldContainer[Label]
     count: int
@@ -210,7 +218,9 @@ class JobSpec(_message.Message):
     timeouts: Timeouts
     constraints: _containers.RepeatedCompositeFieldContainer[Constraint]
     max_price_microcredits: int
-    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., count: _Optional[int] = ..., docker: _Optional[_Union[DockerTask, _Mapping]] = ..., wasm: _Optional[_Union[WasmTask, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvironmentVariable, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[InputSource, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[OutputPath, _Mapping]]] = ..., resources: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., network: _Optional[_Union[NetworkMode, str]] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., max_price_microcredits: _Optional[int] = ...) -> None: ...
+    auction: _auction_pb2.AuctionTerms
+    verification: _verification_pb2.Verification
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., count: _Optional[int] = ..., docker: _Optional[_Union[DockerTask, _Mapping]] = ..., wasm: _Optional[_Union[WasmTask, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvironmentVariable, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[InputSource, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[OutputPath, _Mapping]]] = ..., resources: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., network: _Optional[_Union[NetworkMode, str]] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., max_price_microcredits: _Optional[int] = ..., auction: _Optional[_Union[_auction_pb2.AuctionTerms, _Mapping]] = ..., verification: _Optional[_Union[_verification_pb2.Verification, _Mapping]] = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("id", "spec", "state", "create_time", "update_time", "requester_id", "failure", "executions", "charged_microcredits")

@@ -22,57 +22,65 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from bacalhau.v1 import auction_pb2 as bacalhau_dot_v1_dot_auction__pb2
 from bacalhau.v1 import execution_pb2 as bacalhau_dot_v1_dot_execution__pb2
 from bacalhau.v1 import job_pb2 as bacalhau_dot_v1_dot_job__pb2
 from bacalhau.v1 import refusal_pb2 as bacalhau_dot_v1_dot_refusal__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62\x61\x63\x61lhau/v1/job_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x15\x62\x61\x63\x61lhau/v1/job.proto\x1a\x19\x62\x61\x63\x61lhau/v1/refusal.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"J\n\x10SubmitJobRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.bacalhau.v1.JobSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"2\n\x11SubmitJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.bacalhau.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.bacalhau.v1.Job\"\xdb\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tid_filter\x18\x03 \x01(\t\x12\x16\n\x0einclude_labels\x18\x04 \x03(\t\x12\x16\n\x0e\x65xclude_labels\x18\x05 \x03(\t\x12%\n\x06states\x18\x06 \x03(\x0e\x32\x15.bacalhau.v1.JobState\x12$\n\x05order\x18\x07 \x01(\x0e\x32\x15.bacalhau.v1.JobOrder\x12\x11\n\tascending\x18\x08 \x01(\x08\"K\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.bacalhau.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"O\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x14\n\x0chistory_only\x18\x03 \x01(\x08\"X\n\x10WatchJobResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.bacalhau.v1.JobEvent\x12\x1d\n\x03job\x18\x02 \x01(\x0b\x32\x10.bacalhau.v1.Job\"W\n\x11StreamLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\x12\x0c\n\x04tail\x18\x04 \x01(\x05\"`\n\x12StreamLogsResponse\x12&\n\x06stream\x18\x01 \x01(\x0e\x32\x16.bacalhau.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\"3\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"2\n\x11\x43\x61ncelJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.bacalhau.v1.Job\"N\n\x15ListExecutionsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x16ListExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.bacalhau.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xde\x01\n\x0bOfferAnswer\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x30\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x12price_microcredits\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12%\n\x07refusal\x18\x05 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\x12\x0b\n\x03won\x18\x06 \x01(\x08\x12\x0e\n\x06\x62id_id\x18\x07 \x01(\tB\x15\n\x13_price_microcredits\"H\n\x0fListBidsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x10ListBidsResponse\x12)\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x18.bacalhau.v1.OfferAnswer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*R\n\x08JobOrder\x12\x19\n\x15JOB_ORDER_UNSPECIFIED\x10\x00\x12\x19\n\x15JOB_ORDER_CREATE_TIME\x10\x01\x12\x10\n\x0cJOB_ORDER_ID\x10\x02*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xf0\x04\n\nJobService\x12J\n\tSubmitJob\x12\x1d.bacalhau.v1.SubmitJobRequest\x1a\x1e.bacalhau.v1.SubmitJobResponse\x12\x41\n\x06GetJob\x12\x1a.bacalhau.v1.GetJobRequest\x1a\x1b.bacalhau.v1.GetJobResponse\x12G\n\x08ListJobs\x12\x1c.bacalhau.v1.ListJobsRequest\x1a\x1d.bacalhau.v1.ListJobsResponse\x12I\n\x08WatchJob\x12\x1c.bacalhau.v1.WatchJobRequest\x1a\x1d.bacalhau.v1.WatchJobResponse0\x01\x12O\n\nStreamLogs\x12\x1e.bacalhau.v1.StreamLogsRequest\x1a\x1f.bacalhau.v1.StreamLogsResponse0\x01\x12J\n\tCancelJob\x12\x1d.bacalhau.v1.CancelJobRequest\x1a\x1e.bacalhau.v1.CancelJobResponse\x12Y\n\x0eListExecutions\x12\".bacalhau.v1.ListExecutionsRequest\x1a#.bacalhau.v1.ListExecutionsResponse\x12G\n\x08ListBids\x12\x1c.bacalhau.v1.ListBidsRequest\x1a\x1d.bacalhau.v1.ListBidsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62\x61\x63\x61lhau/v1/job_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x19\x62\x61\x63\x61lhau/v1/auction.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x15\x62\x61\x63\x61lhau/v1/job.proto\x1a\x19\x62\x61\x63\x61lhau/v1/refusal.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"J\n\x10SubmitJobRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.bacalhau.v1.JobSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"2\n\x11SubmitJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.bacalhau.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.bacalhau.v1.Job\"\xdb\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tid_filter\x18\x03 \x01(\t\x12\x16\n\x0einclude_labels\x18\x04 \x03(\t\x12\x16\n\x0e\x65xclude_labels\x18\x05 \x03(\t\x12%\n\x06states\x18\x06 \x03(\x0e\x32\x15.bacalhau.v1.JobState\x12$\n\x05order\x18\x07 \x01(\x0e\x32\x15.bacalhau.v1.JobOrder\x12\x11\n\tascending\x18\x08 \x01(\x08\"K\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.bacalhau.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"O\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x14\n\x0chistory_only\x18\x03 \x01(\x08\"X\n\x10WatchJobResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.bacalhau.v1.JobEvent\x12\x1d\n\x03job\x18\x02 \x01(\x0b\x32\x10.bacalhau.v1.Job\"W\n\x11StreamLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\x12\x0c\n\x04tail\x18\x04 \x01(\x05\"`\n\x12StreamLogsResponse\x12&\n\x06stream\x18\x01 \x01(\x0e\x32\x16.bacalhau.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x14\n\x0c\x65xecution_id\x18\x03 \x01(\t\"3\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"2\n\x11\x43\x61ncelJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.bacalhau.v1.Job\"N\n\x15ListExecutionsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x16ListExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.bacalhau.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x14\x45stimatePriceRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.bacalhau.v1.JobSpec\"\x92\x02\n\tNodeQuote\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x1f\n\x12price_microcredits\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12.\n\x0bstart_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13missing_input_bytes\x18\x04 \x01(\x03\x12\x1e\n\x11paid_microcredits\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12%\n\x07refusal\x18\x06 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\x12\x12\n\nunanswered\x18\x07 \x01(\tB\x15\n\x13_price_microcreditsB\x14\n\x12_paid_microcredits\"\x9d\x01\n\x15\x45stimatePriceResponse\x12&\n\x06quotes\x18\x01 \x03(\x0b\x32\x16.bacalhau.v1.NodeQuote\x12\x0e\n\x06wanted\x18\x02 \x01(\x05\x12\x1a\n\x12total_microcredits\x18\x03 \x01(\x03\x12\x30\n\rclearing_rule\x18\x04 \x01(\x0e\x32\x19.bacalhau.v1.ClearingRule\"\xab\x02\n\x0bOfferAnswer\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x30\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x12price_microcredits\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12%\n\x07refusal\x18\x05 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\x12\x0b\n\x03won\x18\x06 \x01(\x08\x12\x0e\n\x06\x62id_id\x18\x07 \x01(\t\x12.\n\x0bstart_delay\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13missing_input_bytes\x18\x0b \x01(\x03\x42\x15\n\x13_price_microcredits\"H\n\x0fListBidsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x10ListBidsResponse\x12)\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x18.bacalhau.v1.OfferAnswer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*R\n\x08JobOrder\x12\x19\n\x15JOB_ORDER_UNSPECIFIED\x10\x00\x12\x19\n\x15JOB_ORDER_CREATE_TIME\x10\x01\x12\x10\n\x0cJOB_ORDER_ID\x10\x02*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xc8\x05\n\nJobService\x12J\n\tSubmitJob\x12\x1d.bacalhau.v1.SubmitJobRequest\x1a\x1e.bacalhau.v1.SubmitJobResponse\x12\x41\n\x06GetJob\x12\x1a.bacalhau.v1.GetJobRequest\x1a\x1b.bacalhau.v1.GetJobResponse\x12G\n\x08ListJobs\x12\x1c.bacalhau.v1.ListJobsRequest\x1a\x1d.bacalhau.v1.ListJobsResponse\x12I\n\x08WatchJob\x12\x1c.bacalhau.v1.WatchJobRequest\x1a\x1d.bacalhau.v1.WatchJobResponse0\x01\x12O\n\nStreamLogs\x12\x1e.bacalhau.v1.StreamLogsRequest\x1a\x1f.bacalhau.v1.StreamLogsResponse0\x01\x12J\n\tCancelJob\x12\x1d.bacalhau.v1.CancelJobRequest\x1a\x1e.bacalhau.v1.CancelJobResponse\x12Y\n\x0eListExecutions\x12\".bacalhau.v1.ListExecutionsRequest\x1a#.bacalhau.v1.ListExecutionsResponse\x12V\n\rEstimatePrice\x12!.bacalhau.v1.EstimatePriceRequest\x1a\".bacalhau.v1.EstimatePriceResponse\x12G\n\x08ListBids\x12\x1c.bacalhau.v1.ListBidsRequest\x1a\x1d.bacalhau.v1.ListBidsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bacalhau.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBORDER']._serialized_start=1692
-  _globals['_JOBORDER']._serialized_end=1774
-  _globals['_LOGSTREAM']._serialized_start=1776
-  _globals['_LOGSTREAM']._serialized_end=1861
-  _globals['_SUBMITJOBREQUEST']._serialized_start=158
-  _globals['_SUBMITJOBREQUEST']._serialized_end=232
-  _globals['_SUBMITJOBRESPONSE']._serialized_start=234
-  _globals['_SUBMITJOBRESPONSE']._serialized_end=284
-  _globals['_GETJOBREQUEST']._serialized_start=286
-  _globals['_GETJOBREQUEST']._serialized_end=317
-  _globals['_GETJOBRESPONSE']._serialized_start=319
-  _globals['_GETJOBRESPONSE']._serialized_end=366
-  _globals['_LISTJOBSREQUEST']._serialized_start=369
-  _globals['_LISTJOBSREQUEST']._serialized_end=588
-  _globals['_LISTJOBSRESPONSE']._serialized_start=590
-  _globals['_LISTJOBSRESPONSE']._serialized_end=665
-  _globals['_WATCHJOBREQUEST']._serialized_start=667
-  _globals['_WATCHJOBREQUEST']._serialized_end=746
-  _globals['_WATCHJOBRESPONSE']._serialized_start=748
-  _globals['_WATCHJOBRESPONSE']._serialized_end=836
-  _globals['_STREAMLOGSREQUEST']._serialized_start=838
-  _globals['_STREAMLOGSREQUEST']._serialized_end=925
-  _globals['_STREAMLOGSRESPONSE']._serialized_start=927
-  _globals['_STREAMLOGSRESPONSE']._serialized_end=1023
-  _globals['_CANCELJOBREQUEST']._serialized_start=1025
-  _globals['_CANCELJOBREQUEST']._serialized_end=1076
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1078
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1128
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1130
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=1208
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=1210
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=1303
-  _globals['_OFFERANSWER']._serialized_start=1306
-  _globals['_OFFERANSWER']._serialized_end=1528
-  _globals['_LISTBIDSREQUEST']._serialized_start=1530
-  _globals['_LISTBIDSREQUEST']._serialized_end=1602
-  _globals['_LISTBIDSRESPONSE']._serialized_start=1604
-  _globals['_LISTBIDSRESPONSE']._serialized_end=1690
-  _globals['_JOBSERVICE']._serialized_start=1864
-  _globals['_JOBSERVICE']._serialized_end=2488
+  _globals['_JOBORDER']._serialized_start=2325
+  _globals['_JOBORDER']._serialized_end=2407
+  _globals['_LOGSTREAM']._serialized_start=2409
+  _globals['_LOGSTREAM']._serialized_end=2494
+  _globals['_SUBMITJOBREQUEST']._serialized_start=217
+  _globals['_SUBMITJOBREQUEST']._serialized_end=291
+  _globals['_SUBMITJOBRESPONSE']._serialized_start=293
+  _globals['_SUBMITJOBRESPONSE']._serialized_end=343
+  _globals['_GETJOBREQUEST']._serialized_start=345
+  _globals['_GETJOBREQUEST']._serialized_end=376
+  _globals['_GETJOBRESPONSE']._serialized_start=378
+  _globals['_GETJOBRESPONSE']._serialized_end=425
+  _globals['_LISTJOBSREQUEST']._serialized_start=428
+  _globals['_LISTJOBSREQUEST']._serialized_end=647
+  _globals['_LISTJOBSRESPONSE']._serialized_start=649
+  _globals['_LISTJOBSRESPONSE']._serialized_end=724
+  _globals['_WATCHJOBREQUEST']._serialized_start=726
+  _globals['_WATCHJOBREQUEST']._serialized_end=805
+  _globals['_WATCHJOBRESPONSE']._serialized_start=807
+  _globals['_WATCHJOBRESPONSE']._serialized_end=895
+  _globals['_STREAMLOGSREQUEST']._serialized_start=897
+  _globals['_STREAMLOGSREQUEST']._serialized_end=984
+  _globals['_STREAMLOGSRESPONSE']._serialized_start=986
+  _globals['_STREAMLOGSRESPONSE']._serialized_end=1082
+  _globals['_CANCELJOBREQUEST']._serialized_start=1084
+  _globals['_CANCELJOBREQUEST']._serialized_end=1135
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1137
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1187
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1189
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=1267
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=1269
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=1362
+  _globals['_ESTIMATEPRICEREQUEST']._serialized_start=1364
+  _globals['_ESTIMATEPRICEREQUEST']._serialized_end=1422
+  _globals['_NODEQUOTE']._serialized_start=1425
+  _globals['_NODEQUOTE']._serialized_end=1699
+  _globals['_ESTIMATEPRICERESPONSE']._serialized_start=1702
+  _globals['_ESTIMATEPRICERESPONSE']._serialized_end=1859
+  _globals['_OFFERANSWER']._serialized_start=1862
+  _globals['_OFFERANSWER']._serialized_end=2161
+  _globals['_LISTBIDSREQUEST']._serialized_start=2163
+  _globals['_LISTBIDSREQUEST']._serialized_end=2235
+  _globals['_LISTBIDSRESPONSE']._serialized_start=2237
+  _globals['_LISTBIDSRESPONSE']._serialized_end=2323
+  _globals['_JOBSERVICE']._serialized_start=2497
+  _globals['_JOBSERVICE']._serialized_end=3209
 # @@protoc_insertion_point(module_scope)

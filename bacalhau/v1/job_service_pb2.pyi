@@ -1,8 +1,10 @@
 import datetime
 
+from bacalhau.v1 import auction_pb2 as _auction_pb2
 from bacalhau.v1 import execution_pb2 as _execution_pb2
 from bacalhau.v1 import job_pb2 as _job_pb2
 from bacalhau.v1 import refusal_pb2 as _refusal_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -157,8 +159,44 @@ class ListExecutionsResponse(_message.Message):
     next_page_token: str
     def __init__(self, executions: _Optional[_Iterable[_Union[_execution_pb2.Execution, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class EstimatePriceRequest(_message.Message):
+    __slots__ = ("spec",)
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    spec: _job_pb2.JobSpec
+    def __init__(self, spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ...) -> None: ...
+
+class NodeQuote(_message.Message):
+    __slots__ = ("node_id", "price_microcredits", "start_delay", "missing_input_bytes", "paid_microcredits", "refusal", "unanswered")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PRICE_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
+    START_DELAY_FIELD_NUMBER: _ClassVar[int]
+    MISSING_INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PAID_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    UNANSWERED_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    price_microcredits: int
+    start_delay: _duration_pb2.Duration
+    missing_input_bytes: int
+    paid_microcredits: int
+    refusal: _refusal_pb2.Refusal
+    unanswered: str
+    def __init__(self, node_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ..., paid_microcredits: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., unanswered: _Optional[str] = ...) -> None: ...
+
+class EstimatePriceResponse(_message.Message):
+    __slots__ = ("quotes", "wanted", "total_microcredits", "clearing_rule")
+    QUOTES_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
+    CLEARING_RULE_FIELD_NUMBER: _ClassVar[int]
+    quotes: _containers.RepeatedCompositeFieldContainer[NodeQuote]
+    wanted: int
+    total_microcredits: int
+    clearing_rule: _auction_pb2.ClearingRule
+    def __init__(self, quotes: _Optional[_Iterable[_Union[NodeQuote, _Mapping]]] = ..., wanted: _Optional[int] = ..., total_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_auction_pb2.ClearingRule, str]] = ...) -> None: ...
+
 class OfferAnswer(_message.Message):
-    __slots__ = ("offer_id", "node_id", "receive_time", "price_microcredits", "refusal", "won", "bid_id")
+    __slots__ = ("offer_id", "node_id", "receive_time", "price_microcredits", "refusal", "won", "bid_id", "start_delay", "missing_input_bytes")
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     RECEIVE_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +204,8 @@ class OfferAnswer(_message.Message):
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     WON_FIELD_NUMBER: _ClassVar[int]
     BID_ID_FIELD_NUMBER: _ClassVar[int]
+    START_DELAY_FIELD_NUMBER: _ClassVar[int]
+    MISSING_INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     offer_id: str
     node_id: str
     receive_time: _timestamp_pb2.Timestamp
@@ -173,7 +213,9 @@ class OfferAnswer(_message.Message):
     refusal: _refusal_pb2.Refusal
     won: bool
     bid_id: str
-    def __init__(self, offer_id: _Optional[str] = ..., node_id: _Optional[str] = ..., receive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_microcredits: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., won: _Optional[bool] = ..., bid_id: _Optional[str] = ...) -> None: ...
+    start_delay: _duration_pb2.Duration
+    missing_input_bytes: int
+    def __init__(self, offer_id: _Optional[str] = ..., node_id: _Optional[str] = ..., receive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_microcredits: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., won: _Optional[bool] = ..., bid_id: _Optional[str] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ...) -> None: ...
 
 class ListBidsRequest(_message.Message):
     __slots__ = ("job_id", "page_size", "page_token")

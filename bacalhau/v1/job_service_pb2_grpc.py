@@ -71,6 +71,11 @@ class JobServiceStub:
                 request_serializer=bacalhau_dot_v1_dot_job__service__pb2.ListExecutionsRequest.SerializeToString,
                 response_deserializer=bacalhau_dot_v1_dot_job__service__pb2.ListExecutionsResponse.FromString,
                 _registered_method=True)
+        self.EstimatePrice = channel.unary_unary(
+                '/bacalhau.v1.JobService/EstimatePrice',
+                request_serializer=bacalhau_dot_v1_dot_job__service__pb2.EstimatePriceRequest.SerializeToString,
+                response_deserializer=bacalhau_dot_v1_dot_job__service__pb2.EstimatePriceResponse.FromString,
+                _registered_method=True)
         self.ListBids = channel.unary_unary(
                 '/bacalhau.v1.JobService/ListBids',
                 request_serializer=bacalhau_dot_v1_dot_job__service__pb2.ListBidsRequest.SerializeToString,
@@ -136,6 +141,14 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EstimatePrice(self, request, context):
+        """What the job would cost now, and why: every live node is asked for a quote, and the quotes are cleared by the job's
+        rule. Nothing is bound or reserved; an auction may end otherwise. CLI: bacalhau price.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBids(self, request, context):
         """The bids and declines that a job's offers got, oldest first. CLI: bacalhau describe.
         """
@@ -180,6 +193,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListExecutions,
                     request_deserializer=bacalhau_dot_v1_dot_job__service__pb2.ListExecutionsRequest.FromString,
                     response_serializer=bacalhau_dot_v1_dot_job__service__pb2.ListExecutionsResponse.SerializeToString,
+            ),
+            'EstimatePrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimatePrice,
+                    request_deserializer=bacalhau_dot_v1_dot_job__service__pb2.EstimatePriceRequest.FromString,
+                    response_serializer=bacalhau_dot_v1_dot_job__service__pb2.EstimatePriceResponse.SerializeToString,
             ),
             'ListBids': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBids,
@@ -378,6 +396,33 @@ class JobService:
             '/bacalhau.v1.JobService/ListExecutions',
             bacalhau_dot_v1_dot_job__service__pb2.ListExecutionsRequest.SerializeToString,
             bacalhau_dot_v1_dot_job__service__pb2.ListExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimatePrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacalhau.v1.JobService/EstimatePrice',
+            bacalhau_dot_v1_dot_job__service__pb2.EstimatePriceRequest.SerializeToString,
+            bacalhau_dot_v1_dot_job__service__pb2.EstimatePriceResponse.FromString,
             options,
             channel_credentials,
             insecure,

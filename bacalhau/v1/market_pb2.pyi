@@ -1,10 +1,12 @@
 import datetime
 
+from bacalhau.v1 import auction_pb2 as _auction_pb2
 from bacalhau.v1 import execution_pb2 as _execution_pb2
 from bacalhau.v1 import job_pb2 as _job_pb2
 from bacalhau.v1 import refusal_pb2 as _refusal_pb2
 from bacalhau.v1 import resources_pb2 as _resources_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -19,16 +21,9 @@ class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENGINE_UNSPECIFIED: _ClassVar[Engine]
     ENGINE_DOCKER: _ClassVar[Engine]
     ENGINE_WASM: _ClassVar[Engine]
-
-class ClearingRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    CLEARING_RULE_UNSPECIFIED: _ClassVar[ClearingRule]
-    CLEARING_RULE_FIRST_PRICE: _ClassVar[ClearingRule]
 ENGINE_UNSPECIFIED: Engine
 ENGINE_DOCKER: Engine
 ENGINE_WASM: Engine
-CLEARING_RULE_UNSPECIFIED: ClearingRule
-CLEARING_RULE_FIRST_PRICE: ClearingRule
 
 class ClaimedInput(_message.Message):
     __slots__ = ("cid", "size_bytes")
@@ -39,7 +34,7 @@ class ClaimedInput(_message.Message):
     def __init__(self, cid: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class JobOffer(_message.Message):
-    __slots__ = ("id", "job_id", "engine", "image_or_module", "inputs", "resources", "network", "execution_timeout", "constraints", "winners", "max_price_microcredits", "clearing_rule", "bid_window", "open_for", "spec_digest")
+    __slots__ = ("id", "job_id", "engine", "image_or_module", "inputs", "resources", "network", "execution_timeout", "constraints", "winners", "max_price_microcredits", "clearing_rule", "bid_window", "open_for", "spec_digest", "weights")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +50,7 @@ class JobOffer(_message.Message):
     BID_WINDOW_FIELD_NUMBER: _ClassVar[int]
     OPEN_FOR_FIELD_NUMBER: _ClassVar[int]
     SPEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     job_id: str
     engine: Engine
@@ -66,23 +62,28 @@ class JobOffer(_message.Message):
     constraints: _containers.RepeatedCompositeFieldContainer[_job_pb2.Constraint]
     winners: int
     max_price_microcredits: int
-    clearing_rule: ClearingRule
+    clearing_rule: _auction_pb2.ClearingRule
     bid_window: _duration_pb2.Duration
     open_for: _duration_pb2.Duration
     spec_digest: bytes
-    def __init__(self, id: _Optional[str] = ..., job_id: _Optional[str] = ..., engine: _Optional[_Union[Engine, str]] = ..., image_or_module: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[ClaimedInput, _Mapping]]] = ..., resources: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., network: _Optional[_Union[_job_pb2.NetworkMode, str]] = ..., execution_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[_job_pb2.Constraint, _Mapping]]] = ..., winners: _Optional[int] = ..., max_price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[ClearingRule, str]] = ..., bid_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., open_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., spec_digest: _Optional[bytes] = ...) -> None: ...
+    weights: _auction_pb2.ScoringWeights
+    def __init__(self, id: _Optional[str] = ..., job_id: _Optional[str] = ..., engine: _Optional[_Union[Engine, str]] = ..., image_or_module: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[ClaimedInput, _Mapping]]] = ..., resources: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., network: _Optional[_Union[_job_pb2.NetworkMode, str]] = ..., execution_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[_job_pb2.Constraint, _Mapping]]] = ..., winners: _Optional[int] = ..., max_price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_auction_pb2.ClearingRule, str]] = ..., bid_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., open_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., spec_digest: _Optional[bytes] = ..., weights: _Optional[_Union[_auction_pb2.ScoringWeights, _Mapping]] = ...) -> None: ...
 
 class Bid(_message.Message):
-    __slots__ = ("id", "offer_id", "price_microcredits", "valid_for")
+    __slots__ = ("id", "offer_id", "price_microcredits", "valid_for", "start_delay", "missing_input_bytes")
     ID_FIELD_NUMBER: _ClassVar[int]
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]
     PRICE_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
     VALID_FOR_FIELD_NUMBER: _ClassVar[int]
+    START_DELAY_FIELD_NUMBER: _ClassVar[int]
+    MISSING_INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     id: str
     offer_id: str
     price_microcredits: int
     valid_for: _duration_pb2.Duration
-    def __init__(self, id: _Optional[str] = ..., offer_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., valid_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    start_delay: _duration_pb2.Duration
+    missing_input_bytes: int
+    def __init__(self, id: _Optional[str] = ..., offer_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., valid_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ...) -> None: ...
 
 class Decline(_message.Message):
     __slots__ = ("offer_id", "refusal")
@@ -93,14 +94,20 @@ class Decline(_message.Message):
     def __init__(self, offer_id: _Optional[str] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
-    __slots__ = ("statement_id", "digest", "refusal")
+    __slots__ = ("statement_id", "digest", "refusal", "received_at", "position", "reputation_permille")
     STATEMENT_ID_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    REPUTATION_PERMILLE_FIELD_NUMBER: _ClassVar[int]
     statement_id: str
     digest: bytes
     refusal: _refusal_pb2.Refusal
-    def __init__(self, statement_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ...) -> None: ...
+    received_at: _timestamp_pb2.Timestamp
+    position: int
+    reputation_permille: int
+    def __init__(self, statement_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., received_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., position: _Optional[int] = ..., reputation_permille: _Optional[int] = ...) -> None: ...
 
 class Award(_message.Message):
     __slots__ = ("execution_id", "offer_id", "bid_id", "price_microcredits", "clearing_rule", "bid_set_digest", "spec", "lease", "job_id")
@@ -117,12 +124,12 @@ class Award(_message.Message):
     offer_id: str
     bid_id: str
     price_microcredits: int
-    clearing_rule: ClearingRule
+    clearing_rule: _auction_pb2.ClearingRule
     bid_set_digest: bytes
     spec: _job_pb2.JobSpec
     lease: _duration_pb2.Duration
     job_id: str
-    def __init__(self, execution_id: _Optional[str] = ..., offer_id: _Optional[str] = ..., bid_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[ClearingRule, str]] = ..., bid_set_digest: _Optional[bytes] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., job_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, execution_id: _Optional[str] = ..., offer_id: _Optional[str] = ..., bid_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_auction_pb2.ClearingRule, str]] = ..., bid_set_digest: _Optional[bytes] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., job_id: _Optional[str] = ...) -> None: ...
 
 class OfferClosed(_message.Message):
     __slots__ = ("offer_id",)

@@ -24,21 +24,22 @@ _sym_db = _symbol_database.Default()
 
 from bacalhau.v1 import job_pb2 as bacalhau_dot_v1_dot_job__pb2
 from bacalhau.v1 import market_pb2 as bacalhau_dot_v1_dot_market__pb2
+from bacalhau.v1 import reputation_pb2 as bacalhau_dot_v1_dot_reputation__pb2
 from bacalhau.v1 import resources_pb2 as bacalhau_dot_v1_dot_resources__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61\x63\x61lhau/v1/node.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x15\x62\x61\x63\x61lhau/v1/job.proto\x1a\x18\x62\x61\x63\x61lhau/v1/market.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x06Tariff\x12\x1a\n\x12start_microcredits\x18\x01 \x01(\x03\x12\x1f\n\x17\x63pu_second_microcredits\x18\x02 \x01(\x03\x12&\n\x1ememory_gib_second_microcredits\x18\x03 \x01(\x03\x12\x1e\n\x16input_gib_microcredits\x18\x04 \x01(\x03\"\xac\x02\n\nNodeRecord\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x1a\n\x12\x63\x65rtificate_digest\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x0f\n\x07\x63ompute\x18\x05 \x01(\x08\x12\x11\n\trequester\x18\x06 \x01(\x08\x12$\n\x07\x65ngines\x18\x07 \x03(\x0e\x32\x13.bacalhau.v1.Engine\x12(\n\x08\x63\x61pacity\x18\x08 \x01(\x0b\x32\x16.bacalhau.v1.Resources\x12\"\n\x06labels\x18\t \x03(\x0b\x32\x12.bacalhau.v1.Label\x12\x0f\n\x07version\x18\n \x01(\t\x12#\n\x06tariff\x18\x0b \x01(\x0b\x32\x13.bacalhau.v1.Tariff\"\xe0\x01\n\x04Node\x12\'\n\x06record\x18\x01 \x01(\x0b\x32\x17.bacalhau.v1.NodeRecord\x12.\n\nheard_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04live\x18\x03 \x01(\x08\x12\x0c\n\x04self\x18\x04 \x01(\x08\x12$\n\x04\x66ree\x18\x05 \x01(\x0b\x32\x16.bacalhau.v1.Resources\x12\x1a\n\x12running_executions\x18\x06 \x01(\x05\x12\x10\n\x08\x66ound_by\x18\x07 \x01(\t\x12\x0f\n\x07notices\x18\x08 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61\x63\x61lhau/v1/node.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x15\x62\x61\x63\x61lhau/v1/job.proto\x1a\x18\x62\x61\x63\x61lhau/v1/market.proto\x1a\x1c\x62\x61\x63\x61lhau/v1/reputation.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x06Tariff\x12\x1a\n\x12start_microcredits\x18\x01 \x01(\x03\x12\x1f\n\x17\x63pu_second_microcredits\x18\x02 \x01(\x03\x12&\n\x1ememory_gib_second_microcredits\x18\x03 \x01(\x03\x12\x1e\n\x16input_gib_microcredits\x18\x04 \x01(\x03\"\xc0\x02\n\nNodeRecord\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x1a\n\x12\x63\x65rtificate_digest\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x0f\n\x07\x63ompute\x18\x05 \x01(\x08\x12\x11\n\trequester\x18\x06 \x01(\x08\x12$\n\x07\x65ngines\x18\x07 \x03(\x0e\x32\x13.bacalhau.v1.Engine\x12(\n\x08\x63\x61pacity\x18\x08 \x01(\x0b\x32\x16.bacalhau.v1.Resources\x12\"\n\x06labels\x18\t \x03(\x0b\x32\x12.bacalhau.v1.Label\x12\x0f\n\x07version\x18\n \x01(\t\x12#\n\x06tariff\x18\x0b \x01(\x0b\x32\x13.bacalhau.v1.Tariff\x12\x12\n\nmultiaddrs\x18\x0c \x03(\t\"\xcc\x02\n\x04Node\x12\'\n\x06record\x18\x01 \x01(\x0b\x32\x17.bacalhau.v1.NodeRecord\x12.\n\nheard_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04live\x18\x03 \x01(\x08\x12\x0c\n\x04self\x18\x04 \x01(\x08\x12$\n\x04\x66ree\x18\x05 \x01(\x0b\x32\x16.bacalhau.v1.Resources\x12\x1a\n\x12running_executions\x18\x06 \x01(\x05\x12\x10\n\x08\x66ound_by\x18\x07 \x01(\t\x12\x0f\n\x07notices\x18\x08 \x03(\t\x12\x33\n\x12\x63ompute_reputation\x18\t \x01(\x0b\x32\x17.bacalhau.v1.Reputation\x12\x35\n\x14requester_reputation\x18\n \x01(\x0b\x32\x17.bacalhau.v1.Reputationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bacalhau.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TARIFF']._serialized_start=151
-  _globals['_TARIFF']._serialized_end=292
-  _globals['_NODERECORD']._serialized_start=295
-  _globals['_NODERECORD']._serialized_end=595
-  _globals['_NODE']._serialized_start=598
-  _globals['_NODE']._serialized_end=822
+  _globals['_TARIFF']._serialized_start=181
+  _globals['_TARIFF']._serialized_end=322
+  _globals['_NODERECORD']._serialized_start=325
+  _globals['_NODERECORD']._serialized_end=645
+  _globals['_NODE']._serialized_start=648
+  _globals['_NODE']._serialized_end=980
 # @@protoc_insertion_point(module_scope)

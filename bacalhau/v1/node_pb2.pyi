@@ -2,6 +2,7 @@ import datetime
 
 from bacalhau.v1 import job_pb2 as _job_pb2
 from bacalhau.v1 import market_pb2 as _market_pb2
+from bacalhau.v1 import reputation_pb2 as _reputation_pb2
 from bacalhau.v1 import resources_pb2 as _resources_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -25,7 +26,7 @@ class Tariff(_message.Message):
     def __init__(self, start_microcredits: _Optional[int] = ..., cpu_second_microcredits: _Optional[int] = ..., memory_gib_second_microcredits: _Optional[int] = ..., input_gib_microcredits: _Optional[int] = ...) -> None: ...
 
 class NodeRecord(_message.Message):
-    __slots__ = ("node_id", "addresses", "certificate_digest", "sequence", "compute", "requester", "engines", "capacity", "labels", "version", "tariff")
+    __slots__ = ("node_id", "addresses", "certificate_digest", "sequence", "compute", "requester", "engines", "capacity", "labels", "version", "tariff", "multiaddrs")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +38,7 @@ class NodeRecord(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TARIFF_FIELD_NUMBER: _ClassVar[int]
+    MULTIADDRS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     addresses: _containers.RepeatedScalarFieldContainer[str]
     certificate_digest: bytes
@@ -48,10 +50,11 @@ class NodeRecord(_message.Message):
     labels: _containers.RepeatedCompositeFieldContainer[_job_pb2.Label]
     version: str
     tariff: Tariff
-    def __init__(self, node_id: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., certificate_digest: _Optional[bytes] = ..., sequence: _Optional[int] = ..., compute: _Optional[bool] = ..., requester: _Optional[bool] = ..., engines: _Optional[_Iterable[_Union[_market_pb2.Engine, str]]] = ..., capacity: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[_job_pb2.Label, _Mapping]]] = ..., version: _Optional[str] = ..., tariff: _Optional[_Union[Tariff, _Mapping]] = ...) -> None: ...
+    multiaddrs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node_id: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., certificate_digest: _Optional[bytes] = ..., sequence: _Optional[int] = ..., compute: _Optional[bool] = ..., requester: _Optional[bool] = ..., engines: _Optional[_Iterable[_Union[_market_pb2.Engine, str]]] = ..., capacity: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[_job_pb2.Label, _Mapping]]] = ..., version: _Optional[str] = ..., tariff: _Optional[_Union[Tariff, _Mapping]] = ..., multiaddrs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("record", "heard_time", "live", "self", "free", "running_executions", "found_by", "notices")
+    __slots__ = ("record", "heard_time", "live", "self", "free", "running_executions", "found_by", "notices", "compute_reputation", "requester_reputation")
     RECORD_FIELD_NUMBER: _ClassVar[int]
     HEARD_TIME_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +63,8 @@ class Node(_message.Message):
     RUNNING_EXECUTIONS_FIELD_NUMBER: _ClassVar[int]
     FOUND_BY_FIELD_NUMBER: _ClassVar[int]
     NOTICES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_REPUTATION_FIELD_NUMBER: _ClassVar[int]
+    REQUESTER_REPUTATION_FIELD_NUMBER: _ClassVar[int]
     record: NodeRecord
     heard_time: _timestamp_pb2.Timestamp
     live: bool
@@ -68,4 +73,6 @@ class Node(_message.Message):
     running_executions: int
     found_by: str
     notices: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self_, record: _Optional[_Union[NodeRecord, _Mapping]] = ..., heard_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live: _Optional[bool] = ..., self: _Optional[bool] = ..., free: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., running_executions: _Optional[int] = ..., found_by: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
+    compute_reputation: _reputation_pb2.Reputation
+    requester_reputation: _reputation_pb2.Reputation
+    def __init__(self_, record: _Optional[_Union[NodeRecord, _Mapping]] = ..., heard_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live: _Optional[bool] = ..., self: _Optional[bool] = ..., free: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., running_executions: _Optional[int] = ..., found_by: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., compute_reputation: _Optional[_Union[_reputation_pb2.Reputation, _Mapping]] = ..., requester_reputation: _Optional[_Union[_reputation_pb2.Reputation, _Mapping]] = ...) -> None: ...

@@ -22,28 +22,29 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from bacalhau.v1 import exchange_pb2 as bacalhau_dot_v1_dot_exchange__pb2
 from bacalhau.v1 import node_pb2 as bacalhau_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61\x63\x61lhau/v1/node_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x16\x62\x61\x63\x61lhau/v1/node.proto\"\x10\n\x0eGetNodeRequest\"2\n\x0fGetNodeResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.bacalhau.v1.Node\"9\n\x10ListPeersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListPeersResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.bacalhau.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0e\x43onnectRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"2\n\x0f\x43onnectResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.bacalhau.v1.Node2\xe5\x01\n\x0bNodeService\x12\x44\n\x07GetNode\x12\x1b.bacalhau.v1.GetNodeRequest\x1a\x1c.bacalhau.v1.GetNodeResponse\x12J\n\tListPeers\x12\x1d.bacalhau.v1.ListPeersRequest\x1a\x1e.bacalhau.v1.ListPeersResponse\x12\x44\n\x07\x43onnect\x12\x1b.bacalhau.v1.ConnectRequest\x1a\x1c.bacalhau.v1.ConnectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61\x63\x61lhau/v1/node_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1a\x62\x61\x63\x61lhau/v1/exchange.proto\x1a\x16\x62\x61\x63\x61lhau/v1/node.proto\"\x10\n\x0eGetNodeRequest\"c\n\x0fGetNodeResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.bacalhau.v1.Node\x12/\n\x08\x65xchange\x18\x02 \x01(\x0b\x32\x1d.bacalhau.v1.ExchangeCounters\"9\n\x10ListPeersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListPeersResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.bacalhau.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0e\x43onnectRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"2\n\x0f\x43onnectResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.bacalhau.v1.Node2\xe5\x01\n\x0bNodeService\x12\x44\n\x07GetNode\x12\x1b.bacalhau.v1.GetNodeRequest\x1a\x1c.bacalhau.v1.GetNodeResponse\x12J\n\tListPeers\x12\x1d.bacalhau.v1.ListPeersRequest\x1a\x1e.bacalhau.v1.ListPeersResponse\x12\x44\n\x07\x43onnect\x12\x1b.bacalhau.v1.ConnectRequest\x1a\x1c.bacalhau.v1.ConnectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bacalhau.v1.node_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETNODEREQUEST']._serialized_start=71
-  _globals['_GETNODEREQUEST']._serialized_end=87
-  _globals['_GETNODERESPONSE']._serialized_start=89
-  _globals['_GETNODERESPONSE']._serialized_end=139
-  _globals['_LISTPEERSREQUEST']._serialized_start=141
-  _globals['_LISTPEERSREQUEST']._serialized_end=198
-  _globals['_LISTPEERSRESPONSE']._serialized_start=200
-  _globals['_LISTPEERSRESPONSE']._serialized_end=278
-  _globals['_CONNECTREQUEST']._serialized_start=280
-  _globals['_CONNECTREQUEST']._serialized_end=313
-  _globals['_CONNECTRESPONSE']._serialized_start=315
-  _globals['_CONNECTRESPONSE']._serialized_end=365
-  _globals['_NODESERVICE']._serialized_start=368
-  _globals['_NODESERVICE']._serialized_end=597
+  _globals['_GETNODEREQUEST']._serialized_start=99
+  _globals['_GETNODEREQUEST']._serialized_end=115
+  _globals['_GETNODERESPONSE']._serialized_start=117
+  _globals['_GETNODERESPONSE']._serialized_end=216
+  _globals['_LISTPEERSREQUEST']._serialized_start=218
+  _globals['_LISTPEERSREQUEST']._serialized_end=275
+  _globals['_LISTPEERSRESPONSE']._serialized_start=277
+  _globals['_LISTPEERSRESPONSE']._serialized_end=355
+  _globals['_CONNECTREQUEST']._serialized_start=357
+  _globals['_CONNECTREQUEST']._serialized_end=390
+  _globals['_CONNECTRESPONSE']._serialized_start=392
+  _globals['_CONNECTRESPONSE']._serialized_end=442
+  _globals['_NODESERVICE']._serialized_start=445
+  _globals['_NODESERVICE']._serialized_end=674
 # @@protoc_insertion_point(module_scope)

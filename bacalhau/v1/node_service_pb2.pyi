@@ -1,3 +1,4 @@
+from bacalhau.v1 import exchange_pb2 as _exchange_pb2
 from bacalhau.v1 import node_pb2 as _node_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -12,10 +13,12 @@ class GetNodeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetNodeResponse(_message.Message):
-    __slots__ = ("node",)
+    __slots__ = ("node", "exchange")
     NODE_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     node: _node_pb2.Node
-    def __init__(self, node: _Optional[_Union[_node_pb2.Node, _Mapping]] = ...) -> None: ...
+    exchange: _exchange_pb2.ExchangeCounters
+    def __init__(self, node: _Optional[_Union[_node_pb2.Node, _Mapping]] = ..., exchange: _Optional[_Union[_exchange_pb2.ExchangeCounters, _Mapping]] = ...) -> None: ...
 
 class ListPeersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

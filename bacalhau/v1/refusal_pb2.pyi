@@ -39,6 +39,8 @@ class RefusalReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_REASON_CONTENT_UNAVAILABLE: _ClassVar[RefusalReason]
     REFUSAL_REASON_UNSAFE_PATH: _ClassVar[RefusalReason]
     REFUSAL_REASON_STORAGE_FULL: _ClassVar[RefusalReason]
+    REFUSAL_REASON_PRICE_SCRIPT: _ClassVar[RefusalReason]
+    REFUSAL_REASON_REPUTATION: _ClassVar[RefusalReason]
 REFUSAL_REASON_UNSPECIFIED: RefusalReason
 REFUSAL_REASON_MALFORMED: RefusalReason
 REFUSAL_REASON_TOO_LARGE: RefusalReason
@@ -69,6 +71,8 @@ REFUSAL_REASON_LEASE_ENDED: RefusalReason
 REFUSAL_REASON_CONTENT_UNAVAILABLE: RefusalReason
 REFUSAL_REASON_UNSAFE_PATH: RefusalReason
 REFUSAL_REASON_STORAGE_FULL: RefusalReason
+REFUSAL_REASON_PRICE_SCRIPT: RefusalReason
+REFUSAL_REASON_REPUTATION: RefusalReason
 
 class Figure(_message.Message):
     __slots__ = ("name", "value")

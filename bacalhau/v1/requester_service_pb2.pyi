@@ -1,5 +1,6 @@
 import datetime
 
+from bacalhau.v1 import auction_pb2 as _auction_pb2
 from bacalhau.v1 import block_service_pb2 as _block_service_pb2
 from bacalhau.v1 import envelope_pb2 as _envelope_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -35,6 +36,16 @@ class SubmitDeclineResponse(_message.Message):
     acknowledgement: _envelope_pb2.SignedEnvelope
     def __init__(self, acknowledgement: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
 
+class CommitResultRequest(_message.Message):
+    __slots__ = ("commitment",)
+    COMMITMENT_FIELD_NUMBER: _ClassVar[int]
+    commitment: _envelope_pb2.SignedEnvelope
+    def __init__(self, commitment: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class CommitResultResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ReportExecutionRequest(_message.Message):
     __slots__ = ("report", "blocks")
     REPORT_FIELD_NUMBER: _ClassVar[int]
@@ -60,21 +71,37 @@ class RenewLeaseResponse(_message.Message):
     def __init__(self, lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class GetClearingRequest(_message.Message):
-    __slots__ = ("offer_id", "page_size", "page_token")
+    __slots__ = ("offer_id", "page_size", "page_token", "sequence")
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     offer_id: str
     page_size: int
     page_token: str
-    def __init__(self, offer_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    sequence: int
+    def __init__(self, offer_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class DisclosedBid(_message.Message):
+    __slots__ = ("entry", "decline")
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    DECLINE_FIELD_NUMBER: _ClassVar[int]
+    entry: _auction_pb2.BidSetEntry
+    decline: _envelope_pb2.SignedEnvelope
+    def __init__(self, entry: _Optional[_Union[_auction_pb2.BidSetEntry, _Mapping]] = ..., decline: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
 
 class GetClearingResponse(_message.Message):
-    __slots__ = ("bids", "next_page_token", "bid_set_digest")
+    __slots__ = ("bids", "next_page_token", "bid_set_digest", "disclosures", "clearing", "clearings")
     BIDS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     BID_SET_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DISCLOSURES_FIELD_NUMBER: _ClassVar[int]
+    CLEARING_FIELD_NUMBER: _ClassVar[int]
+    CLEARINGS_FIELD_NUMBER: _ClassVar[int]
     bids: _containers.RepeatedCompositeFieldContainer[_envelope_pb2.SignedEnvelope]
     next_page_token: str
     bid_set_digest: bytes
-    def __init__(self, bids: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., bid_set_digest: _Optional[bytes] = ...) -> None: ...
+    disclosures: _containers.RepeatedCompositeFieldContainer[DisclosedBid]
+    clearing: _envelope_pb2.SignedEnvelope
+    clearings: int
+    def __init__(self, bids: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., bid_set_digest: _Optional[bytes] = ..., disclosures: _Optional[_Iterable[_Union[DisclosedBid, _Mapping]]] = ..., clearing: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ..., clearings: _Optional[int] = ...) -> None: ...

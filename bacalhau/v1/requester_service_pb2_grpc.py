@@ -46,6 +46,11 @@ class RequesterServiceStub:
                 request_serializer=bacalhau_dot_v1_dot_requester__service__pb2.SubmitDeclineRequest.SerializeToString,
                 response_deserializer=bacalhau_dot_v1_dot_requester__service__pb2.SubmitDeclineResponse.FromString,
                 _registered_method=True)
+        self.CommitResult = channel.unary_unary(
+                '/bacalhau.v1.RequesterService/CommitResult',
+                request_serializer=bacalhau_dot_v1_dot_requester__service__pb2.CommitResultRequest.SerializeToString,
+                response_deserializer=bacalhau_dot_v1_dot_requester__service__pb2.CommitResultResponse.FromString,
+                _registered_method=True)
         self.ReportExecution = channel.unary_unary(
                 '/bacalhau.v1.RequesterService/ReportExecution',
                 request_serializer=bacalhau_dot_v1_dot_requester__service__pb2.ReportExecutionRequest.SerializeToString,
@@ -82,6 +87,15 @@ class RequesterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CommitResult(self, request, context):
+        """A node is bound to a result, in a job that verifies; the result itself comes by ReportExecution once RevealResult
+        has asked for it. The node repeats it until it is answered; refused as LEASE_ENDED where the work was given to
+        another node in the meantime.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReportExecution(self, request, context):
         """How an execution ended. The node repeats it until it is answered; refused as LEASE_ENDED where the work was
         given to another node in the meantime.
@@ -98,7 +112,8 @@ class RequesterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetClearing(self, request, context):
-        """The bids that an auction was cleared from, in the order of the award's bid_set_digest.
+        """A clearing of an offer, and the bids that it was cleared from, in the order of the award's bid_set_digest: what
+        re-running it needs. Refused as WRONG_STATE before anything was awarded: until then the bids stay sealed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,6 +131,11 @@ def add_RequesterServiceServicer_to_server(servicer, server):
                     servicer.SubmitDecline,
                     request_deserializer=bacalhau_dot_v1_dot_requester__service__pb2.SubmitDeclineRequest.FromString,
                     response_serializer=bacalhau_dot_v1_dot_requester__service__pb2.SubmitDeclineResponse.SerializeToString,
+            ),
+            'CommitResult': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitResult,
+                    request_deserializer=bacalhau_dot_v1_dot_requester__service__pb2.CommitResultRequest.FromString,
+                    response_serializer=bacalhau_dot_v1_dot_requester__service__pb2.CommitResultResponse.SerializeToString,
             ),
             'ReportExecution': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportExecution,
@@ -189,6 +209,33 @@ class RequesterService:
             '/bacalhau.v1.RequesterService/SubmitDecline',
             bacalhau_dot_v1_dot_requester__service__pb2.SubmitDeclineRequest.SerializeToString,
             bacalhau_dot_v1_dot_requester__service__pb2.SubmitDeclineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacalhau.v1.RequesterService/CommitResult',
+            bacalhau_dot_v1_dot_requester__service__pb2.CommitResultRequest.SerializeToString,
+            bacalhau_dot_v1_dot_requester__service__pb2.CommitResultResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from google.protobuf.message import DecodeError
 
+from bacalhau.model.auction import Clearing
 from bacalhau.model.execution import ExecutionReport
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.model.verification import ResultCommitment
 from bacalhau.v1 import envelope_pb2
-from bacalhau.wire import execution, fields, limits, market, node
+from bacalhau.wire import auction, execution, fields, limits, market, node, verification
 from bacalhau.wire.identity import PUBLIC_KEY_BYTES, PUBLIC_KEY_HEADER, NodeKey, is_signed_by, node_id_of
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +54,9 @@ Body = (
     | Cancellation
     | LogRequest
     | ExecutionReport
+    | Clearing
+    | ResultCommitment
+    | RevealRequest
 )
 B = TypeVar("B", bound=Body)
 
@@ -68,10 +73,17 @@ _BODIES: Final[dict[str, tuple[type[Body], Callable[[Any], Any], Callable[[Any],
     "cancellation": (Cancellation, market.cancellation_to_proto, market.cancellation_from_proto),
     "log_request": (LogRequest, market.log_request_to_proto, market.log_request_from_proto),
     "report": (ExecutionReport, execution.report_to_proto, execution.report_from_proto),
+    "clearing": (Clearing, auction.clearing_to_proto, auction.clearing_from_proto),
+    "commitment": (ResultCommitment, verification.commitment_to_proto, verification.commitment_from_proto),
+    "reveal_request": (
+        RevealRequest,
+        verification.reveal_request_to_proto,
+        verification.reveal_request_from_proto,
+    ),
 }
 _FIELD_OF: Final = {model: field for field, (model, _, _) in _BODIES.items()}
 # What may be for everyone; anything else is for one peer.
-_PUBLIC: Final = (NodeRecord, JobOffer)
+_PUBLIC: Final = (NodeRecord, JobOffer, Clearing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,7 @@ class Opened(Generic[B]):
 def seal(
     key: NodeKey, body: Body, *, id: str, issued_at_us: int, valid_for_us: int, recipient: str = ""
 ) -> bytes:
-    """A signed envelope's bytes. `recipient` is a node id, or empty for a record or an offer to everyone.
+    """A signed envelope's bytes. `recipient` is a node id, or empty for a record, an offer or a clearing to everyone.
 
     `id` is new for each statement of this key: the same one with other content is refused where it arrives.
     Raises ValueError for a statement that no peer would accept, Refused(TOO_LARGE) for one above the limit.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bacalhau.market.verification import SALT_BYTES
 from bacalhau.model.execution import ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.v1 import execution_pb2
 from bacalhau.wire import fields, limits
@@ -49,6 +50,7 @@ def report_to_proto(report: ExecutionReport) -> execution_pb2.ExecutionReport:
         usage=usage_to_proto(report.usage),
         fault=None if report.fault is None else fault_to_proto(report.fault),
         cancelled=report.cancelled,
+        salt=report.salt,
     )
 
 
@@ -62,4 +64,11 @@ def report_from_proto(message: execution_pb2.ExecutionReport) -> ExecutionReport
         usage=usage_from_proto(message.usage),
         fault=fault_from_proto(message.fault) if message.HasField("fault") else None,
         cancelled=message.cancelled,
+        salt=_salt(message.salt),
     )
+
+
+def _salt(data: bytes) -> bytes:
+    if len(data) not in (0, SALT_BYTES):
+        raise fields.malformed("salt", f"must have {SALT_BYTES} bytes, got {len(data)}")
+    return data

@@ -110,9 +110,14 @@ class NodeKey:
             raise InvalidKey("the private key is damaged: its two halves do not fit each other")
         return key
 
+    @property
+    def seed(self) -> bytes:
+        """The 32 bytes that the key is made of: the secret itself."""
+        return bytes(self._signing_key)
+
     def to_text(self) -> str:
         """The private key as Kubo keeps it: base64 of libp2p's serialisation."""
-        raw = _PRIVATE_KEY_HEADER + bytes(self._signing_key) + self.public_key
+        raw = _PRIVATE_KEY_HEADER + self.seed + self.public_key
         return base64.b64encode(raw).decode("ascii")
 
     @classmethod

@@ -29,7 +29,9 @@ from bacalhau.model.job import (
 from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.v1 import job_pb2
 from bacalhau.wire import fields, limits
+from bacalhau.wire.auction import check_reserve, terms_from_proto, terms_to_proto
 from bacalhau.wire.resources import job_resources_from_proto, price_from_proto, resources_to_proto
+from bacalhau.wire.verification import verification_from_proto, verification_to_proto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -75,6 +77,8 @@ def spec_to_proto(spec: JobSpec) -> job_pb2.JobSpec:
         timeouts=_timeouts_to_proto(spec.timeouts),
         constraints=constraints_to_proto(spec.constraints),
         max_price_microcredits=spec.max_price_microcredits,
+        auction=terms_to_proto(spec.auction),
+        verification=verification_to_proto(spec.verification),
     )
     match spec.task:
         case DockerTask() as docker:
@@ -107,11 +111,12 @@ def spec_from_proto(
     price = message.max_price_microcredits if message.HasField("max_price_microcredits") else None
     outputs = _outputs_from_proto(message.outputs, f"{prefix}outputs")
     targets = _targets_from_proto(message.inputs, f"{prefix}inputs", outputs)
+    count = fields.whole(message.count or 1, f"{prefix}count", 1, limits.MAX_COUNT)
     spec = JobSpec(
         task=task,
         name=fields.name(message.name, f"{prefix}name"),
         labels=labels_from_proto(message.labels, f"{prefix}labels"),
-        count=fields.whole(message.count or 1, f"{prefix}count", 1, limits.MAX_COUNT),
+        count=count,
         env=_env_from_proto(message.env, f"{prefix}env"),
         outputs=outputs,
         resources=job_resources_from_proto(message.resources, f"{prefix}resources"),
@@ -121,7 +126,10 @@ def spec_from_proto(
         max_price_microcredits=None
         if price is None
         else price_from_proto(price, f"{prefix}max_price_microcredits"),
+        auction=terms_from_proto(message.auction, f"{prefix}auction"),
+        verification=verification_from_proto(message.verification, count, f"{prefix}verification"),
     )
+    check_reserve(spec.auction.rule, price, f"{prefix}max_price_microcredits")
     sources = _sources_from_proto(message.inputs, f"{prefix}inputs", targets, inline)
     return replace(spec, inputs=sources)
 

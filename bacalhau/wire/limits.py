@@ -61,6 +61,8 @@ MAX_IMAGE_NAME_CHARS: Final = 255
 MAX_IMAGE_CHARS: Final = 700
 
 MAX_COUNT: Final = 1000
+# A requester keeps some answers of each of some nodes, far fewer in all.
+MAX_BIDS_PER_OFFER: Final = 10**6
 MAX_ATTEMPT: Final = 1_000_000
 MAX_TIMEOUT_US: Final = 30 * DAY_US
 MAX_BID_WINDOW_US: Final = 3600 * SECOND_US

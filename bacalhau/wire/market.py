@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from bacalhau.model.auction import ClearingRule
 from bacalhau.model.execution import ExecutionPhase
 from bacalhau.model.job import Engine
-from bacalhau.model.market import Award, Bid, ClaimedInput, ClearingRule, Decline, JobOffer, LeaseRenewal
+from bacalhau.model.market import Award, Bid, ClaimedInput, Decline, JobOffer, LeaseRenewal
 from bacalhau.v1 import market_pb2
 from bacalhau.wire import fields, limits
+from bacalhau.wire.auction import (
+    check_reserve,
+    checked_weights,
+    permille_from_proto,
+    position_from_proto,
+    weights_to_proto,
+)
 from bacalhau.wire.job import (
     constraints_from_proto,
     constraints_to_proto,
@@ -40,6 +48,7 @@ def offer_to_proto(offer: JobOffer) -> market_pb2.JobOffer:
         bid_window=fields.duration(offer.bid_window_us),
         open_for=fields.duration(offer.open_for_us),
         spec_digest=offer.spec_digest,
+        weights=weights_to_proto(offer.weights),
     )
 
 
@@ -49,6 +58,8 @@ def offer_from_proto(message: market_pb2.JobOffer) -> JobOffer:
     # Modules are inputs too: the task's own and those that it imports.
     fields.at_most(message.inputs, "inputs", limits.MAX_INPUTS + limits.MAX_WASM_IMPORTS + 1)
     priced = message.HasField("max_price_microcredits")
+    rule = fields.member(ClearingRule, message.clearing_rule, "clearing_rule")
+    check_reserve(rule, message.max_price_microcredits if priced else None, "max_price_microcredits")
     return JobOffer(
         id=fields.identifier(message.id, "id"),
         job_id=fields.identifier(message.job_id, "job_id"),
@@ -75,12 +86,13 @@ def offer_from_proto(message: market_pb2.JobOffer) -> JobOffer:
         max_price_microcredits=(
             price_from_proto(message.max_price_microcredits, "max_price_microcredits") if priced else None
         ),
-        clearing_rule=fields.member(ClearingRule, message.clearing_rule, "clearing_rule"),
+        clearing_rule=rule,
         bid_window_us=fields.duration_us(
             message.bid_window, "bid_window", low=1, high=limits.MAX_BID_WINDOW_US
         ),
         open_for_us=fields.duration_us(message.open_for, "open_for", low=0, high=limits.MAX_TIMEOUT_US),
         spec_digest=fields.digest(message.spec_digest, "spec_digest"),
+        weights=checked_weights(rule, message.weights, "weights"),
     )
 
 
@@ -90,6 +102,8 @@ def bid_to_proto(bid: Bid) -> market_pb2.Bid:
         offer_id=bid.offer_id,
         price_microcredits=bid.price_microcredits,
         valid_for=fields.duration(bid.valid_for_us),
+        start_delay=fields.duration(bid.start_delay_us) if bid.start_delay_us else None,
+        missing_input_bytes=bid.missing_input_bytes,
     )
 
 
@@ -99,6 +113,12 @@ def bid_from_proto(message: market_pb2.Bid) -> Bid:
         offer_id=fields.identifier(message.offer_id, "offer_id"),
         price_microcredits=price_from_proto(message.price_microcredits, "price_microcredits"),
         valid_for_us=fields.duration_us(message.valid_for, "valid_for", low=1, high=limits.MAX_TIMEOUT_US),
+        start_delay_us=fields.duration_us(
+            message.start_delay, "start_delay", low=0, high=limits.MAX_TIMEOUT_US
+        ),
+        missing_input_bytes=fields.whole(
+            message.missing_input_bytes, "missing_input_bytes", 0, limits.MAX_BYTES
+        ),
     )
 
 
@@ -116,6 +136,11 @@ def acknowledgement_to_proto(acknowledgement: Acknowledgement) -> market_pb2.Ack
         statement_id=acknowledgement.statement_id,
         digest=acknowledgement.digest,
         refusal=None if refusal is None else refusal_to_proto(refusal),
+        received_at=None
+        if acknowledgement.received_us is None
+        else fields.timestamp(acknowledgement.received_us),
+        position=acknowledgement.position,
+        reputation_permille=acknowledgement.reputation_permille,
     )
 
 
@@ -124,6 +149,11 @@ def acknowledgement_from_proto(message: market_pb2.Acknowledgement) -> Acknowled
         statement_id=fields.identifier(message.statement_id, "statement_id"),
         digest=fields.digest(message.digest, "digest"),
         refusal=refusal_from_proto(message.refusal) if message.HasField("refusal") else None,
+        received_us=fields.timestamp_us(message.received_at, "received_at")
+        if message.HasField("received_at")
+        else None,
+        position=position_from_proto(message.position, "position"),
+        reputation_permille=permille_from_proto(message.reputation_permille, "reputation_permille"),
     )
 
 

@@ -18,6 +18,11 @@ from bacalhau.wire.resources import price_from_proto, resources_from_proto, reso
 _ADDRESS: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})", re.ASCII
 )
+# What libp2p hosts here listen on, and no more: IP or DNS, and TCP.
+_MULTIADDR: Final = re.compile(
+    r"/(?:ip4/(?P<four>[0-9.]+)|ip6/(?P<six>[0-9A-Fa-f:.]+)|dns[46]?/[A-Za-z0-9_.-]+)/tcp/(?P<port>[0-9]{1,5})",
+    re.ASCII,
+)
 
 
 def node_id_from_proto(text: str, field: str) -> str:
@@ -43,6 +48,23 @@ def address_from_proto(text: str, field: str) -> str:
             raise fields.malformed(
                 field, f"has no IPv6 address in its brackets: {fields.shown(text)}"
             ) from error
+    return text
+
+
+def multiaddr_from_proto(text: str, field: str) -> str:
+    """A multiaddr of TCP over IP or a DNS name, without a peer id."""
+    found = _MULTIADDR.fullmatch(text) if len(text) <= limits.MAX_ADDRESS_CHARS else None
+    if found is None or not 1 <= int(found["port"]) <= 65535:
+        raise fields.malformed(
+            field, f"must be a multiaddr, for instance /ip4/192.0.2.7/tcp/1236, got {fields.shown(text)}"
+        )
+    try:
+        if found["four"] is not None:
+            ipaddress.IPv4Address(found["four"])
+        elif found["six"] is not None:
+            ipaddress.IPv6Address(found["six"])
+    except ValueError as error:
+        raise fields.malformed(field, f"has no IP address where one must be: {fields.shown(text)}") from error
     return text
 
 
@@ -77,6 +99,7 @@ def record_to_proto(record: NodeRecord) -> node_pb2.NodeRecord:
         labels=labels_to_proto(record.labels),
         version=record.version,
         tariff=tariff_to_proto(record.tariff),
+        multiaddrs=record.multiaddrs,
     )
 
 
@@ -84,6 +107,8 @@ def record_from_proto(message: node_pb2.NodeRecord) -> NodeRecord:
     """Raises Refused(MALFORMED)."""
     fields.at_most(message.addresses, "addresses", limits.MAX_ADDRESSES)
     fields.distinct(message.addresses, "addresses")
+    fields.at_most(message.multiaddrs, "multiaddrs", limits.MAX_ADDRESSES)
+    fields.distinct(message.multiaddrs, "multiaddrs")
     fields.at_most(message.engines, "engines", len(Engine))
     engines = tuple(fields.member(Engine, value, f"engines[{i}]") for i, value in enumerate(message.engines))
     fields.distinct((engine.name for engine in engines), "engines")
@@ -101,4 +126,7 @@ def record_from_proto(message: node_pb2.NodeRecord) -> NodeRecord:
         labels=labels_from_proto(message.labels, "labels"),
         version=fields.name(message.version, "version"),
         tariff=tariff_from_proto(message.tariff),
+        multiaddrs=tuple(
+            multiaddr_from_proto(text, f"multiaddrs[{i}]") for i, text in enumerate(message.multiaddrs)
+        ),
     )

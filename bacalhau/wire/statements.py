@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 class Acknowledgement:
     """The signed answer to a bid or decline: its statement's id, and SHA-256 of its envelope (Opened.digest).
 
-    With a `refusal` the bid has no effect.
+    With a `refusal` the bid has no effect. Of a bid that takes part it says when it was received, which of the
+    offer's bids it was, and what its node counts as: what the clearing is computed from.
     """
 
     statement_id: str
     digest: bytes
     refusal: Refusal | None = None
+    received_us: int | None = None
+    position: int = 0
+    reputation_permille: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,13 @@ class Cancellation:
 
     execution_id: str
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RevealRequest:
+    """The requester asks for a result that was committed to."""
+
+    execution_id: str
 
 
 @dataclass(frozen=True, slots=True)

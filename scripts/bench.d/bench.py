@@ -18,6 +18,7 @@ import commands
 import docker_jobs
 import grpc
 import ipfs
+import market
 import wasm_jobs
 from claims import CannotMeasure, Claim, Finding
 from nodes import REPOSITORY
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # What is measured in milliseconds comes first: engine and disk are busy for a while after the others.
 PARTS: dict[str, ModuleType] = {
+    "market": market,
     "wasm": wasm_jobs,
     "cli": commands,
     "docker": docker_jobs,

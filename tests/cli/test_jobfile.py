@@ -16,7 +16,7 @@ from bacalhau.cli.jobfile import parse_job_file
 from bacalhau.cli.jobfile_read import JobFileFailure
 from bacalhau.cli.jobfile_write import plain_job_file, write_job_file
 from bacalhau.cli.uploads import read_data_url
-from bacalhau.v1 import job_pb2
+from bacalhau.v1 import job_pb2, verification_pb2
 
 CID = "QmfKJT13h5k1b23ja3ZCVg5nFL9oKz2bVXc8oXgtwiwhjz"
 WASM_URL = "data:application/wasm;base64,AGFzbQEAAAA="
@@ -148,6 +148,21 @@ def test_flat_form_of_v0_3_29_is_read() -> None:
     assert [output.name for output in spec.outputs] == ["output_custom", "outputs"]
 
 
+def test_the_verifier_and_confidence_of_v0_3_29_are_a_replicated_verification() -> None:
+    text = """
+    Spec:
+      Engine: Docker
+      Verifier: Deterministic
+      Docker: {Image: ubuntu}
+      Deal: {Concurrency: 3, Confidence: 2}
+    """
+    spec = parse_job_file(textwrap.dedent(text), "job.yaml")
+    assert (spec.count, spec.verification.confidence) == (3, 2)
+    assert spec.verification.policy == verification_pb2.VERIFICATION_POLICY_REPLICATED
+    with pytest.raises(JobFileFailure, match="without Verifier: Deterministic"):
+        parse_job_file(textwrap.dedent(text).replace("Deterministic", "Noop"), "job.yaml")
+
+
 BASE: dict[str, Any] = yaml.safe_load(FULL)
 
 
@@ -162,6 +177,9 @@ BASE: dict[str, Any] = yaml.safe_load(FULL)
         ("Count: 2 -> Cuont: 2", 4, "Cuont: unknown key; did you mean Count?"),
         ("Count: 2 -> Count: 0", 4, "whole number from 1"),
         ("Type: batch -> Type: daemon", 2, "jobs of type daemon are not supported"),
+        ("Namespace: default -> Verification: {Policy: magic}", 3, "'magic' is no way of verification"),
+        ("Namespace: default -> Verification: {Policy: none, Confidence: 2}", 3, "compares nothing"),
+        ("Namespace: default -> Verification: {Policy: adaptive, Ignore: [stderr]}", 3, "only stdout"),
         ("Namespace: default -> Namespace: prod", 3, "only the namespace default"),
         ("Namespace: default -> Priority: 5", 3, "Priority: is not supported"),
         ("Type: docker -> Type: flibble", 12, "flibble is no engine here: use docker or wasm"),
@@ -241,6 +259,10 @@ NETWORKS = [
     job_pb2.NETWORK_MODE_FULL,
     job_pb2.NETWORK_MODE_HOST,
 ]
+COMPARING_POLICIES = [
+    verification_pb2.VERIFICATION_POLICY_REPLICATED,
+    verification_pb2.VERIFICATION_POLICY_ADAPTIVE,
+]
 COMPARING = st.sampled_from([job_pb2.CONSTRAINT_OPERATOR_IN, job_pb2.CONSTRAINT_OPERATOR_NOT_IN])
 ASKING = st.sampled_from([job_pb2.CONSTRAINT_OPERATOR_EXISTS, job_pb2.CONSTRAINT_OPERATOR_NOT_EXISTS])
 
@@ -288,6 +310,14 @@ def specs(draw: st.DrawFn) -> job_pb2.JobSpec:
         spec.constraints.add(key=key, operator=draw(ASKING))
     if draw(st.booleans()):
         spec.max_price_microcredits = draw(AMOUNTS)
+    if draw(st.booleans()):
+        spec.auction.rule = draw(st.sampled_from([1, 2, 3, 4]))  # type: ignore[assignment]
+        if draw(st.booleans()):
+            spec.auction.weights.reputation_microcredits = draw(st.integers(1, 10**12))
+            spec.auction.weights.input_gib_microcredits = draw(st.integers(1, 10**12))
+        spec.verification.policy = draw(st.sampled_from(COMPARING_POLICIES))
+        spec.verification.confidence = draw(st.integers(0, 10_000))
+        spec.verification.ignore_stdout = draw(st.booleans())
     return spec
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from bacalhau.v1 import execution_pb2, ipfs_service_pb2, job_pb2, job_service_pb2, refusal_pb2
+from bacalhau.v1 import auction_pb2, execution_pb2, ipfs_service_pb2, job_pb2, job_service_pb2, refusal_pb2
 from tests.cli.conftest import environment
 from tests.cli.scripted_node import JOB_ID, NODE_ID, RESULT_CID, ScriptedNode, ended, event, execution, output
 
@@ -240,6 +240,10 @@ def test_job_file_from_dry_run_makes_the_same_job(scripted: ScriptedNode, bacalh
         "A=b c",
         "--max-price",
         "0.5",
+        "--auction",
+        "scoring",
+        "--weight-start-delay",
+        "10u",
         "-s",
         "region=eu",
         "ubuntu",
@@ -255,6 +259,24 @@ def test_job_file_from_dry_run_makes_the_same_job(scripted: ScriptedNode, bacalh
     assert first.spec == second.spec
     assert first.request_id != second.request_id
     assert first.spec.max_price_microcredits == 500_000
+    assert first.spec.auction.rule == auction_pb2.CLEARING_RULE_SCORING
+    assert first.spec.auction.weights.start_delay_second_microcredits == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--auction", "uniform"], "--auction uniform needs --max-price"),
+        (["--auction", "posted"], "--auction posted needs --max-price"),
+        (["--weight-input", "1u"], "weights are for --auction scoring"),
+    ],
+)
+def test_terms_that_no_auction_could_be_cleared_by_are_refused_here(
+    bacalhau: Command, words: list[str], said: str
+) -> None:
+    done = bacalhau("docker", "run", *words, "ubuntu")
+    assert done.returncode == 2
+    assert said.encode() in done.stderr
 
 
 def test_token_is_sent_as_metadata(scripted: ScriptedNode, bacalhau: Command, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from bacalhau.cli.main import parser
 from bacalhau.config import DEFAULT_TARIFF, Settings
 from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.pricing import LinearPrice, Situation
+from bacalhau.model.auction import ClearingRule
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.job import DEFAULT_EXECUTION_TIMEOUT_US, SECOND_US, Engine, JobState, NetworkMode
-from bacalhau.model.market import ClearingRule, JobOffer, Tariff
+from bacalhau.model.market import JobOffer, Tariff
 from bacalhau.model.quantities import format_duration
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB, Resources
@@ -29,6 +30,7 @@ from bacalhau.v1 import (
     compute_service_pb2,
     ipfs_service_pb2,
     job_service_pb2,
+    market_service_pb2,
     node_service_pb2,
     peer_service_pb2,
     requester_service_pb2,
@@ -45,6 +47,7 @@ SERVICE_MODULES = (
     compute_service_pb2,
     ipfs_service_pb2,
     job_service_pb2,
+    market_service_pb2,
     node_service_pb2,
     peer_service_pb2,
     requester_service_pb2,
@@ -57,7 +60,7 @@ CALLS = sorted(
 )
 COMMAND = re.compile(r"^(?:\$ |    )(bacalhau .+)$", re.MULTILINE)
 # Flags of other programs that documents name, and of the project's scripts.
-FOREIGN_FLAGS = frozenset({"--accept", "--rm", "--strict"})
+FOREIGN_FLAGS = frozenset({"--accept", "--delay", "--names", "--rm", "--strict"})
 
 
 def names(paths: list[Path]) -> list[str]:

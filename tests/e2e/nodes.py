@@ -75,13 +75,16 @@ def containers_of(engine: docker.DockerClient, execution_id: str) -> list[Contai
 
 
 class NodeProcess:
-    """`bacalhau serve` on `folder`. After the first start its ports stay the same."""
+    """`bacalhau serve` on `folder`, or `command` in its place. After the first start its ports stay the same."""
 
-    def __init__(self, folder: Path, *flags: str, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, *flags: str, command: tuple[str, ...] = COMMAND, **variables: str
+    ) -> None:
         self.folder = folder
+        self.command = command
         self.flags = flags
         self.variables = variables
-        self.node_id = self.api_address = self.peer_address = ""
+        self.node_id = self.api_address = self.peer_address = self.p2p_address = ""
         self._log = folder.with_name(folder.name + ".log")
         self._ready = folder.with_name(folder.name + ".ready")
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,13 +96,16 @@ class NodeProcess:
     def begin(self) -> None:
         """Starts it, and does not wait."""
         self._ready.unlink(missing_ok=True)
-        command = [*COMMAND, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
+        command = [*self.command, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
         command += [
             "--api-port",
             self.api_port or "0",
             "--peer-port",
             self.peer_address.rpartition(":")[2] or "0",
         ]
+        if not any(flag.startswith("--p2p") for flag in self.flags):
+            # What these tests are about is the same without, and a second of each start.
+            command.append("--no-p2p")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *self.flags],
@@ -127,6 +133,7 @@ class NodeProcess:
             ready["api_address"],
             ready["peer_address"],
         )
+        self.p2p_address = next(iter(ready["p2p_addresses"]), "")
 
     @property
     def running(self) -> bool:
@@ -321,14 +328,16 @@ class Network:
         self.folder = folder
         self._nodes: list[NodeProcess] = []
 
-    def node(self, name: str, *flags: str, **variables: str) -> NodeProcess:
+    def node(
+        self, name: str, *flags: str, command: tuple[str, ...] = COMMAND, **variables: str
+    ) -> NodeProcess:
         """A node that is not started yet."""
-        node = NodeProcess(self.folder / name, *flags, **variables)
+        node = NodeProcess(self.folder / name, *flags, command=command, **variables)
         self._nodes.append(node)
         return node
 
     def start(self, name: str, *flags: str, **variables: str) -> NodeProcess:
-        return self.node(name, *flags, **variables).start()
+        return self.node(name, *flags, command=COMMAND, **variables).start()
 
     def join(self, first: NodeProcess, *nodes: NodeProcess) -> None:
         """Starts nodes that join the first one, all at once, and waits until each two know each other."""

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bacalhau.ipfs.blockstore import BlockStore, MemoryBlockStore
+from bacalhau.ipfs.blockstore import BlockStore, CollectableStore, MemoryBlockStore
+from bacalhau.ipfs.kubo_rpc import KuboRpc
+from bacalhau.ipfs.kubo_store import KuboBlockStore
 from bacalhau.ipfs.packstore import PackBlockStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.parts.kubo import KuboDaemon
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,33 @@ def pack_store(tmp_path: Path) -> Iterator[PackBlockStore]:
 
 
 @pytest.fixture(params=["memory", "pack"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlockStore]:
-    """Each test that takes this runs on both stores."""
-    made: BlockStore = (
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CollectableStore]:
+    """Each test that takes this runs on both embedded stores."""
+    made: CollectableStore = (
         MemoryBlockStore() if request.param == "memory" else PackBlockStore(tmp_path / "blocks")
     )
     yield made
     made.close()
+
+
+@pytest.fixture
+def kubo_rpc(kubo_daemon: KuboDaemon) -> Iterator[KuboRpc]:
+    """An empty Kubo: what a test leaves without a pin is deleted."""
+    rpc = KuboRpc(kubo_daemon.url)
+    yield rpc
+    rpc.collect_garbage()
+    rpc.close()
+
+
+@pytest.fixture(params=["memory", "pack", "kubo"])
+def any_store(request: pytest.FixtureRequest) -> BlockStore:
+    """Each test that takes this runs on both embedded stores and on Kubo."""
+    if request.param == "memory":
+        return MemoryBlockStore()
+    if request.param == "pack":
+        pack_store: PackBlockStore = request.getfixturevalue("pack_store")
+        return pack_store
+    return KuboBlockStore(request.getfixturevalue("kubo_rpc"))
 
 
 def random_bytes(size: int, seed: int = 0) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bacalhau.ipfs.blockstore import BlockStore, MemoryBlockStore
+from bacalhau.ipfs.blockstore import CollectableStore, MemoryBlockStore
 from bacalhau.ipfs.dag import find_missing, serve_blocks
 from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES, Link, encode
 from bacalhau.ipfs.errors import InvalidBlock, NoPeerHas, StoreFull
@@ -31,7 +31,7 @@ QUICK = FetchLimits(first_block_seconds=0.2, stall_seconds=0.2)
 class StoreSource:
     """Serves the blocks of a store as BlockService does. `asked` records the requests."""
 
-    store: BlockStore
+    store: CollectableStore
     name: str = "honest"
     is_recursive: bool = True
     asked: list[list[Cid]] = field(default_factory=list)
@@ -99,7 +99,7 @@ def tree(remote: MemoryBlockStore, tmp_path: Path) -> Imported:
 
 
 async def test_a_dag_that_is_fetched_is_complete_and_equal(
-    store: BlockStore, remote: MemoryBlockStore, tree: Imported
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported
 ) -> None:
     source = StoreSource(remote)
     progress: list[tuple[int, int]] = []
@@ -119,7 +119,7 @@ async def test_a_dag_that_is_here_already_asks_nobody(remote: MemoryBlockStore, 
 
 
 async def test_a_source_that_sends_only_what_was_named_is_asked_for_the_levels_below(
-    store: BlockStore, remote: MemoryBlockStore, tree: Imported
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported
 ) -> None:
     source = StoreSource(remote, is_recursive=False)
     await fetch_dag(tree.cid, store, [source])
@@ -127,7 +127,9 @@ async def test_a_source_that_sends_only_what_was_named_is_asked_for_the_levels_b
     assert len(source.asked) == 4
 
 
-async def test_a_large_dag_is_fetched_in_batches(pack_store: BlockStore, remote: MemoryBlockStore) -> None:
+async def test_a_large_dag_is_fetched_in_batches(
+    pack_store: CollectableStore, remote: MemoryBlockStore
+) -> None:
     content = random_bytes(6_000_000)
     imported = import_stream(remote, [content], options=ImportOptions(chunk_size_bytes=2000))
     for source in (StoreSource(remote, is_recursive=False), StoreSource(remote)):
@@ -139,7 +141,7 @@ async def test_a_large_dag_is_fetched_in_batches(pack_store: BlockStore, remote:
 @pytest.mark.parametrize("count", [0, 1, 3])
 @pytest.mark.parametrize("then", ["end", "stall", "raise", "lie", "unasked", "repeat", "flood"])
 async def test_a_source_that_misbehaves_is_left_and_the_next_one_goes_on(
-    store: BlockStore, remote: MemoryBlockStore, tree: Imported, then: str, count: int
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported, then: str, count: int
 ) -> None:
     bad, good = Misbehaving(remote, count=count, then=then), StoreSource(remote)
     fetched = await fetch_dag(tree.cid, store, [bad, good], limits=QUICK)
@@ -155,7 +157,7 @@ async def test_a_source_that_misbehaves_is_left_and_the_next_one_goes_on(
 
 
 async def test_what_failed_is_resumed_where_it_stopped(
-    store: BlockStore, remote: MemoryBlockStore, tree: Imported
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported
 ) -> None:
     with pytest.raises(
         NoPeerHas, match=f"no peer has CID .*, a part of {tree.cid} .misbehaving: failed: the peer"
@@ -167,7 +169,7 @@ async def test_what_failed_is_resumed_where_it_stopped(
     assert find_missing(store, tree.cid) is None
 
 
-async def test_a_cid_that_nobody_has_is_named_with_what_each_source_said(store: BlockStore) -> None:
+async def test_a_cid_that_nobody_has_is_named_with_what_each_source_said(store: CollectableStore) -> None:
     cid = Cid.of(RAW, b"nobody has this")
     empty, other = StoreSource(MemoryBlockStore(), name="a"), StoreSource(MemoryBlockStore(), name="b")
     with pytest.raises(NoPeerHas, match=f"no peer has CID {cid} .a: does not have it; b: does not") as caught:
@@ -177,7 +179,9 @@ async def test_a_cid_that_nobody_has_is_named_with_what_each_source_said(store: 
         await fetch_dag(cid, store, [])
 
 
-async def test_blocks_that_do_not_fit_are_never_stored(store: BlockStore, remote: MemoryBlockStore) -> None:
+async def test_blocks_that_do_not_fit_are_never_stored(
+    store: CollectableStore, remote: MemoryBlockStore
+) -> None:
     root = import_files(remote, {"a": b"right"}, options=ImportOptions(cid_version=1))
     liar = MemoryBlockStore()
     liar.put_many([(root.cid, remote.get(root.cid)), (Cid.of(RAW, b"right"), b"wrong")])
@@ -193,13 +197,13 @@ async def test_blocks_that_do_not_fit_are_never_stored(store: BlockStore, remote
     ids=["bytes", "blocks", "depth"],
 )
 async def test_a_dag_above_the_limits_is_refused(
-    store: BlockStore, remote: MemoryBlockStore, tree: Imported, limits: FetchLimits
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported, limits: FetchLimits
 ) -> None:
     with pytest.raises(FetchLimit):
         await fetch_dag(tree.cid, store, [StoreSource(remote)], limits=limits)
 
 
-async def test_a_chain_without_end_is_refused(store: BlockStore, remote: MemoryBlockStore) -> None:
+async def test_a_chain_without_end_is_refused(store: CollectableStore, remote: MemoryBlockStore) -> None:
     cid = Cid.of(RAW, b"")
     for _ in range(1100):
         block = encode([Link("d", cid, 0)], DIRECTORY_DATA)
@@ -210,7 +214,7 @@ async def test_a_chain_without_end_is_refused(store: BlockStore, remote: MemoryB
 
 
 async def test_a_block_whose_hash_cannot_be_checked_is_refused_by_the_name_of_the_hash(
-    store: BlockStore,
+    store: CollectableStore,
 ) -> None:
     cid = Cid.from_raw(b"\x01\x55\x1e\x20" + bytes(32))
     remote = MemoryBlockStore()
@@ -219,7 +223,9 @@ async def test_a_block_whose_hash_cannot_be_checked_is_refused_by_the_name_of_th
         await fetch_dag(cid, store, [StoreSource(remote)])
 
 
-async def test_a_dag_that_is_malformed_is_its_makers_fault_and_not_the_sources(store: BlockStore) -> None:
+async def test_a_dag_that_is_malformed_is_its_makers_fault_and_not_the_sources(
+    store: CollectableStore,
+) -> None:
     remote = MemoryBlockStore()
     cid = Cid.of(DAG_PB, b"no dag-pb")
     remote.put_many([(cid, b"no dag-pb")])
@@ -233,7 +239,7 @@ async def test_a_full_store_ends_the_fetch(remote: MemoryBlockStore, tree: Impor
 
 
 async def test_a_fetch_that_is_cancelled_lets_go_of_its_source(
-    store: BlockStore, remote: MemoryBlockStore, tree: Imported
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported
 ) -> None:
     source = Misbehaving(remote, then="stall")
     task = asyncio.create_task(fetch_dag(tree.cid, store, [source]))

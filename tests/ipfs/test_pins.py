@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bacalhau.ipfs.blockstore import BlockStore, MemoryBlockStore
+from bacalhau.ipfs.blockstore import CollectableStore, MemoryBlockStore
 from bacalhau.ipfs.dag import find_missing
 from bacalhau.ipfs.errors import StoreFull
 from bacalhau.ipfs.importer import import_files, import_path, import_stream
@@ -68,7 +68,7 @@ def test_on_a_full_disk_pins_are_refused_and_stay_as_they_were(pins: Pins) -> No
 
 
 def test_collection_keeps_what_is_pinned_and_deletes_the_rest(
-    store: BlockStore, pins: Pins, tmp_path: Path
+    store: CollectableStore, pins: Pins, tmp_path: Path
 ) -> None:
     make_tree(tmp_path / "tree")
     kept = import_path(store, tmp_path / "tree")
@@ -101,7 +101,7 @@ def test_blocks_within_the_grace_are_kept(pins: Pins) -> None:
     assert find_missing(store, young.cid) is None
 
 
-def test_what_is_held_is_kept_as_long_as_it_is_held(store: BlockStore, pins: Pins) -> None:
+def test_what_is_held_is_kept_as_long_as_it_is_held(store: CollectableStore, pins: Pins) -> None:
     held = import_files(store, {"a": b"held"})
     with pins.hold(held.cid):
         with pins.hold(held.cid):
@@ -112,7 +112,7 @@ def test_what_is_held_is_kept_as_long_as_it_is_held(store: BlockStore, pins: Pin
     assert not store.has(held.cid)
 
 
-def test_an_incomplete_pinned_dag_keeps_what_is_there(store: BlockStore, pins: Pins) -> None:
+def test_an_incomplete_pinned_dag_keeps_what_is_there(store: CollectableStore, pins: Pins) -> None:
     folder = import_files(store, {"a": b"aaa", "b": b"bbb"}, options=ImportOptions(cid_version=1))
     missing, there = Cid.of(RAW, b"aaa"), Cid.of(RAW, b"bbb")
     store.delete_many([missing.multihash])

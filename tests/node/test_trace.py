@@ -38,12 +38,17 @@ def samples() -> dict[str, Any]:
     from bacalhau.model.job import Engine
     from bacalhau.model.market import ClaimedInput, Decline, LeaseRenewal
     from bacalhau.model.refusals import Refusal, RefusalReason
+    from bacalhau.model.verification import Compared, ResultCommitment
 
     refusal = Refusal(RefusalReason.BUSY, "busy", (("free", 1),))
     return {
         "answers": Answers(1, 2, "no"),
         "award": an_award(),
+        "acknowledgement": b"\xfeack",
         "bid": a_bid(),
+        "bid_envelope": b"\xfebid",
+        "commitment": ResultCommitment("e-1", 1, b"\xff"),
+        "compared": Compared(b"\xff", -1),
         "decline": Decline("o-1", refusal),
         "digest": b"\x00\xff",
         "engines": (Engine.WASM, Engine.DOCKER),
@@ -51,6 +56,7 @@ def samples() -> dict[str, Any]:
         "full": True,
         "inputs": (ClaimedInput(RESULT, 7),),
         "offer": an_offer(),
+        "offer_envelope": b"\xfeoffer",
         "phase": ExecutionPhase.RUNNING,
         "refusal": refusal,
         "renewal": LeaseRenewal("e-1", ExecutionPhase.RUNNING, 1),

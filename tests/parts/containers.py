@@ -51,7 +51,7 @@ def remove_containers(engine: docker.DockerClient, node_id: str) -> None:
 
     from bacalhau.runtime.docker_request import NODE_LABEL
 
-    filters = {"label": f"{NODE_LABEL}={node_id}"}
+    filters: dict[str, str | list[str] | bool] = {"label": f"{NODE_LABEL}={node_id}"}
     for container in engine.containers.list(all=True, filters=filters, ignore_removed=True):
         with suppress(NotFound):
             container.remove(force=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from bacalhau.ipfs.kubo_rpc import KuboRpc
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import DEFAULT_GRACE_US, Pins
 from bacalhau.node.contents import Contents
 from bacalhau.node.ipfs import Ipfs
+from bacalhau.node.kubo import Kubo
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.limits import CHANNEL_OPTIONS
 from bacalhau.rpc.status import refusal_of
@@ -55,27 +58,40 @@ class OtherNode:
 
 @dataclasses.dataclass
 class Served:
-    """A node's IPFS, served, and what stands behind it; `elsewhere` is the store of the other node."""
+    """A node's IPFS, served, and what stands behind it; `elsewhere` is the store of the other node. With a Kubo, the
+    store is the buffer before that."""
 
     stub: Any
     address: str
     store: PackBlockStore
     pins: Pins
     elsewhere: PackBlockStore
+    contents: Contents
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, gc_grace_us: int = DEFAULT_GRACE_US) -> AsyncIterator[Served]:
+async def serving(
+    folder: Path, gc_grace_us: int = DEFAULT_GRACE_US, kubo_url: str = ""
+) -> AsyncIterator[Served]:
     store, elsewhere = PackBlockStore(folder / "blocks"), PackBlockStore(folder / "elsewhere")
     pins = Pins(folder / "pins.sqlite")
-    contents = Contents(store, pins, OtherNode(elsewhere))  # type: ignore[arg-type]
+    kubo = Kubo(KuboRpc(kubo_url), store, "self") if kubo_url else None
+    contents = Contents(store, pins, OtherNode(elsewhere), kubo)  # type: ignore[arg-type]
+    ipfs = Ipfs(contents, gc_grace_us=gc_grace_us)
+    running = asyncio.create_task(kubo.run(ipfs.wanted)) if kubo is not None else None
+    if kubo is not None:
+        await kubo.check()
     server = grpc.aio.server(options=CHANNEL_OPTIONS)
-    add_IpfsServiceServicer_to_server(IpfsServicer(Ipfs(contents, gc_grace_us=gc_grace_us)), server)
+    add_IpfsServiceServicer_to_server(IpfsServicer(ipfs), server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-        yield Served(IpfsServiceStub(channel), address, store, pins, elsewhere)
+        yield Served(IpfsServiceStub(channel), address, store, pins, elsewhere, contents)
     await server.stop(1)
+    if kubo is not None and running is not None:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await kubo.close()
     store.close()
     elsewhere.close()
     pins.close()

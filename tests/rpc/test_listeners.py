@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bacalhau.model.refusals import RefusalReason
-from bacalhau.node.node import CannotStart, Node
+from bacalhau.node.node import Node
+from bacalhau.node.startup import CannotStart
 from bacalhau.rpc.servers import CannotListen
 from bacalhau.rpc.status import refusal_of
 from bacalhau.rpc.tls import load_or_make

@@ -18,6 +18,7 @@ from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionPhase
 from bacalhau.model.market import Bid, LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.rpc.status import refusal_of
@@ -36,7 +37,7 @@ from bacalhau.v1 import (
     requester_service_pb2_grpc,
 )
 from bacalhau.wire.envelope import DOMAIN, PAYLOAD_TYPE, SignedEnvelope, open_message, signing_input
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 from tests.builders import a_bid, a_report, an_award, an_offer
 from tests.node.live import SLEEPER, Stranger, all_of, peer_channel, refusal_from, running, until, wasm_job
 
@@ -77,6 +78,10 @@ def statements(channel: grpc.aio.Channel) -> dict[str, Any]:
         "offer": lambda e: compute.ConsiderOffers(compute_service_pb2.ConsiderOffersRequest(offers=[e])),
         "award": lambda e: compute.Award(compute_service_pb2.AwardRequest(award=e)),
         "close": lambda e: compute.CloseOffer(compute_service_pb2.CloseOfferRequest(offer_closed=e)),
+        "commitment": lambda e: requester.CommitResult(
+            requester_service_pb2.CommitResultRequest(commitment=e)
+        ),
+        "reveal": lambda e: compute.RevealResult(compute_service_pb2.RevealResultRequest(reveal_request=e)),
         "cancel": lambda e: compute.CancelExecution(
             compute_service_pb2.CancelExecutionRequest(cancellation=e)
         ),
@@ -86,7 +91,8 @@ def statements(channel: grpc.aio.Channel) -> dict[str, Any]:
     }
 
 
-NAMES = ("record", "bid", "decline", "report", "renewal", "offer", "award", "close", "cancel", "logs")
+REQUESTERS = ("bid", "decline", "report", "commitment", "renewal")
+NAMES = ("record", *REQUESTERS, "offer", "award", "close", "reveal", "cancel", "logs")
 
 
 def state_of(node: Node) -> object:
@@ -188,6 +194,8 @@ async def test_a_statement_id_with_other_content_is_refused(
         ("report", a_report("e-unknown"), R.NOT_FOUND),
         ("renewal", LeaseRenewal("e-unknown", ExecutionPhase.RUNNING, 1), R.LEASE_ENDED),
         ("logs", LogRequest("e-unknown"), R.NOT_FOUND),
+        ("commitment", ResultCommitment("e-unknown", 1, bytes(32)), R.NOT_FOUND),
+        ("reveal", RevealRequest("e-unknown"), R.NOT_FOUND),
         ("award", replace(an_award(), bid_set_digest=bytes(32)), R.BID_UNKNOWN),
     ],
 )
@@ -214,6 +222,8 @@ async def test_an_execution_of_another_node_is_not_touched_by_a_stranger(
         ("renewal", LeaseRenewal(execution.id, ExecutionPhase.RUNNING, 1)),
         ("cancel", Cancellation(execution.id)),
         ("logs", LogRequest(execution.id, follow=True)),
+        ("commitment", ResultCommitment(execution.id, 1, bytes(32))),
+        ("reveal", RevealRequest(execution.id)),
         ("bid", Bid("b-x", execution.offer_id, 1, 60 * SECOND_US)),
     ):
         envelope = bid_of(stranger, grpc_server, body=body)

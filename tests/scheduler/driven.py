@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from bacalhau.market.pricing import FlatPrice
+from bacalhau.market.verification import commitment_digest, compared_digest
 from bacalhau.model.execution import ExecutionPhase
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import ClaimedInput, Decline, LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.verification import Compared, ResultCommitment
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.records import ExecutionRecord, JobChanged, JobHappening
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
-from tests.builders import SPEC_DIGEST, a_bid, a_compute_config, a_report, a_spec, an_award, an_offer
+from tests.builders import RESULT, SPEC_DIGEST, a_bid, a_compute_config, a_report, a_spec, an_award, an_offer
 
 if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.config import ComputeConfig
 
 E = TypeVar("E")
+SALT = b"salt" * 8
 
 
 def seconds(amount: int) -> int:
@@ -92,7 +96,15 @@ class Requester(_Driven):
         return self.tell(ev.JobSubmitted(id, spec, inputs, SPEC_DIGEST), now)
 
     def bid(
-        self, node_id: str, price: int = 100, *, now: int, id: str = "", offer_id: str = "", valid_us: int = 0
+        self,
+        node_id: str,
+        price: int = 100,
+        *,
+        now: int,
+        id: str = "",
+        offer_id: str = "",
+        valid_us: int = 0,
+        issued_us: int = 0,
     ) -> fx.Effects:
         bid = a_bid(
             id=id or f"b-{node_id}",
@@ -100,12 +112,19 @@ class Requester(_Driven):
             price_microcredits=price,
             valid_for_us=valid_us or seconds(10),
         )
-        return self.tell(ev.BidReceived(node_id, bid, bid.id.encode()), now)
+        return self.tell(ev.BidReceived(node_id, bid, bid.id.encode(), issued_us=issued_us), now)
 
     def decline(
-        self, node_id: str, reason: RefusalReason = RefusalReason.INFEASIBLE, *, now: int, message: str = "no"
+        self,
+        node_id: str,
+        reason: RefusalReason = RefusalReason.INFEASIBLE,
+        *,
+        now: int,
+        message: str = "no",
+        issued_us: int = 0,
     ) -> fx.Effects:
-        return self.tell(ev.DeclineReceived(node_id, Decline(self.offer().id, Refusal(reason, message))), now)
+        decline = Decline(self.offer().id, Refusal(reason, message))
+        return self.tell(ev.DeclineReceived(node_id, decline, issued_us=issued_us), now)
 
     def confirm(self, execution_id: str, now: int) -> fx.Effects:
         return self.tell(ev.AwardConfirmed(execution_id), now)
@@ -146,6 +165,34 @@ class Requester(_Driven):
         award = self.sent(fx.SendAward)[-1].award
         self.confirm(award.execution_id, now)
         return award.execution_id
+
+    # --- jobs that compare results: what a result says is its CID ---
+
+    def commit(
+        self, node_id: str, execution_id: str, now: int, *, result: Cid = RESULT, exit_code: int = 0
+    ) -> fx.Effects:
+        compared = compared_digest(exit_code, result.raw, {})
+        digest = commitment_digest(SALT, compared, execution_id, node_id)
+        return self.tell(ev.CommitmentReceived(node_id, ResultCommitment(execution_id, 1, digest)), now)
+
+    def reveal(
+        self, node_id: str, execution_id: str, now: int, *, result: Cid = RESULT, salt: bytes = SALT
+    ) -> fx.Effects:
+        """The report, and then the fetched result."""
+        report = replace(a_report(execution_id, result=result), salt=salt)
+        self.tell(ev.ReportReceived(node_id, report), now)
+        assert self.refusal() is None
+        compared = Compared(compared_digest(0, result.raw, {}), 0)
+        return self.tell(ev.ResultFetched(execution_id, compared), now)
+
+    def asked(self) -> list[str]:
+        """Nodes whose results the last effects ask for."""
+        return [send.to for send in self.sent(fx.SendRevealRequest)]
+
+    def conduct(self, node_id: str) -> dict[str, int]:
+        """What is known of the node by now."""
+        known = self.machine.reputations.of(node_id)
+        return {seen.conduct.name: seen.count for seen in known.counts} if known else {}
 
     # --- what it did ---
 

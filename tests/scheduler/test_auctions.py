@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from bacalhau.market.clearing import bid_set_digest
+from bacalhau.market.clearing import bid_set_digest, tie_key
+from bacalhau.model.auction import BidStanding
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.scheduler.records import AnswerReceived
+from bacalhau.scheduler.records import AnswerReceived, AuctionCleared, ExecutionRecord
 from bacalhau.scheduler.requester import RequesterConfig
 from tests.builders import SPEC_DIGEST, a_bid, a_sealed_bid, a_spec
 from tests.scheduler.driven import Requester, seconds
@@ -76,12 +77,16 @@ def test_a_bid_of_a_node_that_was_not_asked_counts_if_it_is_there_in_time(reques
     assert requester.awards() == [("stranger", 50)]
 
 
-def test_equal_bids_are_decided_by_their_ids_not_by_who_came_first(requester: Requester) -> None:
-    requester.hear("n1", "n2")
-    requester.submit(now=0)
-    requester.bid("n2", id="b-2", now=10)
-    requester.bid("n1", id="b-1", now=20)
-    assert requester.awards() == [("n1", 100)]
+def test_equal_bids_are_decided_by_the_offer_and_the_node_not_by_who_came_first() -> None:
+    for order in (("n1", "n2"), ("n2", "n1")):
+        requester = Requester()
+        requester.hear("n1", "n2")
+        requester.submit(now=0)
+        for node_id in order:
+            requester.bid(node_id, id=f"b-{order.index(node_id)}", now=10)
+        offer_id = requester.offer().id
+        first = min(order, key=lambda node: tie_key(offer_id, a_sealed_bid(node_id=node)))
+        assert requester.awards() == [(first, 100)]
 
 
 def test_count_of_three_is_awarded_to_three_nodes_at_their_own_prices(requester: Requester) -> None:
@@ -97,13 +102,13 @@ def test_the_award_names_the_digest_of_all_bids_also_of_those_that_lost(requeste
     requester.submit(now=0)
     requester.bid("n1", 100, now=10)
     requester.bid("n2", 200, now=10)
-    sealed = [
-        a_sealed_bid(
-            node_id=node_id, bid=a_bid(id=f"b-{node_id}", offer_id="o-1"), digest=f"b-{node_id}".encode()
-        )
-        for node_id in ("n1", "n2")
+    (cleared,) = [write for write in requester.all.writes if isinstance(write, AuctionCleared)]
+    assert [(sealed.node_id, sealed.position, standing) for sealed, standing in cleared.bid_set] == [
+        ("n1", 1, BidStanding.STANDS),
+        ("n2", 2, BidStanding.STANDS),
     ]
-    assert requester.sent(fx.SendAward)[0].award.bid_set_digest == bid_set_digest(sealed)
+    digest = bid_set_digest(cleared.bid_set)
+    assert requester.sent(fx.SendAward)[0].award.bid_set_digest == cleared.clearing.bid_set_digest == digest
 
 
 def test_a_bid_above_the_ceiling_is_refused_with_both_figures(requester: Requester) -> None:
@@ -162,6 +167,40 @@ def test_a_new_bid_of_a_node_replaces_its_earlier_one(requester: Requester) -> N
     requester.bid("n1", 150, id="b-2", now=20)
     requester.bid("n2", 200, now=30)
     assert requester.awards() == [("n1", 150)]
+
+
+def test_a_late_copy_of_a_replaced_bid_does_not_take_the_place_of_the_newer_one(requester: Requester) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(now=0)
+    requester.bid("n1", 300, id="b-1", now=10, issued_us=1)
+    requester.bid("n1", 150, id="b-2", now=20, issued_us=2)
+    effects = requester.bid("n1", 300, id="b-1", now=25, issued_us=1)
+    assert (effects.refusal, effects.writes) == (None, [])
+    requester.bid("n2", 200, now=30)
+    assert requester.awards() == [("n1", 150)]
+
+
+def test_a_late_copy_of_a_bid_that_was_awarded_before_is_not_awarded_again(requester: Requester) -> None:
+    """Found by a story of the test world: the winner refused, bid anew, and its first bid came once more."""
+    requester.hear("n1", "n2")
+    requester.submit(now=0)
+    requester.bid("n1", id="b-1", now=10)
+    requester.bid("n2", 200, now=10)
+    award = requester.sent(fx.SendAward)[-1].award
+    requester.refuse_award(award.execution_id, RefusalReason.BID_UNKNOWN, now=20)
+    requester.bid("n1", id="b-2", now=30)
+    requester.bid("n1", id="b-1", now=40)
+    bids = [(e.bid_id, e.node_id) for e in requester.all.writes if isinstance(e, ExecutionRecord)]
+    assert bids.count(("b-1", "n1")) == 2  # awarded and refused, two writes of one execution
+
+
+def test_a_decline_from_before_a_bid_does_not_withdraw_it(requester: Requester) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(now=0)
+    requester.bid("n1", 100, now=10, issued_us=5)
+    requester.decline("n1", RefusalReason.BUSY, now=15, issued_us=4)
+    requester.bid("n2", 200, now=20)
+    assert requester.awards() == [("n1", 100)]
 
 
 def test_a_decline_withdraws_a_bid(requester: Requester) -> None:

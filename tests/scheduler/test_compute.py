@@ -12,6 +12,7 @@ from bacalhau.model.execution import ExecutionPhase, Fault, FaultKind
 from bacalhau.model.job import Engine, InputSource
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct, Reputation
 from bacalhau.model.resources import GIB, Resources
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
@@ -359,8 +360,7 @@ def test_work_that_is_called_off_is_stopped_and_not_reported(compute: Compute, h
     compute.award(now=12)
     assert compute.refusal() is RefusalReason.LEASE_ENDED
     compute.tell(ev.ExecutionEnded(a_report(result=None, cancelled=True)), 20)
-    (record,) = compute.last.writes
-    assert isinstance(record, WorkRecord)
+    record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
     assert record.state is WorkState.SETTLED
     assert record.refusal is not None
     assert compute.last.sends == []
@@ -399,8 +399,7 @@ def test_a_report_frees_the_capacity_and_is_repeated_until_it_is_answered(comput
         times += [due // seconds(1)] * len(compute.sent(fx.SendReport))
     assert times == [1, 3, 7, 15, 31, 63, 123, 183]
     compute.tell(ev.ReportAnswered("e-1"), seconds(200))
-    (record,) = compute.last.writes
-    assert isinstance(record, WorkRecord)
+    record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
     assert (record.state, record.refusal) == (WorkState.SETTLED, None)
     assert compute.machine.deadline() is None
     compute.tell(ev.ReportAnswered("e-1"), seconds(201))
@@ -412,15 +411,16 @@ def test_a_report_that_nobody_ever_answers_is_given_up_after_a_week_also_across_
 ) -> None:
     compute.accepted(now=0)
     compute.tell(ev.ExecutionEnded(a_report()), seconds(5))
-    (record,) = compute.last.writes
-    assert isinstance(record, WorkRecord)
+    record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
     compute = Compute()
     compute.took(compute.machine.restore([record], now=seconds(WEEK)))
     assert len(compute.sent(fx.SendReport)) == 1
     compute.expire(seconds(WEEK + 5) - 1)
     assert len(compute.sent(fx.SendReport)) == 1
     compute.expire(seconds(WEEK + 5))
-    (settled,) = compute.last.writes
+    settled, reputation = compute.last.writes
+    assert isinstance(reputation, Reputation)
+    assert reputation.count(Conduct.ABANDONED) == 1
     assert isinstance(settled, WorkRecord)
     assert settled.state is WorkState.SETTLED
     assert settled.refusal == Refusal(
@@ -436,8 +436,7 @@ def test_a_refused_report_is_settled_with_its_refusal(compute: Compute) -> None:
     compute.tell(ev.ExecutionEnded(a_report()), 10)
     refusal = Refusal(RefusalReason.LEASE_ENDED, "too late")
     compute.tell(ev.ReportAnswered("e-1", refusal), 20)
-    (record,) = compute.last.writes
-    assert isinstance(record, WorkRecord)
+    record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
     assert record.refusal == refusal
 
 

@@ -12,6 +12,7 @@ from bacalhau.model.job import JobState
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.compute import ComputeMachine
+from bacalhau.scheduler.events import CommitmentReceived, ResultFetched
 from bacalhau.scheduler.records import ExecutionRecord, JobHappening
 from bacalhau.scheduler.requester import RequesterMachine
 from bacalhau.simulation.profile import Machines
@@ -40,6 +41,18 @@ def test_the_same_holds_where_leases_are_short_and_work_is_awarded_again_and_aga
 def test_a_bid_that_was_awarded_is_not_awarded_again_when_a_copy_of_it_straggles_in() -> None:
     """Found by this seed: the node had bid anew meanwhile, so that the copy was taken for a third bid."""
     tell(73, requester=SHORT_LEASES)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_where_results_are_compared_no_cheater_is_paid_and_no_honest_node_refuted(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        tell(seed, compared=True)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 4, BATCH // 2))
+def test_the_same_holds_where_leases_are_short_and_reveals_have_little_time(first: int) -> None:
+    for seed in range(first, first + BATCH // 2):
+        tell(seed, requester=SHORT_LEASES, compared=True)
 
 
 def test_a_seed_tells_the_same_story_each_time() -> None:
@@ -170,8 +183,10 @@ class ClearsWrongly(RequesterMachine):
 
     def __init__(self, *arguments: object, **named: object) -> None:
         super().__init__(*arguments, **named)  # type: ignore[arg-type]
-        ranked = self._auctions.ranked
-        self._auctions.ranked = lambda auction, now: ranked(auction, now)[::-1]  # type: ignore[method-assign]
+        clear = self._auctions.clear
+        self._auctions.clear = (  # type: ignore[method-assign]
+            lambda auction, slots, now: clear(auction, len(auction.bids), now)[::-1][:slots]
+        )
 
 
 class SkipsHistory(RequesterMachine):
@@ -183,6 +198,49 @@ class SkipsHistory(RequesterMachine):
         if len(happenings) > 1:
             effects.writes.remove(happenings[0])
         return effects
+
+
+class BelievesEverybody(RequesterMachine):
+    """Accepts what was revealed without looking at it."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        if isinstance(event, ResultFetched):
+            return self._then_advance(self._executions.result_fetched(event.execution_id, now), now)
+        return super().handle(event, now=now)
+
+    def check(self) -> None:
+        """Silent: the world has to find out by itself."""
+
+
+class AsksEarly(RequesterMachine):
+    """Asks each node to reveal as soon as it has committed."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        if isinstance(event, CommitmentReceived) and effects.writes:
+            effects.sends.append(fx.SendRevealRequest(event.node_id, event.commitment.execution_id))
+        return effects
+
+
+@pytest.mark.parametrize(
+    ("machine", "complaint"),
+    [
+        (BelievesEverybody, "cheater, and was paid"),
+        (AsksEarly, "is asked before all have committed"),
+    ],
+)
+def test_the_checkers_find_a_machine_that_compares_nothing_or_asks_too_early(
+    machine: type[RequesterMachine], complaint: str
+) -> None:
+    found = []
+    for seed in range(100):
+        try:
+            tell(seed, Machines(requester=machine), compared=True)
+        except BrokenPromise as failure:
+            found.append(str(failure))
+            if complaint in found[-1]:
+                return
+    pytest.fail(f"none of 100 stories found it; complaints were {found}")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.resources import GIB
 from bacalhau.simulation.distributions import Choice, Constant, Exponential, LogNormal, Uniform
+from bacalhau.simulation.honesty import Honesty
 from bacalhau.simulation.reading import (
     ScenarioFailure,
     find_scenario,
@@ -18,7 +19,7 @@ from bacalhau.simulation.reading import (
     read_scenario,
     ready_scenarios,
 )
-from bacalhau.simulation.scenario import ArrivalKind, Cheat, PricingKind
+from bacalhau.simulation.scenario import ArrivalKind, PricingKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +85,7 @@ def test_every_field_is_read_in_its_unit() -> None:
     assert group.costs.tariff.start_microcredits == 100_000
     assert group.pricing.kind is PricingKind.LINEAR
     assert group.pricing.tariff.cpu_second_microcredits == 20
-    assert (group.holds_percent, group.only_local, group.cheat) == (25, True, Cheat.NEVER_COMPUTES)
+    assert (group.holds_percent, group.only_local, group.cheat) == (25, True, Honesty.NEVER_COMPUTES)
     assert group.outages is not None
     assert group.outages.every_us == Exponential(86400 * SECOND_US)
     workload = scenario.workload

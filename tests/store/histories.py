@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
+from bacalhau.model.auction import ClearingRule
 from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, ExecutionState, Usage
 from bacalhau.model.job import DockerTask, InputSource, JobEventType, JobSpec, JobState
-from bacalhau.model.market import Award, Bid, ClaimedInput, ClearingRule, JobOffer
+from bacalhau.model.market import Award, Bid, ClaimedInput, JobOffer
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.records import (
     AnswerReceived,
@@ -200,6 +201,8 @@ executions = st.builds(
     attempt=wire.attempts,
     report=st.none() | wire.reports,
     failure=st.none() | wire.faults,
+    commitment=st.just(b"") | wire.digests,
+    compared=st.just(b"") | wire.digests,
 )
 bids_received = st.builds(
     lambda job_id, node_id, at_us, bid, evidence: AnswerReceived(

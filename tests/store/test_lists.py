@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bacalhau.market.clearing import SealedBid, bid_set_digest
+from bacalhau.model.auction import BidStanding, ClearedAward, Clearing, ClearingRule
 from bacalhau.model.execution import ExecutionState
-from bacalhau.model.job import JobState
+from bacalhau.model.job import Engine, JobState
 from bacalhau.model.market import Bid
 from bacalhau.model.refusals import RefusalReason, Refused
-from bacalhau.scheduler.history import JobOrder, JobQuery
-from bacalhau.scheduler.records import AnswerReceived, JobChanged
+from bacalhau.scheduler.history import JobOrder, JobQuery, OwnBid
+from bacalhau.scheduler.records import AnswerReceived, AuctionCleared, BidKept, JobChanged
 from bacalhau.store import paging
 from bacalhau.store.store import Store
 from tests.store import histories as h
@@ -25,6 +26,8 @@ from tests.store import histories as h
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from bacalhau.scheduler.history import StoredClearing
 
 
 @pytest.fixture
@@ -113,7 +116,8 @@ def test_a_token_of_another_list_is_refused(store: Store) -> None:
         lambda: store.list_jobs(JobQuery(page_size=1, order=JobOrder.ID, page_token=token)),
         lambda: store.executions("j-a", page_token=token),
         lambda: store.answers("j-a", page_token=token),
-        lambda: store.clearing("o-a", page_token=token),
+        lambda: store.offers(page_token=token),
+        lambda: store.own_bids(page_token=token),
     ]
     for use in uses:
         with pytest.raises(Refused) as refused:
@@ -210,28 +214,89 @@ def bid(job: h.History, node: str, id: str, at_us: int) -> AnswerReceived:
     )
 
 
-def test_a_clearing_shows_the_bids_that_an_award_commits_to(store: Store) -> None:
-    """Node 1 bids twice, node 2 bids and then declines; the first award came before node 1's second bid."""
+def cleared(job: h.History, sequence: int, bids: list[tuple[AnswerReceived, BidStanding]]) -> AuctionCleared:
+    """A clearing from these bids, whose envelopes have the digests of `bid`."""
+    bid_set = tuple(
+        (SealedBid(one.node_id, one.bid, one.received_us, one.evidence, position), standing)
+        for position, (one, standing) in enumerate(bids, start=1)
+        if one.bid is not None
+    )
+    award = ClearedAward(f"e-{sequence}", "b-1", "n3", 5)
+    digest = bid_set_digest(bid_set)
+    rule, at_us = ClearingRule.FIRST_PRICE, 100 * sequence
+    clearing = Clearing(job.offer.id, job.id, rule, at_us, 1, len(bids), digest, (award,))
+    return AuctionCleared(sequence, clearing, bid_set)
+
+
+def test_each_clearing_shows_the_bids_that_its_awards_commit_to(store: Store) -> None:
+    """Node 2 bids and then declines; node 1 bids again after the first clearing."""
     job = h.history("a", 0)
     decline = AnswerReceived(job.offer.id, job.id, "n2", 25, None, h.BUSY, b"no")
     first = [bid(job, "n2", "b-3", 10), bid(job, "n1", "b-4", 20), bid(job, "n3", "b-1", 20)]
-    second = bid(job, "n1", "b-2", 30)
-    store.commit([*job.writes(1), *first, decline, second])
+    second = bid(job, "n1", "b-2", 130)
+    stands, withdrawn = BidStanding.STANDS, BidStanding.WITHDRAWN
+    clearings = [
+        cleared(job, 1, [(first[0], withdrawn), (first[1], stands), (first[2], stands)]),
+        cleared(job, 2, [(first[0], withdrawn), (second, stands), (first[2], BidStanding.AWARDED)]),
+    ]
+    store.commit([*job.writes(1), *first, decline, second, *clearings])
+    found = store.clearings(job.id)
+    assert [(one.sequence, one.clearing) for one in found] == [(c.sequence, c.clearing) for c in clearings]
 
-    def shown(until_us: int, size: int) -> list[str]:
-        found, token = [], "start"
+    def shown(clearing: StoredClearing, size: int) -> list[tuple[str, BidStanding]]:
+        bids, token = store.cleared_bids(clearing, page_size=size)
         while token:
-            token = "" if token == "start" else token
-            page, token = store.clearing(job.offer.id, until_us=until_us, page_size=size, page_token=token)
-            assert all(one.evidence == f"{one.node_id} {one.bid_id}".encode() for one in page)
-            found += page
-        sealed = [SealedBid(one.node_id, Bid(one.bid_id, "", 0, 0), 0, one.evidence) for one in found]
-        assert bid_set_digest(sealed) == bid_set_digest(reversed(sealed))
-        return [one.bid_id for one in found]
+            more, token = store.cleared_bids(clearing, page_size=size, page_token=token)
+            bids += more
+        for one in bids:
+            assert one.evidence == f"{one.entry.node_id} {one.entry.bid_id}".encode()
+            assert one.decline_evidence == (b"no" if one.entry.node_id == "n2" else b"")
+        return [(one.entry.bid_id, one.entry.standing) for one in bids]
 
     for size in (1, 2, 9):
-        assert shown(20, size) == ["b-1", "b-3", "b-4"]
-        assert shown(2**60, size) == ["b-1", "b-2", "b-3"]
+        assert shown(found[0], size) == [("b-1", stands), ("b-3", withdrawn), ("b-4", stands)]
+        assert shown(found[1], size) == [
+            ("b-1", BidStanding.AWARDED),
+            ("b-2", stands),
+            ("b-3", withdrawn),
+        ]
+
+
+def test_offers_are_paged_newest_first_with_what_they_got(store: Store) -> None:
+    for number in range(3):
+        store.commit(h.history(str(number), at_us=10 * number).writes())
+    page, token = store.offers(page_size=2)
+    rest, end = store.offers(page_size=2, page_token=token)
+    assert end == ""
+    assert [(one.offer.id, one.bids, one.declines, one.awards) for one in page + rest] == [
+        (f"o-{number}", 1, 1, 1) for number in (2, 1, 0)
+    ]
+
+
+def test_own_bids_are_paged_newest_first_by_the_beginning_of_a_jobs_id(store: Store) -> None:
+    kept = [
+        BidKept(
+            f"b-{n}", f"o-{n}", f"j-{n % 2}x", "r1", n, 5, b"offer", b"bid", b"ack", None if n else h.BUSY
+        )
+        for n in range(5)
+    ]
+    store.commit(kept)
+    page, token = store.own_bids(page_size=3)
+    rest, end = store.own_bids(page_size=3, page_token=token)
+    assert end == ""
+    assert [one.bid_id for one in page + rest] == ["b-4", "b-3", "b-2", "b-1", "b-0"]
+    assert rest[-1] == OwnBid("b-0", "o-0", "j-0x", "r1", 0, 5, b"offer", b"bid", b"ack", h.BUSY)
+    assert [one.bid_id for one in store.own_bids("1")[0]] == ["b-3", "b-1"]
+
+
+def test_prices_are_those_of_completed_executions_since_then(store: Store) -> None:
+    for number in range(3):
+        store.commit(h.history(str(number), at_us=10 * number).writes())
+    running = h.history("running", at_us=90)
+    store.commit(running.writes(3))
+    found = store.traded_prices(since_us=13)
+    assert [(one.time_us, one.price_microcredits) for one in found] == [(23, 7), (13, 7)]
+    assert (found[0].engine, found[0].resources) == (Engine.DOCKER, h.SPEC.resources)
 
 
 def test_a_reading_sees_one_state_though_a_commit_comes_in_its_middle(store: Store) -> None:

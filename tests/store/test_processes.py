@@ -39,7 +39,7 @@ def contents(store: Store, job: History) -> list[object]:
         store.happenings(job.id),
         store.offer(job.offer.id),
         store.answers(job.id),
-        store.clearing(job.offer.id),
+        store.clearings(job.id),
         store.work(job.work.id),
     ]
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bacalhau.model.market import JobOffer
+    from bacalhau.model.reputation import Reputation
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,21 @@ def test_work_is_replaced_in_all_that_changes(store: Store, first: WorkRecord, s
     assert store.work(first.id) == second
 
 
+@examples
+@given(first=wire.reputations, second=wire.reputations)
+def test_a_reputation_is_replaced_in_its_role_alone(
+    store: Store, first: Reputation, second: Reputation
+) -> None:
+    node_id = fresh()
+    first, second = replace(first, node_id=node_id), replace(second, node_id=node_id)
+    store.commit([first, second])
+    found = [known for known in store.reputations() if known.node_id == node_id]
+    expected = [second] if first.role is second.role else [first, second]
+    assert sorted(found, key=lambda known: known.role.value) == sorted(
+        expected, key=lambda known: known.role.value
+    )
+
+
 def test_text_that_is_no_unicode_is_stored_readable(store: Store) -> None:
     """A file name in an engine's message may hold any bytes; Python shows them as lone surrogates."""
     job = h.history(fresh())
@@ -195,7 +211,8 @@ def test_nothing_is_found_under_an_unknown_id(store: Store) -> None:
     assert store.happenings("j-none") == []
     assert store.answers("j-none") == ([], "")
     assert store.executions("j-none") == ([], "")
-    assert store.clearing("o-none") == ([], "")
+    assert store.clearings("j-none") == []
+    assert store.own_bids("j-none") == ([], "")
 
 
 def test_open_jobs_come_back_as_the_machine_takes_them_up(tmp_path: Path) -> None:

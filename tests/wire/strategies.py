@@ -6,6 +6,13 @@ import hashlib
 
 from hypothesis import strategies as st
 
+from bacalhau.model.auction import (
+    AuctionTerms,
+    ClearedAward,
+    Clearing,
+    ClearingRule,
+    ScoringWeights,
+)
 from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import (
@@ -25,7 +32,6 @@ from bacalhau.model.market import (
     Award,
     Bid,
     ClaimedInput,
-    ClearingRule,
     Decline,
     JobOffer,
     LeaseRenewal,
@@ -33,11 +39,13 @@ from bacalhau.model.market import (
 )
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 from bacalhau.model.resources import Resources
+from bacalhau.model.verification import ResultCommitment, Verification, VerificationPolicy
 from bacalhau.wire import limits
 from bacalhau.wire.identity import NodeKey
 from bacalhau.wire.job import RESERVED_OUTPUT_NAMES
-from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
+from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 # Keys cost 60 us each: a few, made once.
 KEYS = tuple(NodeKey(hashlib.sha256(bytes([index])).digest()) for index in range(4))
@@ -120,6 +128,20 @@ wasm_tasks = st.builds(
 )
 
 
+weights = st.builds(ScoringWeights, prices, prices, prices)
+# Terms with the ceiling, for some rules need one.
+terms_and_ceilings = st.one_of(
+    st.tuples(st.builds(AuctionTerms), st.none() | prices),
+    st.tuples(st.builds(AuctionTerms, st.just(ClearingRule.SCORING), weights), st.none() | prices),
+    st.tuples(st.sampled_from([AuctionTerms(rule) for rule in ClearingRule if rule.needs_reserve]), prices),
+)
+verifications = st.one_of(
+    st.just(Verification()),
+    st.builds(Verification, st.just(VerificationPolicy.REPLICATED), st.integers(2, 20), st.booleans()),
+    st.builds(Verification, st.just(VerificationPolicy.ADAPTIVE), st.just(2), st.booleans()),
+)
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> JobSpec:
     """A job spec: targets and output paths are all different."""
@@ -133,12 +155,19 @@ def specs(draw: st.DrawFn) -> JobSpec:
             unique=True,
         )
     )
+    auction, ceiling = draw(terms_and_ceilings)
+    verification = draw(verifications)
+    counts = {
+        VerificationPolicy.NONE: st.integers(1, limits.MAX_COUNT),
+        VerificationPolicy.REPLICATED: st.integers(verification.confidence, limits.MAX_COUNT),
+        VerificationPolicy.ADAPTIVE: st.just(1),
+    }
     variables = st.tuples(nonempty_names.filter(lambda name: "=" not in name), arguments)
     return JobSpec(
         task=draw(docker_tasks | wasm_tasks),
         name=draw(names),
         labels=draw(labels),
-        count=draw(st.integers(1, limits.MAX_COUNT)),
+        count=draw(counts[verification.policy]),
         env=tuple(draw(st.lists(variables, max_size=3, unique_by=lambda variable: variable[0]))),
         inputs=tuple(InputSource(draw(cids), place, draw(names)) for place in places[:cut]),
         outputs=tuple(
@@ -155,13 +184,16 @@ def specs(draw: st.DrawFn) -> JobSpec:
             )
         ),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
-        max_price_microcredits=draw(st.none() | prices),
+        max_price_microcredits=ceiling,
+        auction=auction,
+        verification=verification,
     )
 
 
 @st.composite
 def offers(draw: st.DrawFn) -> JobOffer:
     engine = draw(st.sampled_from(Engine))
+    terms, ceiling = draw(terms_and_ceilings)
     return JobOffer(
         id=draw(ids),
         job_id=draw(ids),
@@ -173,8 +205,9 @@ def offers(draw: st.DrawFn) -> JobOffer:
         execution_timeout_us=draw(timeouts_us),
         constraints=tuple(draw(st.lists(constraints, max_size=3))),
         winners=draw(st.integers(1, limits.MAX_COUNT)),
-        max_price_microcredits=draw(st.none() | prices),
-        clearing_rule=draw(st.sampled_from(ClearingRule)),
+        max_price_microcredits=ceiling,
+        clearing_rule=terms.rule,
+        weights=terms.weights,
         bid_window_us=draw(st.integers(1, limits.MAX_BID_WINDOW_US)),
         open_for_us=draw(st.integers(0, limits.MAX_TIMEOUT_US)),
         spec_digest=draw(digests),
@@ -185,9 +218,28 @@ figures = st.tuples(st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), st.i
 refusals = st.builds(
     Refusal, st.sampled_from(RefusalReason), messages, st.lists(figures, max_size=3).map(tuple)
 )
-bids = st.builds(Bid, ids, ids, prices, timeouts_us)
+bids = st.builds(Bid, ids, ids, prices, timeouts_us, st.integers(0, limits.MAX_TIMEOUT_US), byte_counts)
 declines = st.builds(Decline, ids, refusals)
-acknowledgements = st.builds(Acknowledgement, ids, digests, st.none() | refusals)
+acknowledgements = st.builds(
+    Acknowledgement,
+    ids,
+    digests,
+    st.none() | refusals,
+    st.none() | st.integers(0, limits.MAX_TIMESTAMP_US),
+    st.integers(0, limits.MAX_BIDS_PER_OFFER),
+    st.integers(0, 1000),
+)
+clearings = st.builds(
+    Clearing,
+    offer_id=ids,
+    job_id=ids,
+    clearing_rule=st.sampled_from(ClearingRule),
+    cleared_us=st.integers(0, limits.MAX_TIMESTAMP_US),
+    slots=st.integers(1, limits.MAX_COUNT),
+    acknowledged_bids=st.integers(0, limits.MAX_BIDS_PER_OFFER),
+    bid_set_digest=digests,
+    awards=st.lists(st.builds(ClearedAward, ids, ids, ids, prices), max_size=3).map(tuple),
+)
 awards = st.builds(
     Award,
     execution_id=ids,
@@ -217,12 +269,29 @@ reports = st.builds(
     usages,
     st.none() | faults,
     st.booleans(),
+    st.just(b"") | digests,
 )
+_counts = st.integers(0, 2**62)
+reputations = st.builds(
+    Reputation,
+    node_ids,
+    st.sampled_from(Role),
+    st.integers(0, 2**60),
+    st.lists(st.builds(ConductCount, st.sampled_from(Conduct), _counts, _counts), max_size=8).map(tuple),
+    _counts,
+)
+commitments = st.builds(ResultCommitment, ids, attempts, digests)
+reveal_requests = st.builds(RevealRequest, ids)
 
 tariffs = st.builds(Tariff, prices, prices, prices, prices)
 addresses = st.builds(
     lambda host, port: f"{host}:{port}",
     st.sampled_from(["127.0.0.1", "[::1]", "node-1.example", "[fe80::1:2]"]),
+    st.integers(1, 65535),
+)
+multiaddrs = st.builds(
+    lambda host, port: f"/{host}/tcp/{port}",
+    st.sampled_from(["ip4/127.0.0.1", "ip6/::1", "dns4/node-1.example", "ip6/fe80::1:2"]),
     st.integers(1, 65535),
 )
 
@@ -241,6 +310,7 @@ def records(node_id: st.SearchStrategy[str] = node_ids) -> st.SearchStrategy[Nod
         labels=labels,
         version=names,
         tariff=tariffs,
+        multiaddrs=st.lists(multiaddrs, max_size=3, unique=True).map(tuple),
     )
 
 
@@ -258,6 +328,9 @@ def bodies(key: NodeKey) -> st.SearchStrategy[object]:
         cancellations,
         log_requests,
         reports,
+        clearings,
+        commitments,
+        reveal_requests,
     )
 
 

@@ -11,14 +11,26 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bacalhau.market.audit import BidSetEntry
+from bacalhau.model.auction import AuctionTerms, BidStanding, ClearingRule, ScoringWeights
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.job import Engine, NetworkMode
-from bacalhau.model.market import ClearingRule, JobOffer
+from bacalhau.model.market import JobOffer
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES
-from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, node_pb2, refusal_pb2
-from bacalhau.wire import execution, fields, limits, market, node, refusal
+from bacalhau.v1 import (
+    auction_pb2,
+    execution_pb2,
+    job_pb2,
+    market_pb2,
+    node_pb2,
+    refusal_pb2,
+    verification_pb2,
+)
+from bacalhau.wire import auction, execution, fields, limits, market, node, refusal, verification
+from bacalhau.wire.auction import entry_from_proto, entry_to_proto, terms_from_proto, terms_to_proto
 from bacalhau.wire.job import spec_from_proto, spec_to_proto
+from tests.builders import an_offer
 from tests.wire import strategies
 
 if TYPE_CHECKING:
@@ -31,6 +43,12 @@ CONVERSIONS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Any], Calla
     "spec": (strategies.specs(), spec_to_proto, spec_from_proto, job_pb2.JobSpec),
     "offer": (strategies.offers(), market.offer_to_proto, market.offer_from_proto, market_pb2.JobOffer),
     "bid": (strategies.bids, market.bid_to_proto, market.bid_from_proto, market_pb2.Bid),
+    "clearing": (
+        strategies.clearings,
+        auction.clearing_to_proto,
+        auction.clearing_from_proto,
+        auction_pb2.Clearing,
+    ),
     "decline": (
         strategies.declines,
         market.decline_to_proto,
@@ -73,6 +91,18 @@ CONVERSIONS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Any], Calla
         execution.report_to_proto,
         execution.report_from_proto,
         execution_pb2.ExecutionReport,
+    ),
+    "commitment": (
+        strategies.commitments,
+        verification.commitment_to_proto,
+        verification.commitment_from_proto,
+        verification_pb2.ResultCommitment,
+    ),
+    "reveal_request": (
+        strategies.reveal_requests,
+        verification.reveal_request_to_proto,
+        verification.reveal_request_from_proto,
+        verification_pb2.RevealRequest,
     ),
     "record": (strategies.records(), node.record_to_proto, node.record_from_proto, node_pb2.NodeRecord),
     "refusal": (
@@ -240,3 +270,39 @@ def test_times_out_of_range_are_refused(seconds: int, nanos: int) -> None:
         fields.timestamp_us(Timestamp(seconds=seconds, nanos=nanos), "t")
     with pytest.raises(Refused):
         fields.duration_us(Duration(seconds=seconds, nanos=nanos), "d", low=0, high=limits.MAX_TIMEOUT_US)
+
+
+# --- auctions ---
+
+
+@pytest.mark.parametrize("rule", [ClearingRule.UNIFORM_PRICE, ClearingRule.POSTED_PRICE])
+def test_an_offer_whose_price_may_be_the_reserve_needs_one(rule: ClearingRule) -> None:
+    message = market.offer_to_proto(an_offer(clearing_rule=rule, spec_digest=bytes(32)))
+    with pytest.raises(Refused, match="max_price_microcredits is missing: with the rule"):
+        market.offer_from_proto(message)
+
+
+def test_weights_under_another_rule_than_scoring_are_refused() -> None:
+    message = market.offer_to_proto(an_offer(weights=ScoringWeights(1), spec_digest=bytes(32)))
+    with pytest.raises(Refused, match="weights are for the rule SCORING, not for FIRST_PRICE"):
+        market.offer_from_proto(message)
+
+
+def test_first_price_without_weights_is_not_sent_so_that_digests_of_earlier_jobs_stay() -> None:
+    assert terms_to_proto(AuctionTerms()) is None
+    assert terms_from_proto(auction_pb2.AuctionTerms(), "auction") == AuctionTerms()
+
+
+@given(
+    st.builds(
+        BidSetEntry,
+        strategies.ids,
+        strategies.ids,
+        st.integers(0, limits.MAX_BIDS_PER_OFFER),
+        st.integers(0, limits.MAX_TIMESTAMP_US),
+        st.integers(0, 1000),
+        st.sampled_from(BidStanding),
+    )
+)
+def test_an_entry_of_a_bid_set_comes_back_as_it_was(entry: BidSetEntry) -> None:
+    assert entry_from_proto(entry_to_proto(entry)) == entry

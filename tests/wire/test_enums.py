@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bacalhau.model
-from bacalhau.model import execution, job, market, refusals
-from bacalhau.v1 import execution_pb2, job_pb2, market_pb2, refusal_pb2
+from bacalhau.model import auction, execution, job, refusals, reputation, verification
+from bacalhau.v1 import (
+    auction_pb2,
+    execution_pb2,
+    job_pb2,
+    market_pb2,
+    refusal_pb2,
+    reputation_pb2,
+    verification_pb2,
+)
 
 if TYPE_CHECKING:
     from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
@@ -27,7 +35,10 @@ PAIRS: list[tuple[type[Enum], EnumTypeWrapper]] = [
     (job.JobState, job_pb2.JobState),
     (job.JobEventType, job_pb2.JobEventType),
     (job.Engine, market_pb2.Engine),
-    (market.ClearingRule, market_pb2.ClearingRule),
+    (auction.ClearingRule, auction_pb2.ClearingRule),
+    (auction.BidStanding, auction_pb2.BidStanding),
+    (verification.VerificationPolicy, verification_pb2.VerificationPolicy),
+    (reputation.Conduct, reputation_pb2.Conduct),
 ]
 
 

@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bacalhau.model.market import Award, Bid, ClearingRule
+from bacalhau.model.auction import ClearingRule
+from bacalhau.model.market import Award, Bid
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.v1 import envelope_pb2, job_pb2

@@ -14,7 +14,7 @@ from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.job import DockerTask, JobSpec, NetworkMode, Timeouts, WasmTask
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES
-from bacalhau.v1 import job_pb2, market_pb2
+from bacalhau.v1 import auction_pb2, job_pb2, market_pb2
 from bacalhau.wire import limits, market
 from bacalhau.wire.job import spec_digest, spec_from_proto, spec_to_proto
 from tests.wire import strategies
@@ -112,7 +112,7 @@ def test_inline_data_is_not_stored_for_a_spec_that_is_refused() -> None:
 def test_inline_data_in_an_award_is_refused() -> None:
     message = market_pb2.Award()
     message.execution_id = message.job_id = message.offer_id = message.bid_id = "a"
-    message.clearing_rule = market_pb2.CLEARING_RULE_FIRST_PRICE
+    message.clearing_rule = auction_pb2.CLEARING_RULE_FIRST_PRICE
     message.bid_set_digest = bytes(32)
     message.lease.seconds = 1
     message.spec.CopyFrom(docker())

@@ -1,0 +1,86 @@
+"""What a node needs before it can start: its folder to itself, the files that its settings name, its Kubo.
+
+Each function raises CannotStart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from bacalhau.ipfs.kubo_rpc import InvalidAddress, KuboRpc, PackageMissing
+from bacalhau.node.kubo import Kubo
+from bacalhau.node.trace import Trace
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+    from pathlib import Path
+
+    from bacalhau.config import Settings
+    from bacalhau.ipfs.blockstore import BlockStore
+
+
+class CannotStart(Exception):
+    """The node cannot start as it is set up; the message says what to do."""
+
+
+def lock_folder(folder: Path, stack: AsyncExitStack) -> None:
+    """One node a data folder: two would sign with one key and write one journal."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # it holds a key, and what jobs read and wrote
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(f"the data folder {folder} cannot be used: {error.strerror}") from error
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise CannotStart(
+            f"another node runs on {folder}: stop it, or give this one its own with --data-dir"
+        ) from error
+
+
+def open_trace(settings: Settings, node_id: str) -> Trace | None:
+    if settings.trace is None:
+        return None
+    try:
+        return Trace(settings.trace, node_id)
+    except OSError as error:
+        raise CannotStart(f"the trace {settings.trace} cannot be written: {error.strerror}") from error
+
+
+def read_token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise CannotStart(f"the token file {path} cannot be read: {error.strerror}") from error
+    if len(token) < 16 or not token.isascii() or not token.isprintable():
+        raise CannotStart(f"the token in {path} must be at least 16 printable ASCII characters")
+    return token
+
+
+def read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
+    if settings.tls_cert is None and settings.tls_key is None:
+        return None
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise CannotStart("TLS needs a certificate and its key: give both --tls-cert and --tls-key")
+    try:
+        return settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
+    except OSError as error:
+        raise CannotStart(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+async def connect_kubo(settings: Settings, buffer: BlockStore, node_id: str) -> Kubo | None:
+    """The Kubo that keeps the content, whether it answers or not; None where the node keeps it itself."""
+    if settings.ipfs_api is None:
+        return None
+    try:
+        kubo = Kubo(KuboRpc(settings.ipfs_api), buffer, node_id)
+    except (PackageMissing, InvalidAddress) as error:
+        raise CannotStart(str(error)) from error
+    await kubo.check()
+    return kubo

@@ -1,0 +1,120 @@
+"""The Kademlia DHT: peers that nobody told of, and who provides which content.
+
+It speaks /ipfs/kad/1.0.0 whatever prefix it is given (kad_dht/common.py names one protocol), so the nodes form one DHT
+with Kubo nodes that they are connected with.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
+from libp2p.tools.anyio_service import background_trio_service
+
+from bacalhau.p2p.host import PeerWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from libp2p.abc import IHost
+    from libp2p.peer.id import ID
+
+    from bacalhau.model.cid import Cid
+
+log = logging.getLogger(__name__)
+
+FIRST_LOOK_S = 2.0
+LOOK_INTERVAL_S = 60.0
+QUERY_TIMEOUT_S = 20.0
+PROVIDERS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Who has content, and the multiaddrs to dial for it; none where there is a connection already."""
+
+    node_id: str
+    addresses: tuple[str, ...]
+
+
+class Dht:
+    """A service of the host; see the module. `found` hears in trio of peers and their multiaddrs.
+
+    `serves`: it answers others; a node that nobody can dial must not.
+    """
+
+    def __init__(self, found: Callable[[str, tuple[str, ...]], None], *, serves: bool) -> None:
+        self._found = found
+        self._serves = serves
+        self._dht: KadDHT | None = None
+        self._host: IHost | None = None
+
+    async def run(self, host: IHost, *, task_status: trio.TaskStatus[None]) -> None:
+        # Nodes of one office or machine share a subnet, of which the default takes two a bucket.
+        mode = DHTMode.SERVER if self._serves else DHTMode.CLIENT
+        dht = KadDHT(host, mode, max_peers_per_subnet=0)
+        async with trio.open_nursery() as nursery, background_trio_service(dht):
+            watch = PeerWatch(lambda peer: nursery.start_soon(self._add, dht, peer), lambda _: None)
+            host.get_network().register_notifee(watch)
+            self._dht, self._host = dht, host
+            task_status.started()
+            try:
+                await self._look(host, dht)
+            finally:
+                self._dht = self._host = None
+
+    async def provide(self, cid: Cid) -> bool:
+        """Announces that this node has the content; whether anybody took note. In trio."""
+        if self._dht is None:
+            return False
+        try:
+            with trio.move_on_after(QUERY_TIMEOUT_S):
+                return bool(await self._dht.provide(str(cid)))
+        except Exception as failure:  # what peers answer makes it raise a dozen kinds
+            log.info("%s could not be announced to the DHT: %s", cid, failure)
+        return False
+
+    async def find_providers(self, cid: Cid, count: int = PROVIDERS_MAX) -> list[Provider]:
+        """Others that say that they have the content. In trio."""
+        if self._dht is None or self._host is None:
+            return []
+        found = []
+        try:
+            with trio.move_on_after(QUERY_TIMEOUT_S):
+                found = await self._dht.find_providers(str(cid), count)
+        except Exception as failure:  # as in provide
+            log.info("providers of %s could not be looked up: %s", cid, failure)
+        # The library names one provider as often as it is told of it (kad_dht/provider_store.py:343).
+        addresses: dict[str, dict[str, None]] = {}
+        for peer in found:
+            addresses.setdefault(str(peer.peer_id), {}).update(dict.fromkeys(map(str, peer.addrs)))
+        addresses.pop(str(self._host.get_id()), None)
+        return [Provider(node_id, tuple(known)) for node_id, known in addresses.items()]
+
+    async def _add(self, dht: KadDHT, peer: ID) -> None:
+        try:
+            # Whether it serves is known once it was identified (host/basic_host.py:1090), soon after it connects.
+            for _ in range(5):
+                await trio.sleep(1)
+                if await dht.add_peer(peer):
+                    return
+        except Exception as failure:  # the peer is gone, or broke off
+            log.debug("%s is not taken into the DHT: %s", peer, failure)
+
+    async def _look(self, host: IHost, dht: KadDHT) -> None:
+        """Asks for a random key again and again, and tells of everybody who is near it."""
+        await trio.sleep(FIRST_LOOK_S)
+        while True:
+            try:
+                with trio.move_on_after(QUERY_TIMEOUT_S):
+                    peers = await dht.peer_routing.find_closest_peers_network(secrets.token_bytes(32))
+                    for peer in peers:
+                        known = host.get_peerstore().addrs(peer)
+                        self._found(str(peer), tuple(map(str, known)))
+            except Exception as failure:  # as in provide
+                log.debug("looking for peers in the DHT: %s", failure)
+            await trio.sleep(LOOK_INTERVAL_S)

@@ -1,0 +1,166 @@
+"""Hostile peers, each a process that sends the real bytes: the node keeps serving, its memory and disk stay bounded,
+and the counters tell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from bacalhau.ipfs.blockstore import MemoryBlockStore
+from bacalhau.ipfs.dag import find_missing
+from bacalhau.ipfs.importer import import_stream
+from bacalhau.ipfs.packstore import PackBlockStore
+from tests.p2p.bitswap.hosts import swapping
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from bacalhau.model.cid import Cid
+
+MIB = 1024 * 1024
+
+
+@asynccontextmanager
+async def process(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        f"tests.p2p.bitswap.{module}",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
+async def line_of(started: asyncio.subprocess.Process) -> str:
+    assert started.stdout is not None
+    async with asyncio.timeout(40):
+        line = await started.stdout.readline()
+    assert line, "the process has ended"
+    return line.decode().strip()
+
+
+@dataclass
+class Victim:
+    """A node that serves a file, in a process of its own."""
+
+    process: asyncio.subprocess.Process
+    address: str
+    root: Cid
+    folder: Path
+    first_rss: int
+
+    async def ask(self, command: str) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(command.encode() + b"\n")
+        answer: dict[str, Any] = json.loads(await line_of(self.process))
+        return answer
+
+    async def count_until(self, name: str, least: int) -> dict[str, Any]:
+        async with asyncio.timeout(40):
+            while (counters := await self.ask("count"))[name] < least:
+                await asyncio.sleep(0.1)
+        return counters
+
+    def grown_bytes(self) -> int:
+        return psutil.Process(self.process.pid).memory_info().rss - self.first_rss
+
+    def disk_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    async def serves_a_bystander(self) -> float:
+        """Somebody else fetches its file meanwhile; the seconds that this takes."""
+        started = time.monotonic()
+        async with swapping() as bystander:
+            await bystander.connect(self.address)
+            await bystander.fetch(self.root)
+            assert find_missing(bystander.store, self.root) is None
+        return time.monotonic() - started
+
+
+@pytest.fixture
+async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
+    folder = tmp_path / "blocks"
+    store = PackBlockStore(folder)
+    root = import_stream(store, [random.Random(1).randbytes(4 * MIB)]).cid
+    store.close()
+    async with process("victim", str(folder)) as started:
+        address = await line_of(started)
+        victim = Victim(started, address, root, folder, 0)
+        # What the first connection and transfer cost is nobody's attack.
+        await victim.serves_a_bystander()
+        victim.first_rss = psutil.Process(started.pid).memory_info().rss
+        yield victim
+
+
+async def test_blocks_that_nobody_asked_for_are_dropped_and_then_their_sender(victim: Victim) -> None:
+    disk = victim.disk_bytes()
+    async with process("hostile", "unsolicited", victim.address) as attacker:
+        await line_of(attacker)
+        counters = await victim.count_until("dropped_peers", 1)
+        assert counters["unsolicited_blocks"] <= 64 + 8
+        await victim.serves_a_bystander()
+        assert victim.disk_bytes() - disk < MIB
+        assert victim.grown_bytes() < 40 * MIB
+
+
+async def test_a_peer_that_sends_other_bytes_is_left_for_one_that_sends_the_right_ones(
+    victim: Victim,
+) -> None:
+    store = MemoryBlockStore()
+    root = import_stream(store, [random.Random(2).randbytes(8 * MIB)]).cid
+    async with process("hostile", "wrong_blocks", victim.address) as attacker, swapping(store) as honest:
+        await line_of(attacker)
+        await honest.connect(victim.address)
+        fetched = await victim.ask(f"fetch {root} {100 * MIB}")
+        assert fetched["blocks"] == len(list(store.keys()))
+        counters = await victim.ask("count")
+        assert counters["unsolicited_blocks"] > 0
+        assert counters["blocks_received"] == fetched["blocks"]
+
+
+@pytest.mark.parametrize("attack", ["endless_dag", "endless_chain"])
+async def test_a_dag_without_end_is_given_up_at_the_limit(victim: Victim, attack: str) -> None:
+    disk = victim.disk_bytes()
+    async with process("hostile", attack, victim.address) as attacker:
+        root = (await line_of(attacker)).split()[1]
+        fetching = asyncio.create_task(victim.ask(f"fetch {root} {50 * MIB}"))
+        await victim.serves_a_bystander()
+        fetched = await fetching
+        assert fetched["failed"] == "FetchLimit", fetched
+        assert victim.disk_bytes() - disk < 60 * MIB
+        assert victim.grown_bytes() < 80 * MIB
+
+
+async def test_a_want_list_of_a_million_entries_costs_little(victim: Victim) -> None:
+    async with process("hostile", "million_wants", victim.address) as attacker:
+        await line_of(attacker)
+        await victim.count_until("unread_want_bytes", MIB)
+        assert await victim.serves_a_bystander() < 10
+        await victim.count_until("faulty_streams", 1)
+        assert victim.grown_bytes() < 40 * MIB
+
+
+async def test_streams_that_never_end_a_message_are_bounded_and_time_out(victim: Victim) -> None:
+    async with process("hostile", "slow_loris", victim.address) as attacker:
+        await line_of(attacker)
+        await victim.count_until("refused_streams", 1)
+        await victim.serves_a_bystander()
+        await victim.count_until("faulty_streams", 1)
+        assert victim.grown_bytes() < 40 * MIB
