@@ -12,13 +12,8 @@ from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.resources import GIB
 from bacalhau.simulation.distributions import Choice, Constant, Exponential, LogNormal, Uniform
 from bacalhau.simulation.honesty import Honesty
-from bacalhau.simulation.reading import (
-    ScenarioFailure,
-    find_scenario,
-    parse_rate,
-    read_scenario,
-    ready_scenarios,
-)
+from bacalhau.simulation.fields import ScenarioFailure, parse_rate
+from bacalhau.simulation.reading import find_scenario, read_scenario, ready_scenarios
 from bacalhau.simulation.scenario import ArrivalKind, PricingKind
 
 if TYPE_CHECKING:
@@ -124,7 +119,17 @@ def test_every_field_is_read_in_its_unit() -> None:
             "full.yaml:17: nodes[0].cheat: 'sometimes' is not there",
         ),
         ("rule: first_price", "rule: lottery", "full.yaml:33: market.rule: 'lottery' is not there"),
-        ("verification: none", "verification: oracle", "full.yaml:34: verification: this version's market"),
+        ("verification: none", "verification: oracle", "full.yaml:34: verification: 'oracle' is not there"),
+        (
+            "verification: none",
+            "verification: replicated",
+            "full.yaml:34: verification: says its confidence as well",
+        ),
+        (
+            "rule: first_price",
+            "rule: scoring, weights: {beauty: 1}",
+            "full.yaml:33: market.weights.beauty: unknown key",
+        ),
         ("  loss: 0.01", "  loss: 2", "full.yaml:38: network.loss: '2' is no chance"),
         ("from: 1h, to: 2h", "from: 2h, to: 1h", "full.yaml:41: network.partition.to: is not after from"),
         ("duration: 6h", "duration: 6h\njobs: 3", "full.yaml:1: says how long by one of jobs and duration"),

@@ -40,6 +40,52 @@ def test_first_price_equilibrium_has_the_price_and_the_rent_of_theory(sellers: i
     assert estimated(found, "provider profit, credits", "jobs completed").holds(1 / (sellers + 1))
 
 
+def test_second_price_has_the_mean_price_of_first_price() -> None:
+    """Revenue equivalence: 2/(n+1) with sellers who bid their costs (Vickrey 1961, Myerson 1981)."""
+    found = figures("second-price", ("jobs", "250"), ("replications", "3"))
+    assert estimated(found, "price mean, credits").holds(2 / 6)
+    assert estimated(found, "provider profit, credits", "jobs completed").holds(1 / 6)
+
+
+@pytest.mark.parametrize(("sellers", "winners"), [(5, 2), (10, 3)])
+def test_k_winners_at_the_next_price_are_paid_what_order_statistics_say(sellers: int, winners: int) -> None:
+    """(k+1)/(n+1) each."""
+    found = figures(
+        "k-winners",
+        ("nodes.seller.count", str(sellers)),
+        ("workload.replicas", str(winners)),
+        ("jobs", "200"),
+        ("replications", "3"),
+    )
+    price = estimate([one["price mean, credits"] / winners for one in found], CONFIDENCE)
+    assert price.holds((winners + 1) / (sellers + 1))
+
+
+def expected_payment(sellers: int, reserve: float) -> float:
+    """The integral from 0 to r of P(c1 <= r) - P(c2 <= t), by the trapezoidal rule."""
+    sold = 1 - (1 - reserve) ** sellers
+
+    def second_at_most(t: float) -> float:
+        return 1 - (1 - t) ** sellers - sellers * t * (1 - t) ** (sellers - 1)
+
+    steps = 10_000
+    values = [sold - second_at_most(reserve * step / steps) for step in range(steps + 1)]
+    return (sum(values) - (values[0] + values[-1]) / 2) * reserve / steps
+
+
+def test_a_reserve_sells_as_often_and_costs_as_much_as_theory_says() -> None:
+    """P(sale) = 1 - (1 - r)^n with n = 5, r = 1/2; and a buyer with value 1 does best there (Myerson 1981)."""
+    surplus = {}
+    for reserve in (0.3, 0.5, 0.9):
+        settings = (("workload.value.budget", str(reserve)), ("jobs", "250"), ("replications", "3"))
+        found = figures("reserve", *settings)
+        assert estimated(found, "jobs completed", "jobs submitted").holds(1 - (1 - reserve) ** 5)
+        paid = [one["price mean, credits"] * one["jobs completed"] / one["jobs submitted"] for one in found]
+        assert estimate(paid, CONFIDENCE).holds(expected_payment(5, reserve))
+        surplus[reserve] = estimated(found, "users' surplus, credits", "jobs submitted").mean
+    assert surplus[0.5] > max(surplus[0.3], surplus[0.9])
+
+
 def test_nobody_gains_by_leaving_the_first_price_equilibrium() -> None:
     profits = {}
     for share in ("0/10", "1/5", "6/10"):
