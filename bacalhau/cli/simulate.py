@@ -136,7 +136,7 @@ def _read(args: argparse.Namespace, name: str, *settings: tuple[str, str]) -> tu
         for field in ("seed", "replications")
         if (value := getattr(args, field)) is not None
     ]
-    notes = "".join(f"# {field}={value}\n" for field, value in given)
+    notes = "".join(f"# --set {field}={value}\n" for field, value in given)
     return read_scenario(text, file, given), notes + text
 
 

@@ -19,6 +19,7 @@ import docker_jobs
 import grpc
 import ipfs
 import market
+import simulation
 import wasm_jobs
 from claims import CannotMeasure, Claim, Finding
 from nodes import REPOSITORY
@@ -33,6 +34,7 @@ PARTS: dict[str, ModuleType] = {
     "cli": commands,
     "docker": docker_jobs,
     "ipfs": ipfs,
+    "simulation": simulation,
 }
 _SETTLE_S = 5
 README = REPOSITORY / "README.md"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.resources import GIB
 from bacalhau.simulation.distributions import Choice, Constant, Exponential, LogNormal, Uniform
-from bacalhau.simulation.honesty import Honesty
 from bacalhau.simulation.fields import ScenarioFailure, parse_rate
+from bacalhau.simulation.honesty import Honesty
 from bacalhau.simulation.reading import find_scenario, read_scenario, ready_scenarios
 from bacalhau.simulation.scenario import ArrivalKind, PricingKind
 
