@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import Tariff
 from bacalhau.model.resources import GIB, MIB, Resources
+from bacalhau.scheduler.config import DEFAULT_CREDIT, DEFAULT_PAYMENT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bacalhau.market.credit import CreditPolicy
+    from bacalhau.model.market import PaymentTerms
 
 DAY_US = 24 * 3600 * SECOND_US
 
@@ -82,6 +86,10 @@ class Settings:
     price_floor_microcredits: int = 0
     fetch_bytes_per_second: int = 10_000_000
     """What bids estimate their start delay with."""
+    # What requesters may owe for its work: each of them, and all together that have no limit of their own.
+    credit: CreditPolicy = DEFAULT_CREDIT
+    payment: PaymentTerms = DEFAULT_PAYMENT
+    """How much of a price is due, in the offers of its own jobs."""
     # The market's clock.
     bid_window_us: int = SECOND_US
     lease_us: int = 30 * SECOND_US

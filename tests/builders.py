@@ -10,7 +10,8 @@ from bacalhau.model.auction import FIRST_PRICE_TERMS, NO_WEIGHTS, AuctionTerms, 
 from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.execution import ExecutionReport, Usage
 from bacalhau.model.job import SECOND_US, DockerTask, Engine, JobSpec, NetworkMode, Timeouts, WasmTask
-from bacalhau.model.market import Award, Bid, JobOffer
+from bacalhau.model.ledger import Receipt
+from bacalhau.model.market import PPM, WHOLE_PRICE, Award, Bid, JobOffer, PaymentTerms
 from bacalhau.model.resources import GIB, Resources
 from bacalhau.model.verification import NO_VERIFICATION, Verification
 from bacalhau.scheduler.config import ComputeConfig
@@ -74,6 +75,7 @@ def an_offer(
     weights: ScoringWeights = NO_WEIGHTS,
     open_for_us: int = 3600 * SECOND_US,
     spec_digest: bytes = SPEC_DIGEST,
+    payment: PaymentTerms = WHOLE_PRICE,
 ) -> JobOffer:
     return JobOffer(
         id=id,
@@ -92,6 +94,7 @@ def an_offer(
         open_for_us=open_for_us,
         spec_digest=spec_digest,
         weights=weights,
+        payment=payment,
     )
 
 
@@ -153,6 +156,44 @@ def a_report(
     cancelled: bool = False,
 ) -> ExecutionReport:
     return ExecutionReport(execution_id, attempt, result, exit_code, Usage(), fault, cancelled)
+
+
+def a_receipt(
+    *,
+    requester_id: str = "r1",
+    node_id: str = "n1",
+    execution_id: str = "e-1",
+    sequence: int = 1,
+    before: int = 0,
+    rejection: Fault | None = None,
+    bond: int = 0,
+    penalty: int = 0,
+) -> Receipt:
+    """A price of 100 with a floor of a tenth, for six of sixty seconds; `before` is the balance until then."""
+    pay = 10 if rejection is None else 0
+    return Receipt(
+        requester_id,
+        node_id,
+        sequence,
+        before + pay - penalty,
+        execution_id,
+        "j-1",
+        "o-1",
+        "b-1",
+        100,
+        ClearingRule.FIRST_PRICE,
+        bytes(32),
+        PaymentTerms(PPM // 10),
+        60 * SECOND_US,
+        Usage(wall_us=6 * SECOND_US),
+        RESULT,
+        0,
+        pay,
+        rejection,
+        5 * SECOND_US,
+        bond,
+        penalty,
+    )
 
 
 def a_policy(

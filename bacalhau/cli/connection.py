@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
     from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
+    from bacalhau.v1.ledger_service_pb2_grpc import LedgerServiceStub
     from bacalhau.v1.market_service_pb2_grpc import MarketServiceStub
     from bacalhau.v1.node_service_pb2_grpc import NodeServiceStub
 
@@ -123,6 +124,12 @@ class Node:
         from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
 
         return IpfsServiceStub(self.channel)
+
+    @property
+    def ledger(self) -> LedgerServiceStub:
+        from bacalhau.v1.ledger_service_pb2_grpc import LedgerServiceStub
+
+        return LedgerServiceStub(self.channel)
 
     def call(self, method: Any, request: Any, *, timeout: float | None = CALL_TIMEOUT_SECONDS) -> Any:
         """One answer to `request` (or to a stream of requests). Raises NodeFailure."""

@@ -36,6 +36,8 @@ VERBS = {
     "job": "bacalhau.cli.job",
     "market": "bacalhau.cli.market",
     "node": "bacalhau.cli.node",
+    "ledger": "bacalhau.cli.ledger",
+    "receipt": "bacalhau.cli.receipt",
     "ipfs": "bacalhau.cli.ipfs",
     "simulate": "bacalhau.cli.simulate",
     "id": "bacalhau.cli.version",

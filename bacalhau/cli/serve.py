@@ -272,6 +272,19 @@ def _add_prices(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--price-flat", type=price, metavar="N", help="of any execution, in place of all these"
     )
+    credit = quantity(quantities.parse_price)
+    group.add_argument(
+        "--credit-limit",
+        type=credit,
+        metavar="CREDITS",
+        help="what a requester may owe for work done here (10 credits)",
+    )
+    group.add_argument(
+        "--credit-unproven",
+        type=credit,
+        metavar="CREDITS",
+        help="what all together may owe that were not given a limit by `ledger trust` (10 credits)",
+    )
     group.add_argument(
         "--price-held-discount",
         type=whole_number(0, 100),

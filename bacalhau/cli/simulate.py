@@ -73,6 +73,7 @@ def register(verbs: Subparsers) -> None:
         "--seconds", type=whole_number(1), help="go on for so long instead, with one seed after the other"
     )
     add_switch(faults, "--short-leases", help="leases of three seconds: work is awarded again and again")
+    add_switch(faults, "--short-credit", help="nodes give little credit, and refuse what would be more")
     add_switch(faults, "--compared", help="jobs compare their results, and some nodes cheat")
 
 
@@ -265,15 +266,16 @@ def _compare(args: argparse.Namespace, first: str, second: str) -> int:
 
 
 def _faults(args: argparse.Namespace) -> int:
-    from bacalhau.simulation.stories import SHORT_LEASES, BrokenPromise, tell
+    from bacalhau.simulation.stories import SHORT_CREDIT, SHORT_LEASES, BrokenPromise, tell
 
     config = SHORT_LEASES if args.short_leases else None
+    credit = SHORT_CREDIT if args.short_credit else None
     first = args.seed or 0
     began = said = time.monotonic()
     seed, broken = first, 0
     while time.monotonic() - began < args.seconds if args.seconds is not None else seed < first + args.seeds:
         try:
-            tell(seed, requester=config, compared=args.compared)
+            tell(seed, requester=config, compared=args.compared, credit=credit)
         except BrokenPromise as failure:
             broken += 1
             print(failure, flush=True)

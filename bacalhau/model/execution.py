@@ -33,6 +33,7 @@ class FaultKind(Enum):
     RESULT_REFUTED = 18
     NOT_REVEALED = 19
     NO_AGREEMENT = 20
+    CALLED_OFF = 30
 
     @property
     def blames_job(self) -> bool:

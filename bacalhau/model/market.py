@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 MICROCREDITS_PER_CREDIT = 1_000_000
 
 
+PPM = 1_000_000
+"""Parts per million: a share of one in integers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentTerms:
+    """How much of the price is due for an accepted result, and how soon it is accepted; see
+    market/payment.py."""
+
+    floor_ppm: int = PPM
+    accept_within_us: int = 3600 * 1_000_000
+
+
+WHOLE_PRICE = PaymentTerms()
+"""What is due where an offer does not say."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedInput:
     """An input with the size that the requester claims; 0 where it does not know."""
@@ -48,12 +65,14 @@ class JobOffer:
     open_for_us: int
     spec_digest: bytes
     weights: ScoringWeights = NO_WEIGHTS
+    payment: PaymentTerms = WHOLE_PRICE
 
 
 @dataclass(frozen=True, slots=True)
 class Bid:
-    """A node's price for one execution of an offer, held for `valid_for_us`; and what it claims besides: how long
-    after an award the program starts, and how much input it would have to fetch before."""
+    """A node's price for one execution of an offer, held for `valid_for_us`; what it claims besides: how long after an
+    award the program starts, and how much input it would have to fetch before; and what it forfeits where it is proven
+    to have cheated."""
 
     id: str
     offer_id: str
@@ -61,6 +80,7 @@ class Bid:
     valid_for_us: int
     start_delay_us: int = 0
     missing_input_bytes: int = 0
+    bond_microcredits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +104,8 @@ class Award:
     bid_set_digest: bytes
     spec: JobSpec
     lease_us: int
+    payment: PaymentTerms = WHOLE_PRICE
+    bond_microcredits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

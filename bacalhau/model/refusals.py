@@ -40,6 +40,7 @@ class RefusalReason(Enum):
     STORAGE_FULL = 29
     PRICE_SCRIPT = 40
     REPUTATION = 31
+    CREDIT_LIMIT = 30
 
 
 @dataclass(frozen=True, slots=True)

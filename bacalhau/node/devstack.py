@@ -271,9 +271,14 @@ class Network:
                 await executor.close()
 
 
+_ANY_CREDIT = "1000000000"  # a thousand million credits
+
+
 def _policy(args: argparse.Namespace) -> list[str]:
     """The flags that every node is started with, as they were given."""
     words = ["--node-type", ",".join(args.node_type), "--job-selection-data-locality", args.data_locality]
+    # They are all their user's own: none is a stranger to another.
+    words += ["--credit-limit", _ANY_CREDIT, "--credit-unproven", _ANY_CREDIT]
     for flag, values in (
         ("--labels", [f"{key}={value}" for key, value in args.labels.items()]),
         ("--allow-image", args.allow_image),

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.effects import Send, Start
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
-    from bacalhau.scheduler.records import ExecutionRecord, WorkRecord, Write
+    from bacalhau.scheduler.records import Books, ExecutionRecord, WorkRecord, Write
     from bacalhau.scheduler.requester import RequesterMachine
 
 log = logging.getLogger(__name__)
@@ -150,19 +150,24 @@ class Driver:
         """Small blocks that the next step tells of: they are on disk before it is."""
         self._turn.blocks += blocks
 
+    def write(self, writes: Sequence[Write]) -> None:
+        """What is to be kept of something that the machines know no longer."""
+        self._gather(Effects(writes=[*writes]))
+
     def restore(
         self,
         work: Sequence[WorkRecord],
         jobs: Sequence[Job],
         executions: Sequence[ExecutionRecord],
-        reputations: Sequence[Reputation] = (),
+        reputations: Sequence[Reputation],
+        books: Books,
     ) -> None:
         """Before the first event: hands the machines what an earlier life of this node had accepted."""
         now = self.clock.now()
         if self._trace is not None:
-            self._trace.restored(work, jobs, executions, reputations, now)
-        compute = self.compute.restore(work, reputations, now=now)
-        requester = self.requester.restore(jobs, executions, reputations, now=now)
+            self._trace.restored(work, jobs, executions, reputations, books, now)
+        compute = self.compute.restore(work, reputations, books, now=now)
+        requester = self.requester.restore(jobs, executions, reputations, books, now=now)
         if self._trace is not None:
             self._trace.restored_to(compute, requester)
         self._gather(compute)
@@ -184,7 +189,7 @@ class Driver:
             # Half of a step may be in the machine's memory, and its writes are lost.
             self._fail(bug)
             raise
-        if effects.refusal is None:
+        if effects.refusal is None or effects.writes:
             self._gather(effects)
         return effects.refusal
 

@@ -7,7 +7,8 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.ledger import TradeSide
+from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.rpc.peer_api import ClearingPage
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from bacalhau.market.bidding import Quote
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
+    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
-    from bacalhau.model.refusals import Refusal
     from bacalhau.model.verification import ResultCommitment
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from bacalhau.node.quotes import Quotes
     from bacalhau.node.works import Works
     from bacalhau.store.store import Store
-    from bacalhau.wire.envelope import SignedEnvelope
+    from bacalhau.wire.envelope import Body, SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
 
@@ -110,13 +111,16 @@ class Inbound:
         return self._acknowledge(opened, Acknowledgement(opened.statement_id, opened.digest, refusal))
 
     def _acknowledge(self, opened: Opened[Any], acknowledgement: Acknowledgement) -> SignedEnvelope:
+        return self._sign(acknowledgement, opened.sender)
+
+    def _sign(self, body: Body, recipient: str) -> SignedEnvelope:
         return seal_message(
             self._key,
-            acknowledgement,
+            body,
             id=self._ids("s"),
             issued_at_us=self.now_us(),
             valid_for_us=60_000_000,
-            recipient=opened.sender,
+            recipient=recipient,
         )
 
     async def report_received(
@@ -130,16 +134,30 @@ class Inbound:
                 self._driver.keep(whole)
                 self._contents.remember(result)
         refusal = await self._driver.ask_requester(event)
-        if refusal is None:
-            return
-        if refusal.reason is RefusalReason.NOT_FOUND:
+        if refusal is not None and refusal.reason is RefusalReason.NOT_FOUND:
             # The machine only holds open jobs: the answer to the first copy may have been lost.
             stored = await asyncio.to_thread(self._store.execution, opened.body.execution_id)
             late = answer_late_report(stored, event)
-            if late is None:
-                return
-            refusal = late
-        raise Refused(refusal)
+            self._driver.write(late.writes)
+            refusal = late.refusal
+        if refusal is not None:
+            # What is kept of a late report is on disk before its node hears that it is not paid.
+            await self._driver.committed()
+            raise Refused(refusal)
+
+    async def note_received(self, opened: Opened[SettlementNote]) -> SignedEnvelope:
+        note = opened.body
+        if (opened.sender, self.node_id) != (note.creditor_id, note.debtor_id):
+            raise refused(RefusalReason.MALFORMED, "the note is not of its sender, or not for this node")
+        refusal = await self._driver.ask_requester(ev.NoteReceived(note, opened.raw))
+        if refusal is not None:
+            raise Refused(refusal)
+        known = self._driver.requester.payables.balances[note.creditor_id]
+        if (note.sequence, note.settled_microcredits) != (known.note_sequence, known.settled_microcredits):
+            raise refused(
+                RefusalReason.WRONG_STATE, f"this node knows the note {known.note_sequence}, and what it says"
+            )
+        return self._sign(note, opened.sender)
 
     async def commitment_received(self, opened: Opened[ResultCommitment]) -> None:
         refusal = await self._driver.ask_requester(ev.CommitmentReceived(opened.sender, opened.body))
@@ -206,10 +224,47 @@ class Inbound:
         return await self._quotes.quote(opened.sender, opened.body)
 
     async def award_received(self, opened: Opened[Award]) -> None:
-        event = ev.AwardReceived(opened.sender, opened.body, spec_digest(opened.body.spec))
+        award = opened.body
+        # A look-up by key, which takes less time than a hop to a thread.
+        ended = self._store.work(award.execution_id) if self._unheld(award.execution_id) else None
+        event = ev.AwardReceived(opened.sender, award, spec_digest(award.spec), ended)
         refusal = await self._driver.ask_compute(event)
         if refusal is not None:
             raise Refused(refusal)
+
+    def _unheld(self, execution_id: str) -> bool:
+        return self._driver.compute.work(execution_id) is None
+
+    async def receipts_received(
+        self, receipts: Sequence[Opened[Receipt]]
+    ) -> tuple[list[SignedEnvelope], Refusal | None]:
+        """In order, up to the first that is refused; what is signed is on disk."""
+        taken: list[Receipt] = []
+        refusal = None
+        for opened in receipts:
+            refusal = await self._receipt_received(opened)
+            if refusal is not None:
+                break
+            taken.append(opened.body)
+        await self._driver.committed()
+        return [self._sign(receipt, receipt.requester_id) for receipt in taken], refusal
+
+    async def _receipt_received(self, opened: Opened[Receipt]) -> Refusal | None:
+        receipt, execution_id = opened.body, opened.body.execution_id
+        if (opened.sender, self.node_id) != (receipt.requester_id, receipt.node_id):
+            return Refusal(RefusalReason.MALFORMED, "the receipt is not of its sender, or not for this node")
+        if self._driver.compute.receivables.knows(receipt):
+            await self._driver.committed()
+            kept = await asyncio.to_thread(
+                self._store.receipt, TradeSide.SELLING, opened.sender, receipt.sequence
+            )
+            if kept is not None and kept.receipt == receipt:
+                return None
+            return Refusal(RefusalReason.ID_REUSED, f"the receipt {receipt.sequence} was another before")
+        ended = None
+        if self._unheld(execution_id):
+            ended = await asyncio.to_thread(self._store.work, execution_id)
+        return self._driver.tell_compute(ev.ReceiptReceived(receipt, opened.raw, ended))
 
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None:
         self._driver.tell_compute(ev.OfferClosedReceived(opened.sender, opened.body.offer_id))

@@ -146,7 +146,8 @@ class Kubo:
 
     def committed(self, write: Write) -> None:
         """What this node ran for others goes into its Kubo when they have taken the report, and not before."""
-        if isinstance(write, WorkRecord) and write.state is WorkState.SETTLED and write.refusal is None:
+        taken = (WorkState.TAKEN, WorkState.SETTLED)
+        if isinstance(write, WorkRecord) and write.state in taken and write.refusal is None:
             result = write.report.result if write.report is not None else None
             if result is not None:
                 self._go_on(self.keep(result))

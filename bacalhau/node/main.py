@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bacalhau.config import DEFAULT_TARIFF, Settings
+from bacalhau.market.credit import CreditPolicy
 from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
 from bacalhau.node.allocator import keep_freed_memory
@@ -19,6 +20,7 @@ from bacalhau.node.network import P2P_MISSING, p2p_installed
 from bacalhau.node.node import Node
 from bacalhau.node.startup import CannotStart
 from bacalhau.rpc.servers import CannotListen
+from bacalhau.scheduler.config import DEFAULT_CREDIT
 from bacalhau.store.errors import StoreError
 from bacalhau.wire.identity import InvalidKey
 
@@ -80,6 +82,10 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "tls_cert": _path(args.tls_cert),
         "tls_key": _path(args.tls_key),
     }
+    credit = CreditPolicy(
+        DEFAULT_CREDIT.peer_limit_microcredits if args.credit_limit is None else args.credit_limit,
+        DEFAULT_CREDIT.unproven_limit_microcredits if args.credit_unproven is None else args.credit_unproven,
+    )
     disabled = [Engine[name.upper()] for name in args.disable_engine]
     return Settings(
         data_dir=_path(args.data_dir) or _default_data_dir(),
@@ -102,6 +108,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         only_local_inputs=args.data_locality == "local",
         images=tuple(args.allow_image),
         tariff=_tariff(args),
+        credit=credit,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
 

@@ -28,6 +28,7 @@ from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
+from bacalhau.node.ledger import LedgerViews
 from bacalhau.node.market import Market
 from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
 from bacalhau.node.network import start_network
@@ -41,6 +42,7 @@ from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.job_service import JobServicer
+from bacalhau.rpc.ledger_service import LedgerServicer
 from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer, NodeView
 from bacalhau.rpc.peer_client import PeerUnreachable
@@ -135,6 +137,7 @@ class Node:
             market=MarketServicer(self._market),
             node=NodeServicer(self),
             ipfs=IpfsServicer(self._ipfs),
+            ledger=LedgerServicer(LedgerViews(key, self.driver, self.store, draw_id)),
             token=read_token(settings.api_token_file),
             tls=tls,
             meter=meter,
@@ -220,7 +223,7 @@ class Node:
         programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
         self._asks = Asks(self.driver, self.contents, key.node_id, programs)
         self._stack.push_async_callback(self._asks.close)
-        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids)
+        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids, settings.payment)
         logs = JobLogs(
             key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
         )
@@ -249,8 +252,7 @@ class Node:
             ids,
             settings.lease_us,
         )
-        outbox = Outbox(key, self.driver, self.membership, self.contents, happenings, ids, settings.lease_us)
-        self._stack.push_async_callback(outbox.close)
+        outbox = self._make_outbox(key, happenings)
         self._results = Results(self.driver, self.contents, key.node_id)
         self._stack.push_async_callback(self._results.close)
         self._set_hooks(outbox)
@@ -265,6 +267,20 @@ class Node:
         self.driver.on_start = self._begin
         self.driver.on_written = self._written
         self.driver.on_failure = self._fail
+
+    def _make_outbox(self, key: NodeKey, happenings: Happenings) -> Outbox:
+        outbox = Outbox(
+            key,
+            self.driver,
+            self.membership,
+            self.contents,
+            happenings,
+            draw_id,
+            self.settings.lease_us,
+            self.store.work,
+        )
+        self._stack.push_async_callback(outbox.close)
+        return outbox
 
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
@@ -297,6 +313,8 @@ class Node:
             live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
             reveal_timeout_us=2 * settings.lease_us,
             min_reputation_ppm=settings.min_reputation_ppm,
+            node_id=self.node_id,
+            payment=settings.payment,
         )
         self._tariff, pricing = pricing_of(settings)
         policy = policy_of(settings, self.capacity)
@@ -304,6 +322,8 @@ class Node:
             policy=policy,
             report_keep_us=settings.keep_results_us,
             min_reputation_ppm=settings.min_reputation_ppm,
+            node_id=self.node_id,
+            credit=settings.credit,
         )
         if trace is not None:
             trace.machines({"config": requester_config}, {"config": config, "pricing": pricing})
@@ -352,7 +372,7 @@ class Node:
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._go_on(self._reap(keep))
         await asyncio.to_thread(self.contents.seal_again, work)
-        self.driver.restore(work, jobs, executions, self.store.reputations())
+        self.driver.restore(work, jobs, executions, self.store.reputations(), self.store.books())
 
     async def _reap(self, keep: Collection[str]) -> None:
         for engine, executor in self._engines.executors.items():

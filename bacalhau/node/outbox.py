@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused
-from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
+from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX, RECEIPTS_PER_CALL_MAX
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from bacalhau.model.execution import ExecutionReport
+    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, JobOffer, LeaseRenewal
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
+    from bacalhau.scheduler.records import WorkRecord
     from bacalhau.wire.envelope import SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
@@ -56,7 +58,8 @@ _FINAL = (
 
 
 class Outbox:
-    """See the module. `lease_us` is the term that this node grants to itself."""
+    """See the module. `lease_us` is the term that this node grants to itself, `ended_work` looks up what the machine
+    does not hold."""
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Outbox:
         happenings: Happenings,
         ids: Callable[[str], str],
         lease_us: int,
+        ended_work: Callable[[str], WorkRecord | None],
     ) -> None:
         self._key = key
         self._self_id = key.node_id
@@ -76,11 +80,15 @@ class Outbox:
         self._lease_us = lease_us
         self._contents = contents
         self._happenings = happenings
+        self._ended_work = ended_work
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
         self._repeating: set[str] = set()
         """Offers that are gossiped again and again."""
+        self._receipts: defaultdict[str, dict[int, Receipt]] = defaultdict(dict)
+        """By node and sequence: receipts that wait for the call that carries them together."""
+        self._signing: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -103,6 +111,11 @@ class Outbox:
             return
         if isinstance(send, fx.SendOffer):
             self._send_offer(send)
+        elif isinstance(send, fx.SendReceipts):
+            self._receipts[send.to].update((receipt.sequence, receipt) for receipt in send.receipts)
+            if send.to not in self._signing:
+                self._signing.add(send.to)
+                self._spawn(self._send_receipts(send.to))
         else:
             self._spawn(self._deliver(send))
 
@@ -161,12 +174,63 @@ class Outbox:
                     if refusal is None
                     else ev.RenewalRefused(renewal.execution_id, refusal)
                 )
+            case fx.SendReceipts(receipts=receipts):
+                self._sign_here(receipts)
+            case fx.SendNote(note=note):
+                if driver.tell_requester(ev.NoteReceived(note)) is None:
+                    driver.tell_compute(ev.NoteSigned(note))
             case fx.SendOfferClosed(offer_id=offer_id):
                 driver.tell_compute(ev.OfferClosedReceived(self._self_id, offer_id))
             case fx.SendCancellation(execution_id=execution_id):
                 driver.tell_compute(ev.CancellationReceived(self._self_id, execution_id))
 
+    def _sign_here(self, receipts: tuple[Receipt, ...]) -> None:
+        """Own work: nothing is signed until somebody asks for the receipt."""
+        signed: list[tuple[int, bytes]] = []
+        refusal = None
+        for receipt in receipts:
+            held = self._driver.compute.work(receipt.execution_id) is not None
+            ended = None if held else self._ended_work(receipt.execution_id)
+            refusal = self._driver.tell_compute(ev.ReceiptReceived(receipt, b"", ended))
+            if refusal is not None:
+                break
+            signed.append((receipt.sequence, b""))
+        self._driver.tell_requester(ev.ReceiptsAnswered(self._self_id, tuple(signed), refusal))
+
     # --- to other nodes ---
+
+    async def _send_receipts(self, node_id: str) -> None:
+        """One call carries as many as wait, in the order of their sequence."""
+        try:
+            while waiting := self._receipts[node_id]:
+                batch = [waiting.pop(sequence) for sequence in sorted(waiting)[:RECEIPTS_PER_CALL_MAX]]
+                link = await self._membership.link(node_id)
+                answers, refusal = await link.sign_receipts([self._seal(one, node_id) for one in batch])
+                signed = []
+                for answer, receipt in zip(answers, batch, strict=False):
+                    raw = self._signed_by(node_id, answer, receipt)
+                    signed.append((receipt.sequence, raw))
+                self._driver.tell_requester(ev.ReceiptsAnswered(node_id, tuple(signed), refusal))
+        except (PeerUnreachable, Refused) as failure:
+            log.info("receipts to %s: %s", node_id, failure)
+        finally:
+            self._signing.discard(node_id)
+            self._receipts.pop(node_id, None)
+
+    def _signed_by(self, node_id: str, answer: SignedEnvelope, body: Receipt | SettlementNote) -> bytes:
+        """The envelope in which the other side signs the same. Raises Refused where it does not."""
+        now_us = self._driver.clock.now()
+        opened = open_message(answer, type(body), now_us=now_us, self_id=self._self_id)
+        if opened.sender != node_id or opened.body != body:
+            raise Refused(Refusal(RefusalReason.MALFORMED, f"{node_id} signed something else"))
+        return opened.raw
+
+    async def _send_note(self, to: str, note: SettlementNote) -> None:
+        async def sign(link: PeerLink, envelope: SignedEnvelope) -> None:
+            evidence = self._signed_by(to, await link.sign_settlement(envelope), note)
+            self._driver.tell_compute(ev.NoteSigned(note, evidence))
+
+        await self._call(to, note, sign)
 
     def _send_offer(self, send: fx.SendOffer) -> None:
         sealed = self._seal(send.offer, "")
@@ -243,6 +307,8 @@ class Outbox:
                     driver.tell_requester(ev.RevealRefused(execution_id, refusal))
             case fx.SendRenewal(to=to, renewal=renewal):
                 await self._send_renewal(to, renewal)
+            case fx.SendNote(to=to, note=note):
+                await self._send_note(to, note)
             case fx.SendOfferClosed(to=to, offer_id=offer_id):
                 await self._call(to, OfferClosed(offer_id), PeerLink.close_offer)
             case fx.SendCancellation(to=to, execution_id=execution_id, message=message):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.model.job import JobSpec
-    from bacalhau.model.market import JobOffer
+    from bacalhau.model.market import JobOffer, PaymentTerms
     from bacalhau.node.asks import Asks
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _VALID_FOR_US = 60_000_000
 _BID_WINDOW_US = 1_000_000
+_ASKED_AT_ONCE = 64
 
 
 class Quotes:
@@ -41,6 +42,7 @@ class Quotes:
         contents: Contents,
         asks: Asks,
         ids: Callable[[str], str],
+        payment: PaymentTerms,
     ) -> None:
         self._key = key
         self._driver = driver
@@ -48,6 +50,7 @@ class Quotes:
         self._contents = contents
         self._asks = asks
         self._ids = ids
+        self._payment = payment
 
     async def quote(self, requester_id: str, offer: JobOffer) -> Refusal | Quote:
         """As a bid is decided: what has to be asked outside is, the operator's programs too."""
@@ -84,17 +87,23 @@ class Quotes:
             winners=spec.count,
             bid_window_us=_BID_WINDOW_US,
             open_for_us=_BID_WINDOW_US,
+            payment=self._payment,
         )
         nodes = self._driver.requester.live_nodes(self._driver.clock.now())
-        answers = await asyncio.gather(*(self._ask(node_id, offer) for node_id in nodes))
+        at_once = asyncio.Semaphore(_ASKED_AT_ONCE)
+        answers = await asyncio.gather(*(self._ask(node_id, offer, at_once) for node_id in nodes))
         return estimate_of(offer, dict(zip(nodes, answers, strict=True)), self._reputation)
 
     def _reputation(self, node_id: str) -> int:
         return self._driver.requester.reputation_permille(node_id, self._driver.clock.now())
 
-    async def _ask(self, node_id: str, offer: JobOffer) -> Quote | Refusal | str:
+    async def _ask(self, node_id: str, offer: JobOffer, at_once: asyncio.Semaphore) -> Quote | Refusal | str:
         if node_id == self._key.node_id:
             return await self.quote(node_id, offer)
+        async with at_once:
+            return await self._ask_peer(node_id, offer)
+
+    async def _ask_peer(self, node_id: str, offer: JobOffer) -> Quote | Refusal | str:
         sealed = seal_message(
             self._key,
             offer,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.effects import Effects
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
-    from bacalhau.scheduler.records import ExecutionRecord, WorkRecord
+    from bacalhau.scheduler.records import Books, ExecutionRecord, WorkRecord
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class Trace:
         jobs: Sequence[Job],
         executions: Sequence[ExecutionRecord],
         reputations: Sequence[Reputation],
+        books: Books,
         now: int,
     ) -> None:
         """What the machines start from; written before they are told, for they take it over."""
@@ -80,6 +81,7 @@ class Trace:
             "jobs": to_plain(jobs),
             "executions": to_plain(executions),
             "reputations": to_plain(reputations),
+            "books": to_plain(books),
         }
         self._write({"now": now, "restore": restored})
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from bacalhau.model.auction import BidStanding
 from bacalhau.model.cid import Cid, InvalidCid
 from bacalhau.model.execution import ExecutionReport
+from bacalhau.model.ledger import Receipt, SettlementNote
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
@@ -86,6 +87,10 @@ class PeerPort(Protocol):
     async def renewal_received(self, opened: Opened[LeaseRenewal]) -> int: ...
     async def quote(self, opened: Opened[JobOffer]) -> Refusal | Quote: ...
     async def award_received(self, opened: Opened[Award]) -> None: ...
+    async def receipts_received(
+        self, receipts: Sequence[Opened[Receipt]]
+    ) -> tuple[list[SignedEnvelope], Refusal | None]: ...
+    async def note_received(self, opened: Opened[SettlementNote]) -> SignedEnvelope: ...
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None: ...
     async def reveal_requested(self, opened: Opened[RevealRequest]) -> None: ...
     async def cancellation_received(self, opened: Opened[Cancellation]) -> None: ...
@@ -233,6 +238,16 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
 
         return await self._gate.answer(request.renewal, LeaseRenewal, context, handle)
 
+    async def SignSettlement(
+        self, request: requester_service_pb2.SignSettlementRequest, context: Context
+    ) -> requester_service_pb2.SignSettlementResponse:
+        # Not remembered as a statement: its sequence tells a repeat, and for longer.
+        try:
+            note = await self._port.note_received(self._gate.open(request.note, SettlementNote))
+        except Refused as error:
+            await abort(context, error.refusal)
+        return requester_service_pb2.SignSettlementResponse(note=note)
+
     async def GetClearing(
         self, request: requester_service_pb2.GetClearingRequest, context: Context
     ) -> requester_service_pb2.GetClearingResponse:
@@ -348,6 +363,25 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
             return compute_service_pb2.CancelExecutionResponse()
 
         return await self._gate.answer(request.cancellation, Cancellation, context, handle)
+
+    async def SignReceipts(
+        self, request: compute_service_pb2.SignReceiptsRequest, context: Context
+    ) -> compute_service_pb2.SignReceiptsResponse:
+        # Not remembered as statements: their sequence tells a repeat, and for longer.
+        try:
+            if len(request.receipts) > limits.RECEIPTS_PER_CALL_MAX:
+                raise refused(
+                    RefusalReason.TOO_LARGE,
+                    f"at most {limits.RECEIPTS_PER_CALL_MAX} receipts a call",
+                    receipts=len(request.receipts),
+                )
+            opened = [self._gate.open(envelope, Receipt) for envelope in request.receipts]
+            signed, refusal = await self._port.receipts_received(opened)
+        except Refused as error:
+            await abort(context, error.refusal)
+        return compute_service_pb2.SignReceiptsResponse(
+            receipts=signed, refusal=None if refusal is None else refusal_to_proto(refusal)
+        )
 
     async def StreamExecutionLogs(
         self, request: compute_service_pb2.StreamExecutionLogsRequest, context: Context

@@ -162,6 +162,19 @@ class PeerLink:
     async def award(self, award: SignedEnvelope) -> None:
         await self._call(self._compute.Award, compute_service_pb2.AwardRequest(award=award))
 
+    async def sign_receipts(
+        self, receipts: Sequence[SignedEnvelope]
+    ) -> tuple[list[SignedEnvelope], Refusal | None]:
+        """Those that the node takes, signed by it, and why it does not take the next one."""
+        request = compute_service_pb2.SignReceiptsRequest(receipts=receipts)
+        response = await self._call(self._compute.SignReceipts, request)
+        refusal = refusal_from_proto(response.refusal) if response.HasField("refusal") else None
+        return list(response.receipts), refusal
+
+    async def sign_settlement(self, note: SignedEnvelope) -> SignedEnvelope:
+        request = requester_service_pb2.SignSettlementRequest(note=note)
+        return (await self._call(self._requester.SignSettlement, request)).note  # type: ignore[no-any-return]
+
     async def close_offer(self, offer_closed: SignedEnvelope) -> None:
         request = compute_service_pb2.CloseOfferRequest(offer_closed=offer_closed)
         await self._call(self._compute.CloseOffer, request)

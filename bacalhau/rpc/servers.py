@@ -25,6 +25,8 @@ from bacalhau.v1 import (
     ipfs_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    ledger_service_pb2,
+    ledger_service_pb2_grpc,
     market_service_pb2,
     market_service_pb2_grpc,
     node_service_pb2,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from bacalhau.rpc.call_meter import CallMeter
     from bacalhau.rpc.ipfs_service import IpfsServicer
     from bacalhau.rpc.job_service import JobServicer
+    from bacalhau.rpc.ledger_service import LedgerServicer
     from bacalhau.rpc.market_service import MarketServicer
     from bacalhau.rpc.node_service import NodeServicer
     from bacalhau.rpc.peer_api import PeerPort
@@ -79,6 +82,7 @@ async def start_client_api(
     jobs: JobServicer,
     node: NodeServicer,
     ipfs: IpfsServicer,
+    ledger: LedgerServicer,
     market: MarketServicer,
     token: str | None,
     tls: tuple[bytes, bytes] | None,
@@ -100,9 +104,11 @@ async def start_client_api(
     job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
     node_service_pb2_grpc.add_NodeServiceServicer_to_server(node, server)
     ipfs_service_pb2_grpc.add_IpfsServiceServicer_to_server(ipfs, server)
+    ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(ledger, server)
     market_service_pb2_grpc.add_MarketServiceServicer_to_server(market, server)
     await _add_reflection_and_health(
-        server, (job_service_pb2, node_service_pb2, ipfs_service_pb2, market_service_pb2)
+        server,
+        (job_service_pb2, node_service_pb2, ipfs_service_pb2, ledger_service_pb2, market_service_pb2),
     )
     credentials = None
     if tls is not None:

@@ -58,6 +58,7 @@ _CODES: dict[RefusalReason, grpc.StatusCode] = {
     _R.STORAGE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     _R.PRICE_SCRIPT: grpc.StatusCode.PERMISSION_DENIED,
     _R.REPUTATION: grpc.StatusCode.PERMISSION_DENIED,
+    _R.CREDIT_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 

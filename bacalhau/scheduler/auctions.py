@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bacalhau.market.clearing import Winner
     from bacalhau.market.reputation import ReputationBook
     from bacalhau.model.job import JobSpec
-    from bacalhau.model.market import ClaimedInput
+    from bacalhau.model.market import ClaimedInput, PaymentTerms
     from bacalhau.scheduler import events as ev
     from bacalhau.scheduler.config import RequesterConfig
     from bacalhau.scheduler.deadlines import Deadlines
@@ -131,6 +131,7 @@ class Auctions:
             winners=job.missing(),
             bid_window_us=window_us,
             open_for_us=queue_us,
+            payment=self._config.payment,
         )
         job.auction = Auction(
             offer,
@@ -413,6 +414,7 @@ def offer_of(
     winners: int,
     bid_window_us: int,
     open_for_us: int,
+    payment: PaymentTerms,
 ) -> JobOffer:
     """What compute nodes hear of a job."""
     return JobOffer(
@@ -432,6 +434,7 @@ def offer_of(
         open_for_us=open_for_us,
         spec_digest=spec_digest,
         weights=spec.auction.weights,
+        payment=payment,
     )
 
 

@@ -42,6 +42,8 @@ def award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min
         and spec.network is offer.network
         and spec.timeouts.execution_us == offer.execution_timeout_us
         and spec.constraints == offer.constraints
+        and award.payment == offer.payment
+        and award.bond_microcredits == bid.bond_microcredits
         and dict.fromkeys(spec.contents()).keys()
         == dict.fromkeys(claimed.cid for claimed in offer.inputs).keys()
     )

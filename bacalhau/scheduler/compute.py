@@ -1,15 +1,17 @@
 """ComputeMachine: a node's bids, the capacity behind them, and the work that it was awarded.
 
-    bid (soft reservation) --award--> accepted (hard) --ended--> reported --answered, or given up--> settled
-                                                                 |     ^
-                                                    commitment --'     '-- asked to reveal
+    bid (soft reservation) --award--> accepted (hard) --ended--> reported --answered--> taken --receipt--> settled
+                                                       |           | ^ |                 '--in time none--> disputed
+                                                       |           | | '--no answer for days--> disputed
+                                                       |  commitment-' '--asked to reveal
+                                                       '--refused, called off, no result--> settled
 
 Rules: capacity is reserved before a price is sent; the award is on disk before it is confirmed; a report is
 sent until it is answered, or for as long as the node keeps it. The lease is counted from when its renewal was
 sent; when it ends without a new term the work is stopped, for it may have been given to another node. Where a
 job compares results, the requester first gets a commitment, and the report when it asks for it.
 
-What comes before the award is in offers.py.
+What comes before the award is in offers.py, what the work earns in receivables.py.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bacalhau.market.payment import is_payable
 from bacalhau.market.reputation import ReputationBook
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US
@@ -40,7 +43,8 @@ from bacalhau.scheduler.effects import (
     refuse,
 )
 from bacalhau.scheduler.offers import Offers
-from bacalhau.scheduler.records import BidKept, WorkRecord, WorkState
+from bacalhau.scheduler.receivables import Receivables, due_microcredits
+from bacalhau.scheduler.records import BidKept, Books, WorkRecord, WorkState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,7 +92,17 @@ class ComputeMachine:
         self._works: dict[str, _Work] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
         self.reputations = ReputationBook(Role.REQUESTER)
-        self._offers = Offers(config, pricing, ids, engines, self.capacity, self._deadlines, self.reputations)
+        self.receivables = Receivables(config, self._deadlines)
+        self._offers = Offers(
+            config,
+            pricing,
+            ids,
+            engines,
+            self.capacity,
+            self._deadlines,
+            self.reputations,
+            self.receivables.refusal,
+        )
 
     # --- contract ---
 
@@ -128,6 +142,14 @@ class ComputeMachine:
                 return self._cancellation_received(event, now)
             case ev.ExecutionGone(execution_id):
                 return self._execution_gone(execution_id, now)
+            case ev.ReceiptReceived():
+                return self._receipt_received(event, now)
+            case ev.SettlementRecorded():
+                return self.receivables.settle(event, now)
+            case ev.NoteSigned():
+                return self.receivables.note_signed(event)
+            case ev.PeerTrusted():
+                return self.receivables.trust(event)
             case ev.EnginesChanged(engines):
                 return self._offers.engines_changed(engines, now)
             case ev.StorageChanged(full):
@@ -152,6 +174,10 @@ class ComputeMachine:
                     effects.add(self._lease_ended(self._works[key]))
                 case "report":
                     effects.add(self._send_report(self._works[key], now))
+                case "accept":
+                    effects.add(self._unpaid(self._works[key], Conduct.DISPUTED, now))
+                case "note":
+                    effects.add(self.receivables.send_note(key, now))
         return effects
 
     def check(self) -> None:
@@ -159,20 +185,22 @@ class ComputeMachine:
         forgotten."""
         self.capacity.check()
         self._offers.check()
+        self.receivables.check(work.record for work in self._works.values())
         running = [id for id, work in self._works.items() if work.record.state is WorkState.ACCEPTED]
         assert sorted(self.capacity.keys(hard=True)) == sorted(running), (
             self.capacity.keys(hard=True),
             running,
         )
         for id, work in self._works.items():
-            assert work.record.state is not WorkState.SETTLED, work
-            reported = work.record.state is WorkState.REPORTED
-            assert (self._deadlines.get(("report", id)) is not None) is reported, work
-            leased = not reported and not work.stopping
+            state = work.record.state
+            assert state not in (WorkState.SETTLED, WorkState.DISPUTED), work
+            assert (self._deadlines.get(("report", id)) is not None) is (state is WorkState.REPORTED), work
+            assert (self._deadlines.get(("accept", id)) is not None) is (state is WorkState.TAKEN), work
+            leased = state is WorkState.ACCEPTED and not work.stopping
             assert (self._deadlines.get(("lease", id)) is not None) is leased, work
             assert (self._deadlines.get(("renew", id)) is not None) is leased, work
         for kind, key in self._deadlines.keys:
-            assert kind in ("offer", "bid") or key in self._works, (kind, key)
+            assert kind in ("offer", "bid", "note") or key in self._works, (kind, key)
 
     # --- views for the driver ---
 
@@ -213,17 +241,25 @@ class ComputeMachine:
     # --- restart ---
 
     def restore(
-        self, records: Iterable[WorkRecord], reputations: Iterable[Reputation] = (), *, now: int
+        self,
+        records: Iterable[WorkRecord],
+        reputations: Iterable[Reputation] = (),
+        books: Books | None = None,
+        *,
+        now: int,
     ) -> Effects:
         """Takes up unsettled work after a restart. Bids and remembered offers are gone: they were promises
         with a short validity, and requesters repeat their offers."""
         self.reputations.restore(reputations)
-        effects = Effects()
+        effects = self.receivables.restore(books or Books(), now)
         for record in records:
             work = _Work(record, lease_end_us=now + record.award.lease_us)
             self._works[record.id] = work
+            self.receivables.commit(record)
             if record.state is WorkState.REPORTED:
                 effects.add(self._send_report(work, now))
+            elif record.state is WorkState.TAKEN:
+                self._await_receipt(work, now)
             elif self.capacity.reserve(record.id, record.award.spec.resources, hard=True):
                 effects.starts.append(ResumeExecution(record.id, record.attempt))
                 self._deadlines.set(("lease", record.id), work.lease_end_us)
@@ -241,7 +277,9 @@ class ComputeMachine:
         award = event.award
         known = self._works.get(award.execution_id)
         if known is not None:
-            return _answer_repeated_award(known, event)
+            return _answer_repeated_award(known.record, event, called_off=known.abandoned is not None)
+        if event.ended is not None:
+            return _answer_repeated_award(event.ended, event, called_off=event.ended.refusal is not None)
         if self._offers.shutting:
             return refuse(Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down"))
         found = self._offers.find_bid(event.requester_id, award.offer_id, award.bid_id)
@@ -252,9 +290,13 @@ class ComputeMachine:
         mismatch = award_mismatch(*found, event, self._config.lease_min_us)
         if mismatch is not None:
             return refuse(mismatch)
+        credit = self.receivables.refusal(event.requester_id, award.price_microcredits)
+        if credit is not None:
+            return refuse(credit)
         self._offers.take(award.offer_id, award.execution_id)
         record = WorkRecord(award, event.requester_id, WorkState.ACCEPTED, 1, now, now)
         self._works[record.id] = _Work(record, lease_end_us=now + award.lease_us)
+        self.receivables.commit(record)
         self._deadlines.set(("lease", record.id), now + award.lease_us)
         self._deadlines.set(("renew", record.id), now + award.lease_us // _RENEWALS_PER_LEASE)
         return Effects(writes=[record], starts=[StartExecution(record.id, 1)])
@@ -397,9 +439,8 @@ class ComputeMachine:
             kept_s = config.report_keep_us // SECOND_US
             message = f"the requester did not take the report within {kept_s} seconds"
             figures = (("report_keep_us", config.report_keep_us),)
-            effects = self._settle(work, Refusal(RefusalReason.STALE, message, figures), now)
-            effects.writes.append(self.reputations.note(record.requester_id, Conduct.ABANDONED, now))
-            return effects
+            work.record = replace(record, refusal=Refusal(RefusalReason.STALE, message, figures))
+            return self._unpaid(work, Conduct.ABANDONED, now)
         pause_us = min(config.report_retry_us << min(work.report_retries, 20), config.report_retry_max_us)
         work.report_retries += 1
         self._deadlines.set(("report", record.id), min(now + pause_us, give_up_us))
@@ -441,17 +482,63 @@ class ComputeMachine:
         work = self._works.get(event.execution_id)
         if work is None or work.record.state is not WorkState.REPORTED or work.record.sealed:
             return Effects()
-        effects = self._settle(work, event.refusal, now)
-        report = work.record.report
-        if event.refusal is None and report is not None and report.fault is None and not report.cancelled:
-            effects.writes.append(self.reputations.note(work.record.requester_id, Conduct.PAID, now))
+        if event.refusal is not None or work.record.report is None or not is_payable(work.record.report):
+            return self._settle(work, event.refusal, now)
+        self._deadlines.clear(("report", event.execution_id))
+        work.record = replace(work.record, state=WorkState.TAKEN, updated_us=now)
+        self._await_receipt(work, now)
+        return Effects(writes=[work.record])
+
+    # --- what it earns ---
+
+    def _await_receipt(self, work: _Work, now: int) -> None:
+        due = work.record.updated_us + work.record.award.payment.accept_within_us
+        self._deadlines.set(("accept", work.record.id), max(now + 1, due))
+
+    def _receipt_received(self, event: ev.ReceiptReceived, now: int) -> Effects:
+        """What is paid for an execution, or why nothing is: the work is settled either way."""
+        receipt = event.receipt
+        if self.receivables.knows(receipt):
+            return Effects()
+        work = self._works.get(receipt.execution_id)
+        record = work.record if work else event.ended
+        effects = self.receivables.take(event, record, now)
+        if effects.refusal is not None or record is None or record.requester_id != receipt.requester_id:
+            return effects
+        if not receipt.rejection:
+            effects.writes.append(self.reputations.note(receipt.requester_id, Conduct.PAID, now))
+        settled = replace(
+            record, paid_microcredits=receipt.pay_microcredits, receipt_sequence=receipt.sequence
+        )
+        if work is not None:
+            work.record = settled
+            effects.add(self._settle(work, settled.refusal, now))
+            return effects
+        if record.state is WorkState.DISPUTED:
+            effects.add(self.receivables.settled_late(record))
+        effects.writes.append(replace(settled, state=WorkState.SETTLED, updated_us=now))
         return effects
 
-    def _settle(self, work: _Work, refusal: Refusal | None, now: int) -> Effects:
+    def _unpaid(self, work: _Work, conduct: Conduct, now: int) -> Effects:
+        """The requester did not answer, or did not pay, in its time. What it owes by the report stays against its
+        credit, and the work is kept: a receipt may still come."""
+        noted = self.reputations.note(work.record.requester_id, conduct, now)
+        if not due_microcredits(work.record):
+            effects = self._settle(work, work.record.refusal, now)
+        else:
+            effects = self._settle(work, work.record.refusal, now, WorkState.DISPUTED)
+            effects.add(self.receivables.dispute(work.record))
+        effects.writes.append(noted)
+        return effects
+
+    def _settle(
+        self, work: _Work, refusal: Refusal | None, now: int, state: WorkState = WorkState.SETTLED
+    ) -> Effects:
         del self._works[work.record.id]
-        self._deadlines.clear(("report", work.record.id))
-        settled = replace(work.record, state=WorkState.SETTLED, updated_us=now, refusal=refusal)
-        return Effects(writes=[settled])
+        for kind in ("report", "accept"):
+            self._deadlines.clear((kind, work.record.id))
+        self.receivables.release(work.record)
+        return Effects(writes=[replace(work.record, state=state, updated_us=now, refusal=refusal)])
 
 
 _RENEWALS_PER_LEASE = 3
@@ -459,14 +546,12 @@ _RENEWAL_TRIES_PER_LEASE = 10
 """A renewal that is not answered is repeated so often, so that some lost messages cost no lease."""
 
 
-def _answer_repeated_award(known: _Work, event: ev.AwardReceived) -> Effects:
+def _answer_repeated_award(known: WorkRecord, event: ev.AwardReceived, *, called_off: bool) -> Effects:
     execution_id = event.award.execution_id
-    if known.record.award != event.award or known.record.requester_id != event.requester_id:
+    if known.award != event.award or known.requester_id != event.requester_id:
         return refuse(Refusal(RefusalReason.ID_REUSED, f"{execution_id} was awarded otherwise before"))
-    if known.abandoned is not None:
-        return refuse(
-            Refusal(RefusalReason.LEASE_ENDED, f"{execution_id} was called off, and is being stopped")
-        )
+    if called_off:
+        return refuse(Refusal(RefusalReason.LEASE_ENDED, f"{execution_id} was called off, and is stopped"))
     return Effects()
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bacalhau.market.credit import CreditPolicy
 from bacalhau.model.job import SECOND_US
+from bacalhau.model.market import MICROCREDITS_PER_CREDIT, PPM, PaymentTerms
 
 if TYPE_CHECKING:
     from bacalhau.market.bidding import BiddingPolicy
+
+DEFAULT_PAYMENT = PaymentTerms(floor_ppm=PPM // 10, accept_within_us=3600 * SECOND_US)
+DEFAULT_CREDIT = CreditPolicy(10 * MICROCREDITS_PER_CREDIT, 10 * MICROCREDITS_PER_CREDIT)
+"""About 250 hours of a core with a GiB of memory, at the default tariff."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,13 @@ class RequesterConfig:
     """How long a node may take to reveal a result that it committed to; as long as two leases."""
     min_reputation_ppm: int = 0
     """Nodes below it get no offer, and their bids are refused."""
+    node_id: str = ""
+    payment: PaymentTerms = DEFAULT_PAYMENT
+    """What its offers say of pay."""
+    receipt_retry_us: int = SECOND_US
+    receipt_retry_max_us: int = 60 * SECOND_US
+    """How often receipts are sent to a node that does not sign them."""
+    receipts_per_send_max: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +73,8 @@ class ComputeConfig:
     """Awards with a shorter lease are refused: it could not be renewed in time."""
     min_reputation_ppm: int = 0
     """Offers of requesters below it are declined."""
+    node_id: str = ""
+    credit: CreditPolicy = DEFAULT_CREDIT
+    note_retry_us: int = SECOND_US
+    note_retry_max_us: int = 60 * SECOND_US
+    """How often a settlement note is sent to a debtor that does not sign it."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bacalhau.market.pricing import Situation
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
+    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
     from bacalhau.model.verification import ResultCommitment, Verification
@@ -99,6 +100,22 @@ class SendRevealRequest:
     execution_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class SendReceipts:
+    """In the order of their sequence. The answer is ReceiptsAnswered; none changes nothing."""
+
+    to: str
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendNote:
+    """The answer is NoteSigned; none changes nothing."""
+
+    to: str
+    note: SettlementNote
+
+
 Send = (
     SendOffer
     | SendAward
@@ -110,6 +127,8 @@ Send = (
     | SendReport
     | SendCommitment
     | SendRevealRequest
+    | SendReceipts
+    | SendNote
 )
 
 
@@ -170,7 +189,8 @@ Start = FetchResult | AskOutside | AskPrice | StartExecution | ResumeExecution |
 
 @dataclass(slots=True)
 class Effects:
-    """Instructions of one step. `refusal` is set where the event was refused; then nothing else is."""
+    """Instructions of one step. `refusal` is set where the event was refused; then nothing else is, but for writes
+    that keep what was refused."""
 
     writes: list[Write] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)

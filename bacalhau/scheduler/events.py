@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from bacalhau.market.bidding import Answers
     from bacalhau.model.execution import ExecutionPhase, ExecutionReport
     from bacalhau.model.job import Engine, JobSpec
+    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, ClaimedInput, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.refusals import Refusal
     from bacalhau.model.verification import Compared, ResultCommitment
+    from bacalhau.scheduler.records import WorkRecord
 
 # --- to the requester machine ---
 
@@ -121,6 +123,23 @@ class ResultUnavailable:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReceiptsAnswered:
+    """The node has signed receipts, each (sequence, its envelope); `refusal` is of the next one."""
+
+    node_id: str
+    signed: tuple[tuple[int, bytes], ...]
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteReceived:
+    """A creditor says what it was paid; `evidence` is its envelope."""
+
+    note: SettlementNote
+    evidence: bytes = b""
+
+
 RequesterEvent = (
     JobSubmitted
     | JobCancelled
@@ -136,6 +155,8 @@ RequesterEvent = (
     | RevealRefused
     | ResultFetched
     | ResultUnavailable
+    | ReceiptsAnswered
+    | NoteReceived
 )
 
 # --- to the compute machine ---
@@ -199,11 +220,13 @@ class OfferClosedReceived:
 
 @dataclass(frozen=True, slots=True)
 class AwardReceived:
-    """`spec_digest` is what the award's serialised spec hashes to."""
+    """`spec_digest` is what the award's serialised spec hashes to; `ended` is work under its id that is on disk and
+    no longer with the machine."""
 
     requester_id: str
     award: Award
     spec_digest: bytes
+    ended: WorkRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +303,40 @@ class RevealRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptReceived:
+    """A requester signed a receipt; `evidence` is its envelope, `ended` the work as in AwardReceived."""
+
+    receipt: Receipt
+    evidence: bytes = b""
+    ended: WorkRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementRecorded:
+    """The operator says that the peer paid outside the system."""
+
+    peer_id: str
+    amount_microcredits: int
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSigned:
+    """The debtor has signed this node's settlement note too; `evidence` is its envelope."""
+
+    note: SettlementNote
+    evidence: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTrusted:
+    """The operator says how much the peer may owe; None: as much as any other."""
+
+    peer_id: str
+    limit_microcredits: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class StorageChanged:
     """The node's disk has come down to its reserve (`full`), or has room again."""
 
@@ -310,6 +367,10 @@ ComputeEvent = (
     | ReportAnswered
     | CommitmentAnswered
     | RevealRequested
+    | ReceiptReceived
+    | SettlementRecorded
+    | NoteSigned
+    | PeerTrusted
     | StorageChanged
     | ShutdownBegun
 )

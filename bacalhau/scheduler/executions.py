@@ -1,12 +1,12 @@
 """The executions of a requester: awards, leases, reports and results, until each has ended.
 
-    AWARDED --confirmed--> RUNNING --report--> REPORTED --result fetched--> COMPLETED (charged)
+    AWARDED --confirmed--> RUNNING --report--> REPORTED --result fetched--> COMPLETED (paid)
        |                      |                    '--fault, no result--> FAILED
        |                      '--lease ended: lapsed, FAILED once the work is awarded again
        '--refused, unanswered--> REFUSED
 
-Owns which open job an execution belongs to. Methods that answer an event return a Step, as in auctions.py:
-the machine then does what the job's new state allows.
+Owns which open job an execution belongs to; its money is moved in payables.py. Methods that answer an event return
+a Step, as in auctions.py: the machine then does what the job's new state allows.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.config import RequesterConfig
     from bacalhau.scheduler.deadlines import Deadlines
     from bacalhau.scheduler.jobs import Auction, Job
+    from bacalhau.scheduler.payables import Payables
 
 
 class Executions:
@@ -44,11 +45,13 @@ class Executions:
         ids: Callable[[str], str],
         deadlines: Deadlines[tuple[str, str]],
         book: ReputationBook,
+        payables: Payables,
     ) -> None:
         self._config = config
         self._ids = ids
         self._deadlines = deadlines
         self._book = book
+        self._payables = payables
         self._jobs: dict[str, Job] = {}
         """By execution id: the open job that it belongs to."""
 
@@ -94,6 +97,8 @@ class Executions:
             created_us=now,
             updated_us=now,
             bid_set_digest=digest,
+            payment=auction.offer.payment,
+            bond_microcredits=sealed.bid.bond_microcredits,
         )
         self._jobs[execution.id] = job
         effects.add(self.changed(job, execution))
@@ -119,6 +124,8 @@ class Executions:
             execution.bid_set_digest,
             job.spec,
             self._config.lease_us,
+            execution.payment,
+            execution.bond_microcredits,
         )
         return SendAward(execution.node_id, award)
 
@@ -230,8 +237,12 @@ class Executions:
         report = event.report
         job, execution = self.find(report.execution_id)
         if job is None or execution is None or execution.report is not None or execution.state.ended:
-            refusal = answer_late_report(execution, event)
-            return None, refuse(refusal) if refusal is not None else Effects()
+            late = answer_late_report(execution, event)
+            if job is not None:
+                job.executions.update(
+                    (kept.id, kept) for kept in late.writes if isinstance(kept, ExecutionRecord)
+                )
+            return None, late
         if execution.node_id != event.node_id:
             return None, refuse(_not_yours(report.execution_id))
         execution = replace(
@@ -268,15 +279,15 @@ class Executions:
 
     def accept(self, job: Job, execution: ExecutionRecord, now: int) -> Effects:
         """The result counts, and is charged."""
-        price = execution.price_microcredits
+        due = self._payables.due(job.spec, execution)
         completed = replace(
-            execution, state=ExecutionState.COMPLETED, updated_us=now, charged_microcredits=price
+            execution, state=ExecutionState.COMPLETED, updated_us=now, charged_microcredits=due
         )
         effects = self.changed(job, completed)
-        job.charged_microcredits += price
+        job.charged_microcredits += due
         effects.writes.append(job.changed(now))
         effects.writes.append(
-            job.happened(JobEventType.EXECUTION_COMPLETED, now, execution=completed, price_microcredits=price)
+            job.happened(JobEventType.EXECUTION_COMPLETED, now, execution=completed, price_microcredits=due)
         )
         return effects
 
@@ -294,9 +305,16 @@ class Executions:
         return job, execution
 
     def failed(self, job: Job, execution: ExecutionRecord, fault: Fault, now: int) -> Effects:
-        """It ends without a charge."""
+        """It ends without a charge. Whoever was proven to have cheated forfeits its bond."""
         self._clear_deadlines(execution.id)
-        failed = replace(execution, state=ExecutionState.FAILED, updated_us=now, failure=fault)
+        penalty = execution.bond_microcredits if fault.kind is FaultKind.RESULT_REFUTED else 0
+        failed = replace(
+            execution,
+            state=ExecutionState.FAILED,
+            updated_us=now,
+            failure=fault,
+            penalty_microcredits=penalty,
+        )
         effects = self.changed(job, failed)
         effects.writes.append(
             job.happened(JobEventType.EXECUTION_FAILED, now, fault.message, execution=failed, fault=fault)
@@ -332,9 +350,11 @@ class Executions:
             del self._jobs[execution_id]
 
     def changed(self, job: Job, execution: ExecutionRecord) -> Effects:
-        """The execution in its new state; an end tells of its node."""
+        """The execution in its new state; an end tells of its node, and moves its money."""
+        was = job.executions.get(execution.id)
         job.executions[execution.id] = execution
         effects = Effects(writes=[execution])
+        effects.add(self._payables.moved(job.spec, was, execution))
         conduct = conduct_of(execution.state, execution.failure)
         if conduct is not None:
             effects.writes.append(self._book.note(execution.node_id, conduct, execution.updated_us))
@@ -350,8 +370,8 @@ class Executions:
             assert not job.state.ended, job
             execution, ceiling = job.executions[execution_id], job.spec.max_price_microcredits
             assert ceiling is None or execution.price_microcredits <= ceiling, execution
-            charged = execution.price_microcredits if execution.state is ExecutionState.COMPLETED else 0
-            assert execution.charged_microcredits == charged, execution
+            payable = execution.price_microcredits if execution.state is ExecutionState.COMPLETED else 0
+            assert 0 <= execution.charged_microcredits <= payable, execution
             confirm, lease = ("confirm", execution_id), ("lease", execution_id)
             awarded = execution.state is ExecutionState.AWARDED
             assert (self._deadlines.get(confirm) is not None) is awarded, execution
@@ -360,17 +380,22 @@ class Executions:
             assert execution_id not in job.lapsed or execution.state is ExecutionState.RUNNING, execution
 
 
-def answer_late_report(execution: ExecutionRecord | None, event: ev.ReportReceived) -> Refusal | None:
-    """What a report gets that changes nothing: None (it is known) where this node's report was taken before,
-    else the refusal. For the machine; and for the driver, with the execution out of the store, where the
-    machine refused the report as NOT_FOUND because the job is open no longer: the node then repeats a report
-    whose answer it lost."""
+def answer_late_report(execution: ExecutionRecord | None, event: ev.ReportReceived) -> Effects:
+    """What a report gets that changes nothing for its job: nothing (it is known) where this node's report was taken
+    before, else a refusal. One that comes after the execution had ended is kept all the same, and unpaid. For the
+    machine; and for the driver, with the execution out of the store, where the machine refused the report as NOT_FOUND
+    because the job is open no longer: the node then repeats a report whose answer it lost."""
     if execution is None or execution.node_id != event.node_id:
-        return _not_yours(event.report.execution_id)
-    if execution.report is not None:
-        return None
-    message = f"{execution.id} came too late: its lease had ended, or the job was stopped"
-    return Refusal(RefusalReason.LEASE_ENDED, message)
+        return refuse(_not_yours(event.report.execution_id))
+    if execution.report is not None and not execution.late:
+        return Effects()
+    message = (
+        f"{execution.id} came too late: its lease had ended, or the job was stopped. It is kept, and not paid"
+    )
+    effects = refuse(Refusal(RefusalReason.LEASE_ENDED, message))
+    if execution.report is None:
+        effects.writes.append(replace(execution, report=event.report, late=True))
+    return effects
 
 
 def _not_yours(execution_id: str) -> Refusal:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bacalhau.market.audit import BidSetEntry
     from bacalhau.model.auction import Clearing
     from bacalhau.model.job import JobState
+    from bacalhau.model.ledger import Transaction
     from bacalhau.model.market import Bid, JobOffer
     from bacalhau.model.refusals import Refusal
     from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobChanged
@@ -91,6 +92,14 @@ class StoredClearing:
 
     sequence: int
     clearing: Clearing
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransaction:
+    """A transaction of the node's books; `id` counts up."""
+
+    id: int
+    transaction: Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ PASSING = (
     RefusalReason.LIMIT_REACHED,
     RefusalReason.SHUTTING_DOWN,
     RefusalReason.STORAGE_FULL,
+    RefusalReason.CREDIT_LIMIT,
 )
 """Declines that may turn into bids while the offer is open."""
 

@@ -54,7 +54,7 @@ class _Offer:
 
 class Offers:
     """See the module. Shares the machine's capacity and its deadlines: "offer" and "bid", each with the
-    offer's id."""
+    offer's id. `credit` says why a requester gets none for a price."""
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Offers:
         capacity: CapacityLedger,
         deadlines: Deadlines[tuple[str, str]],
         book: ReputationBook,
+        credit: Callable[[str, int], Refusal | None],
     ) -> None:
         self._config = config
         self._book = book
@@ -73,6 +74,7 @@ class Offers:
         self._engines = engines
         self._capacity = capacity
         self._deadlines = deadlines
+        self._credit = credit
         self._closing = self._full = False
         self._offers: dict[str, _Offer] = {}
         self._waiting: dict[str, None] = {}
@@ -172,7 +174,7 @@ class Offers:
         scripted_microcredits: int | None,
         now: int,
     ) -> Refusal | Quote:
-        return quote(
+        answer = quote(
             offer,
             self._config.policy,
             self._pricing,
@@ -181,6 +183,9 @@ class Offers:
             self._book.score_ppm(requester_id, now),
             scripted_microcredits,
         )
+        if isinstance(answer, Refusal):
+            return answer
+        return self._credit(requester_id, answer.price_microcredits) or answer
 
     def _ask_price(self, entry: _Offer, now: int) -> Effects:
         entry.asking = True

@@ -12,12 +12,13 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.market import bidding, clearing, pricing
+from bacalhau.market import bidding, clearing, credit, pricing
 from bacalhau.model import (
     auction,
     cid,
     execution,
     job,
+    ledger,
     market,
     refusals,
     reputation,
@@ -35,6 +36,7 @@ _MODULES = (
     cid,
     execution,
     job,
+    ledger,
     market,
     refusals,
     reputation,
@@ -42,6 +44,7 @@ _MODULES = (
     verification,
     bidding,
     clearing,
+    credit,
     pricing,
     config,
     events,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.model.ledger import TradeSide, Transaction
+from bacalhau.model.market import WHOLE_PRICE
 from bacalhau.model.reputation import Reputation
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
         Fault,
     )
     from bacalhau.model.job import JobEventType, JobSpec, JobState
-    from bacalhau.model.market import Award, Bid, ClaimedInput, JobOffer
+    from bacalhau.model.ledger import Balance, Receipt, SettlementNote
+    from bacalhau.model.market import Award, Bid, ClaimedInput, JobOffer, PaymentTerms
     from bacalhau.model.refusals import Refusal
 
 
@@ -143,6 +146,12 @@ class ExecutionRecord:
     """What the node is bound by, in a job that compares results."""
     compared: bytes = b""
     """What is compared of the result, as the requester computed it."""
+    payment: PaymentTerms = WHOLE_PRICE
+    bond_microcredits: int = 0
+    penalty_microcredits: int = 0
+    """What its node forfeits of the bond: whoever proves that it cheated says so, with the failure."""
+    late: bool = False
+    """The report came after the execution had ended: it is kept, and unpaid."""
 
 
 class WorkState(Enum):
@@ -153,7 +162,11 @@ class WorkState(Enum):
     REPORTED = 2
     """It ended; the report is sent until the requester answers."""
     SETTLED = 3
-    """The requester has answered, or nobody waits for the report any more."""
+    """Both sides know what is paid, or that nothing is."""
+    TAKEN = 4
+    """The requester has the report, and has still to accept the result or to say why not."""
+    DISPUTED = 5
+    """It did not answer, or did not pay, in its time; a receipt that comes all the same settles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +186,9 @@ class WorkRecord:
     """What this node is bound by, in a job that compares results."""
     revealed: bool = False
     """The requester has asked for the result."""
+    paid_microcredits: int = 0
+    receipt_sequence: int = 0
+    """Of the receipt that settled it; 0 where there is none."""
 
     @property
     def id(self) -> str:
@@ -184,6 +200,58 @@ class WorkRecord:
         return bool(self.commitment) and not self.revealed and self.state is WorkState.REPORTED
 
 
+@dataclass(frozen=True, slots=True)
+class PayableRecord:
+    """What this node owes a peer."""
+
+    peer_id: str
+    balance: Balance
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivableRecord:
+    """What a peer owes this node. `signed_note`: the last settlement note that the peer has signed too."""
+
+    peer_id: str
+    balance: Balance
+    disputed_microcredits: int = 0
+    limit_microcredits: int | None = None
+    signed_note: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRecord:
+    """A receipt, and the other side's envelope of it: None until it came, empty where this node is both sides. What
+    this node signs is made from it whenever it is asked for. `refusal`: why the other side does not sign."""
+
+    side: TradeSide
+    receipt: Receipt
+    evidence: bytes | None
+    refusal: Refusal | None = None
+
+    @property
+    def peer_id(self) -> str:
+        return self.receipt.node_id if self.side is TradeSide.BUYING else self.receipt.requester_id
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRecord:
+    """A settlement note with the other side's envelope of it."""
+
+    side: TradeSide
+    note: SettlementNote
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a restarted node knows of its money: balances by peer, and the receipts that no peer has signed yet."""
+
+    payables: tuple[PayableRecord, ...] = ()
+    unsigned: tuple[ReceiptRecord, ...] = ()
+    receivables: tuple[ReceivableRecord, ...] = ()
+
+
 Write = (
     JobAccepted
     | JobChanged
@@ -191,10 +259,13 @@ Write = (
     | OfferMade
     | AnswerReceived
     | AuctionCleared
-    | ExecutionRecord
-    | WorkRecord
     | BidKept
     | ExecutionRecord
     | WorkRecord
     | Reputation
+    | Transaction
+    | PayableRecord
+    | ReceivableRecord
+    | ReceiptRecord
+    | NoteRecord
 )

@@ -11,8 +11,8 @@ elsewhere; a job that no live node could ever take fails at once with their reas
 says to wait.
 
 Two parts hold a half each, auctions.py up to the award and executions.py from there, with verifications.py for
-jobs that compare results; every event goes to one
-of them and then through `_advance`, which alone decides what a job does next.
+jobs that compare results; every event goes to one of them and then through `_advance`, which alone decides what a job
+does next. What the executions cost is in payables.py, which outlives them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from bacalhau.scheduler.deadlines import Deadlines
 from bacalhau.scheduler.effects import Effects, refuse
 from bacalhau.scheduler.executions import Executions
 from bacalhau.scheduler.jobs import Job
-from bacalhau.scheduler.records import AuctionCleared, JobAccepted
+from bacalhau.scheduler.payables import Payables
+from bacalhau.scheduler.records import AuctionCleared, Books, JobAccepted
 from bacalhau.scheduler.verifications import Verifications
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ class RequesterMachine:
         self._jobs: dict[str, Job] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
         self.reputations = ReputationBook(Role.COMPUTE)
+        self.payables = Payables(config, self._deadlines)
         self._auctions = Auctions(config, ids, self._deadlines, self.reputations)
-        self._executions = Executions(config, ids, self._deadlines, self.reputations)
+        self._executions = Executions(config, ids, self._deadlines, self.reputations, self.payables)
         self._verifications = Verifications(config, ids, self._deadlines, self._executions, self.reputations)
 
     # --- contract ---
@@ -95,6 +97,10 @@ class RequesterMachine:
                 step = self._executions.result_unavailable(execution_id, message, now)
             case ev.JobCancelled(job_id, message):
                 return self._job_cancelled(job_id, message, now)
+            case ev.ReceiptsAnswered():
+                return self.payables.answered(event, now)
+            case ev.NoteReceived():
+                return self.payables.note_received(event, now)
         return self._then_advance(step, now)
 
     def deadline(self) -> int | None:
@@ -122,6 +128,8 @@ class RequesterMachine:
                 case "lease":
                     step = self._node_lost(key, self._executions.lease_ended(key))
                     effects.add(self._then_advance(step, now))
+                case "receipts":
+                    effects.add(self.payables.send_again(key, now))
         return effects
 
     def check(self) -> None:
@@ -129,6 +137,7 @@ class RequesterMachine:
         deadline is left of what has ended."""
         self._auctions.check()
         self._executions.check()
+        self.payables.check(one for job in self._jobs.values() for one in job.executions.values())
         for id, job in self._jobs.items():
             assert not job.state.ended, job
             self._verifications.check(job)
@@ -151,6 +160,8 @@ class RequesterMachine:
         for kind, key in self._deadlines.keys:
             if kind in ("confirm", "lease", "reveal"):
                 assert self._executions.find(key)[0] is not None, (kind, key)
+            elif kind == "receipts":
+                assert self.payables.unsigned(key), (kind, key)
             else:
                 assert key in self._jobs, (kind, key)
 
@@ -207,6 +218,7 @@ class RequesterMachine:
         jobs: Iterable[Job],
         executions: Iterable[ExecutionRecord],
         reputations: Iterable[Reputation] = (),
+        books: Books | None = None,
         *,
         now: int,
     ) -> Effects:
@@ -215,11 +227,12 @@ class RequesterMachine:
         self.reputations.restore(reputations)
         for job in jobs:
             self._jobs[job.id] = job
-        for execution in executions:
+        kept = tuple(executions)
+        for execution in kept:
             self._executions.restore(self._jobs[execution.job_id], execution)
         if self._jobs:
             self._auctions.listen(now)
-        effects = Effects()
+        effects = self.payables.restore(books or Books(), kept, now)
         for job in tuple(self._jobs.values()):
             job.charged_microcredits = sum(e.charged_microcredits for e in job.executions.values())
             if job.spec.timeouts.total_us is not None:

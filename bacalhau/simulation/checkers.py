@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.model.auction import BidStanding
 from bacalhau.model.execution import ExecutionState, FaultKind
+from bacalhau.model.ledger import Balance
 from bacalhau.model.market import Bid
 from bacalhau.model.reputation import Conduct, Role
 from bacalhau.model.resources import Resources
@@ -102,9 +103,14 @@ class Checkers:
     ) -> None:
         """Before the step is committed."""
         if effects.refusal is not None:
-            assert (effects.writes, effects.sends, effects.starts) == ([], [], []), effects
+            assert (effects.sends, effects.starts) == ([], []), effects
         machine.check()
         self._check_reservations(node)
+        if node.compute is not None:
+            credit = node.compute.receivables.credit
+            assert credit.unproven_exposure <= credit.unproven_limit, (
+                f"{node.id} gives more credit than it may"
+            )
         self._bids.stepped(node, event, effects, self._world.loop.now)
         for write in effects.writes:
             if isinstance(write, ExecutionRecord) and (write.commitment or write.state.ended):
@@ -156,9 +162,9 @@ class Checkers:
     # --- at the end ---
 
     def settled(self) -> bool:
-        """Every job has ended and every report was answered."""
+        """Every job has ended, every report was answered, and every receipt and note is signed by both."""
         for node in self._world.nodes.values():
-            if not node.up or node.journal.unsettled_works():
+            if not node.up or node.journal.unsettled_works() or not node.journal.books.settled():
                 return False
             if node.requester is not None and node.requester.open_jobs:
                 return False
@@ -180,6 +186,7 @@ class Checkers:
             for work in node.journal.works.values():
                 assert work.state is WorkState.SETTLED, work
                 self._check_heard(node, work.id)
+            self._check_books(node)
 
     def _check_verdicts(self, node: SimulatedNode) -> None:
         """No cheater was paid where results were compared, and no honest node was taken for one."""
@@ -209,3 +216,27 @@ class Checkers:
             assert execution.report == work.report, f"the report of {execution_id} was lost: {execution}"
         if execution.state is ExecutionState.COMPLETED:
             assert accepted, f"{execution_id} was paid for, and its node does not know it: {work}"
+        assert work.paid_microcredits == execution.charged_microcredits, (work, execution)
+
+    def _check_books(self, node: SimulatedNode) -> None:
+        """Both sides of every pair have the same balance, a receipt stands for every payment, and the node's books
+        are what its journal replays to."""
+        books = node.journal.books
+        assert books.ledger.total("escrow:") == 0, books.ledger.balances
+        for other in self._world.nodes.values():
+            owed, due = books.payables.get(other.id), other.journal.books.receivables.get(node.id)
+            ours, theirs = owed.balance if owed else Balance(), due.balance if due else Balance()
+            assert ours == theirs, f"{node.id} owes {other.id} {ours}, and {other.id} says {theirs}"
+            paid = sum(
+                execution.charged_microcredits
+                for execution in node.journal.executions.values()
+                if execution.node_id == other.id
+            )
+            assert ours.charged_microcredits == paid, f"{node.id} paid {other.id} {paid}, and owes {ours}"
+        if node.requester is None or node.compute is None:
+            return
+        receivables = node.compute.receivables
+        held = {**node.requester.payables.ledger.balances, **receivables.ledger.balances}
+        assert held == books.ledger.balances, f"{node.id} replays to other books"
+        for peer_id in receivables.records:
+            assert receivables.credit.committed(peer_id) == 0, f"{node.id} keeps credit in use"

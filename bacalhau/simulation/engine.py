@@ -124,12 +124,8 @@ def _outcome(
     run_us = max(1, planned_us * 100 // node.profile.speed_percent)
     limit_us = award.spec.timeouts.execution_us
     result = result_of(node, award.job_id)
-    if not honesty.computes:
-        run_us_paid, run_us = run_us, 1
-    else:
-        run_us_paid = run_us
-    cpu_us = run_us_paid * award.spec.resources.cpu_millicores // 1000
-    used = Usage(run_us_paid, cpu_us, award.spec.resources.memory_bytes, missing_bytes, result_bytes)
+    cpu_us = run_us * award.spec.resources.cpu_millicores // 1000
+    used = Usage(run_us, cpu_us, award.spec.resources.memory_bytes, missing_bytes, result_bytes)
     if run_us > limit_us:
         fault = Fault(FaultKind.EXECUTION_TIMEOUT, f"the job ran longer than its {limit_us} microseconds")
         return ExecutionReport(execution_id, attempt, result, 0, used, fault), limit_us

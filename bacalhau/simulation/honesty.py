@@ -24,7 +24,7 @@ class Honesty(Enum):
 
     HONEST = "honest"
     NEVER_COMPUTES = "never_computes"
-    """It reports at once, with a result that it made up."""
+    """It waits for as long as the job would take, and reports a result that it made up."""
     MANY_KEYS = "many_keys"
     """The same, and all nodes of its group are keys of one owner: they make up the same result."""
     INFLATES_USAGE = "inflates_usage"

@@ -7,6 +7,7 @@ A crash leaves nothing but this. What has ended is forgotten, for memory must no
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
@@ -28,6 +29,7 @@ from bacalhau.scheduler.records import (
     WorkState,
 )
 from bacalhau.simulation.audited import Audited
+from bacalhau.simulation.books import SimulatedBooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
     from bacalhau.scheduler.records import Write
 
+_WORK_ENDED = (WorkState.SETTLED, WorkState.DISPUTED)
+_ENDED_WORKS_KEPT = 20
+"""Ended work that a node still knows: for receipts and awards that are repeated."""
 _ENDED_KEPT = 1_000
 """Ended jobs whose executions a node still knows: for reports that are repeated because an answer was lost."""
 
@@ -53,12 +58,15 @@ class Journal:
         self._executions_of: dict[str, list[str]] = {}
         self._keep_ended = keep_ended
         self._audited = Audited()
+        self.books = SimulatedBooks(audit=keep_ended)
+        self._ended_works: deque[str] = deque()
         self._ended: deque[str] = deque()
         self._takes: dict[type, Callable[[Any], str | None]] = {
             JobAccepted: self._take_job,
             Reputation: self._take_reputation,
             AuctionCleared: self._take_clearing,
             BidKept: lambda kept: None,
+            **self.books.takes,
             JobChanged: self._take_change,
             JobHappening: self._take_happening,
             ExecutionRecord: self._take_execution,
@@ -68,10 +76,11 @@ class Journal:
     def commit(self, writes: Sequence[Write]) -> None:
         """All of the writes at once; raises AssertionError where they break what holds for every job."""
         touched: dict[str, None] = {}
+        keep_ended = self._keep_ended
         for write in writes:
             kind = type(write)
             if kind is AnswerReceived or kind is OfferMade:
-                if self._keep_ended:
+                if keep_ended:
                     self._audited.take(write)  # type: ignore[arg-type]  # it is one of the two
                 continue
             job_id = self._takes[kind](write)
@@ -79,8 +88,10 @@ class Journal:
                 touched[job_id] = None
         for id in touched:
             self.check_job(id)
-            if self.state(id).ended and not self._keep_ended:
+            if self.state(id).ended and not keep_ended:
                 self._forget(id)
+        if keep_ended:
+            self.books.check(self.executions.values())
 
     # --- records ---
 
@@ -113,9 +124,15 @@ class Journal:
         if self._keep_ended:
             self._audited.take_clearing(new)
 
-    def _take_execution(self, new: ExecutionRecord) -> str:
-        self._check_open(new.job_id)
+    def _take_execution(self, new: ExecutionRecord) -> str | None:
         old = self.executions.get(new.id)
+        if new.late and old is not None:
+            assert new == replace(old, report=new.report, late=True), f"{old} became {new}"
+            # Two copies may come before the first is on disk.
+            assert old.report in (None, new.report), f"{old} had another report, and became {new}"
+            self.executions[new.id] = new
+            return None
+        self._check_open(new.job_id)
         if old is None:
             self._executions_of.setdefault(new.job_id, []).append(new.id)
         else:
@@ -129,14 +146,16 @@ class Journal:
     def _take_work(self, new: WorkRecord) -> None:
         old = self.works.get(new.id)
         if old is not None:
-            assert old.state is not WorkState.SETTLED, f"{old} was settled, and became {new}"
+            again = old.state is WorkState.SETTLED and (old.receipt_sequence or not new.receipt_sequence)
+            assert not again, f"{old} was settled, and became {new}"
             assert old.award == new.award, new
             assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
             assert not old.revealed or new.revealed, new
-        if new.state is WorkState.SETTLED and not self._keep_ended:
-            self.works.pop(new.id, None)
-        else:
-            self.works[new.id] = new
+        self.works[new.id] = new
+        if new.state in _WORK_ENDED and not self._keep_ended:
+            self._ended_works.append(new.id)
+            if len(self._ended_works) > _ENDED_WORKS_KEPT:
+                self.works.pop(self._ended_works.popleft(), None)
 
     def _check_open(self, job_id: str) -> None:
         assert not self.state(job_id).ended, f"{job_id} had ended, and was written to again"
@@ -174,8 +193,8 @@ class Journal:
         assert len(held) <= most, f"{job_id} has {len(held)} executions of {most}: {held}"
         for execution in executions:
             done = execution.state is ExecutionState.COMPLETED
-            owed = execution.price_microcredits if done else 0
-            assert execution.charged_microcredits == owed, execution
+            payable = execution.price_microcredits if done else 0
+            assert 0 <= execution.charged_microcredits <= payable, execution
             ceiling = spec.max_price_microcredits
             assert ceiling is None or execution.price_microcredits <= ceiling, execution
             assert not done or execution.report is not None, execution
@@ -220,4 +239,4 @@ class Journal:
         ]
 
     def unsettled_works(self) -> list[WorkRecord]:
-        return [work for work in self.works.values() if work.state is not WorkState.SETTLED]
+        return [work for work in self.works.values() if work.state not in _WORK_ENDED]

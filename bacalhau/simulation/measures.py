@@ -296,6 +296,22 @@ class Measures:
             1, self.submitted
         )
         found["bid decisions"] = sent["offer"]
+        found |= self._debts()
+        return found
+
+    def _debts(self) -> dict[str, float]:
+        """What requesters owe by the books of the providers, and how much of that by those that never pay."""
+        market = self._scenario.market
+        defaulters = [
+            f"requester-{n + 1}" for n in range(market.requesters * market.defaulters_percent // 100)
+        ]
+        owed = {True: 0, False: 0}
+        for node in self._world.nodes.values():
+            for peer_id, record in node.journal.books.receivables.items():
+                owed[peer_id in defaulters] += record.balance.owed_microcredits
+        found = {"owed, credits": (owed[True] + owed[False]) / MICROCREDITS_PER_CREDIT}
+        if defaulters:
+            found["owed by defaulters, credits"] = owed[True] / MICROCREDITS_PER_CREDIT
         return found
 
     def _market_figures(self, completed: list[tuple[Any, ...]]) -> dict[str, float]:

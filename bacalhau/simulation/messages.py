@@ -8,6 +8,7 @@ Nothing is signed here, so bids are acknowledged by nothing but silence.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from bacalhau.simulation.honesty import Honesty
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bacalhau.model.ledger import SettlementNote
     from bacalhau.model.market import Bid
     from bacalhau.model.refusals import Refusal
     from bacalhau.simulation.node import SimulatedNode
@@ -80,7 +82,11 @@ def _send_award(world: World, node: SimulatedNode, send: fx.SendAward) -> None:
 
 def _take_award(receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.AwardReceived) -> None:
     if receiver.up:
-        receiver.tell_compute(event, partial(_answer_award, receiver, sender, life, event.award.execution_id))
+        execution_id = event.award.execution_id
+        ended = receiver.ended_work(execution_id)
+        if ended is not None:
+            event = replace(event, ended=ended)
+        receiver.tell_compute(event, partial(_answer_award, receiver, sender, life, execution_id))
 
 
 def _answer_award(
@@ -166,7 +172,7 @@ def _answer_report(
     execution_id = event.report.execution_id
     requester = receiver.requester
     if refusal is not None and requester is not None and requester.job_of(execution_id) is None:
-        refusal = answer_late_report(receiver.journal.executions.get(execution_id), event)
+        refusal = receiver.take_late(answer_late_report(receiver.journal.executions.get(execution_id), event))
     receiver.world.post(receiver, sender, _back_to_compute, life, ev.ReportAnswered(execution_id, refusal))
 
 
@@ -211,6 +217,68 @@ def _take_reveal_request(
         receiver.world.post(receiver, sender, _back_to_requester, life, answer)
 
 
+# --- money ---
+
+
+def _send_receipts(world: World, node: SimulatedNode, send: fx.SendReceipts) -> None:
+    world.sent["receipts"] += 1
+    world.post(node, world.nodes[send.to], _take_receipts, node, node.life, send, 0, ())
+
+
+def _take_receipts(
+    receiver: SimulatedNode,
+    sender: SimulatedNode,
+    life: int,
+    send: fx.SendReceipts,
+    place: int,
+    signed: tuple[tuple[int, bytes], ...],
+) -> None:
+    """One after the other, each once the last is on disk; the answer names those that were signed."""
+    if not receiver.up:
+        return
+    if place == len(send.receipts):
+        _answer_receipts(receiver, sender, life, signed, None)
+        return
+    receipt = send.receipts[place]
+
+    def answer(refusal: Refusal | None) -> None:
+        if refusal is not None:
+            _answer_receipts(receiver, sender, life, signed, refusal)
+        else:
+            _take_receipts(receiver, sender, life, send, place + 1, (*signed, (receipt.sequence, b"signed")))
+
+    ended = receiver.ended_work(receipt.execution_id)
+    receiver.tell_compute(ev.ReceiptReceived(receipt, b"evidence", ended), answer)
+
+
+def _answer_receipts(
+    receiver: SimulatedNode,
+    sender: SimulatedNode,
+    life: int,
+    signed: tuple[tuple[int, bytes], ...],
+    refusal: Refusal | None,
+) -> None:
+    answer = ev.ReceiptsAnswered(receiver.id, signed, refusal)
+    receiver.world.post(receiver, sender, _back_to_requester, life, answer)
+
+
+def _send_note(world: World, node: SimulatedNode, send: fx.SendNote) -> None:
+    world.sent["note"] += 1
+    world.post(node, world.nodes[send.to], _take_note, node, node.life, ev.NoteReceived(send.note))
+
+
+def _take_note(receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.NoteReceived) -> None:
+    if receiver.up:
+        receiver.tell_requester(event, partial(_answer_note, receiver, sender, life, event.note))
+
+
+def _answer_note(
+    receiver: SimulatedNode, sender: SimulatedNode, life: int, note: SettlementNote, refusal: Refusal | None
+) -> None:
+    if refusal is None:
+        receiver.world.post(receiver, sender, _back_to_compute, life, ev.NoteSigned(note))
+
+
 SENDS: dict[type, Callable[[World, SimulatedNode, Any], None]] = {
     fx.SendOffer: _send_offer,
     fx.SendAward: _send_award,
@@ -222,4 +290,6 @@ SENDS: dict[type, Callable[[World, SimulatedNode, Any], None]] = {
     fx.SendReport: _send_report,
     fx.SendCommitment: _send_commitment,
     fx.SendRevealRequest: _send_reveal_request,
+    fx.SendReceipts: _send_receipts,
+    fx.SendNote: _send_note,
 }

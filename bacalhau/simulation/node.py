@@ -7,7 +7,7 @@ was committed, and programs that outlive their node.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bacalhau.scheduler.records import WorkState
@@ -93,21 +93,24 @@ class SimulatedNode:
         wanted = [work.id for work in works if work.state is WorkState.ACCEPTED]
         self.programs = {id: program for id, program in self.programs.items() if id in wanted}
         if profile.requester is not None:
-            self.requester = world.machines.requester(profile.requester, world.new_id)
+            requester = replace(profile.requester, node_id=self.id)
+            self.requester = world.machines.requester(requester, world.new_id)
         if profile.compute is not None:
-            self.compute = world.machines.compute(
-                profile.compute, profile.pricing, world.new_id, profile.engines
-            )
+            compute = replace(profile.compute, node_id=self.id)
+            self.compute = world.machines.compute(compute, profile.pricing, world.new_id, profile.engines)
         if not self.journal.empty:
             self._restore(works)
 
     def _restore(self, works: list[WorkRecord]) -> None:
         now, known = self.world.loop.now, tuple(self.journal.reputations.values())
+        books = self.journal.books.as_restored()
         if self.compute is not None:
-            self._took(self.compute, None, self.compute.restore(works, known, now=now), None)
+            self._took(self.compute, None, self.compute.restore(works, known, books, now=now), None)
         if self.requester is not None and self.up:
             jobs, executions = self.journal.open_jobs(), self.journal.executions_of_open_jobs()
-            self._took(self.requester, None, self.requester.restore(jobs, executions, known, now=now), None)
+            self._took(
+                self.requester, None, self.requester.restore(jobs, executions, known, books, now=now), None
+            )
 
     def lives(self, life: int) -> bool:
         """It is up, and was not restarted since its life had this number."""
@@ -143,6 +146,19 @@ class SimulatedNode:
             raise AssertionError(f"{self.id} runs nothing")
         return self._took(machine, event, machine.handle(event, now=self.world.loop.now), answer)
 
+    def take_late(self, effects: Effects) -> Refusal | None:
+        """What a report gets that came after its job had ended: written and answered by the driver itself."""
+        machine = self.requester
+        if machine is None:
+            raise AssertionError(f"{self.id} takes no jobs")
+        return self._took(machine, None, effects, None)
+
+    def ended_work(self, execution_id: str) -> WorkRecord | None:
+        """As a live driver does: work that the machine no longer holds is looked up on disk."""
+        if self.compute is None or self.compute.work(execution_id) is not None:
+            return None
+        return self.journal.works.get(execution_id)
+
     # --- steps ---
 
     def _took(
@@ -157,9 +173,13 @@ class SimulatedNode:
             world.watch.stepped(self, machine, event, effects)
         refusal = effects.refusal
         if refusal is not None:
-            if answer is not None:
-                answer(refusal)
-            return refusal
+            if not effects.writes:
+                if answer is not None:
+                    answer(refusal)
+                return refusal
+            # A refusal may keep what it refused: it is answered when that is on disk.
+            told = answer
+            answer = (lambda _: told(refusal)) if told is not None else None
         if world.weather.commit_us or self._committing or self.disk_full:
             self._gather(effects, answer)
         else:
@@ -170,7 +190,7 @@ class SimulatedNode:
         due = machine.deadline()
         if due is not None and due != self._wakes_us:
             self._arm(due)
-        return None
+        return refusal
 
     def _commit_now(self, effects: Effects, answer: Callable[[Refusal | None], None] | None) -> None:
         world = self.world

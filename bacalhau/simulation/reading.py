@@ -345,7 +345,7 @@ def _verification(field: Field, replicas: int) -> Verification:
 def _market(field: Field) -> Market:
     parts = field.known(
         "requesters", "rule", "bid_window", "bid_valid", "lease", "heartbeat", "offers_to", "attempts",
-        "weights", "min_reputation",
+        "weights", "min_reputation", "pay_floor", "credit", "settle", "defaulters",
     )  # fmt: skip
     plain = Market()
     sample = 0
@@ -368,6 +368,12 @@ def _market(field: Field) -> Market:
         lease_us=durations["lease"],
         heartbeat_us=durations["heartbeat"],
         offer_sample=sample,
+        pay_floor_ppm=parts["pay_floor"].parsed(parse_share) * 10_000
+        if "pay_floor" in parts
+        else plain.pay_floor_ppm,
+        credit_microcredits=parts["credit"].parsed(quantities.parse_price) if "credit" in parts else None,
+        settle_us=read_duration(parts["settle"]) if "settle" in parts else None,
+        defaulters_percent=parts["defaulters"].parsed(parse_share) if "defaulters" in parts else 0,
         weights=_weights(parts["weights"]) if "weights" in parts else plain.weights,
         min_reputation_ppm=parts["min_reputation"].parsed(parse_ppm) if "min_reputation" in parts else 0,
         attempts=parts["attempts"].integer(1, 1000) if "attempts" in parts else plain.attempts,

@@ -108,12 +108,12 @@ class _Life:
             if self._restore is None:
                 raise ReplayFailure(f"{place}: there was nothing to restore")
             now, given = self._restore
-            works, jobs, executions, known = (
-                from_plain(given[key]) for key in ("work", "jobs", "executions", "reputations")
+            works, jobs, executions, known, books = (
+                from_plain(given[key]) for key in ("work", "jobs", "executions", "reputations", "books")
             )
             answered = [
-                compute.restore(works, known, now=now),
-                requester.restore(jobs, executions, known, now=now),
+                compute.restore(works, known, books, now=now),
+                requester.restore(jobs, executions, known, books, now=now),
             ]
             self._compare(place, answered, line["restored"])
         elif "expire" in line:

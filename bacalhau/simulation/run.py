@@ -7,15 +7,16 @@ and their difference is that of the scenarios.
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import BiddingPolicy
+from bacalhau.market.credit import CreditPolicy
 from bacalhau.market.pricing import FlatPrice, HeldInputDiscount, LinearPrice, UtilisationPrice
 from bacalhau.model.execution import Usage
 from bacalhau.model.resources import Resources
-from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
+from bacalhau.scheduler.config import DEFAULT_PAYMENT, ComputeConfig, RequesterConfig
 from bacalhau.simulation.economy import (
     CostPlus,
     Costs,
@@ -43,10 +44,11 @@ if TYPE_CHECKING:
     from bacalhau.simulation.measures import EventColumns, JobColumns
     from bacalhau.simulation.node import SimulatedNode
     from bacalhau.simulation.profile import Machines
-    from bacalhau.simulation.scenario import NodeGroup, Scenario
+    from bacalhau.simulation.scenario import Market, NodeGroup, Scenario
     from bacalhau.simulation.world import Watch
 
 _YEAR_US = 366 * 24 * 3600 * 1_000_000
+_NO_LIMIT = 10**18
 _OPEN_JOBS_MAX = 10_000_000
 _BOUND_STEPS_MAX = 5_000_000
 """Costs that are compared to find the optimum; beyond that it is not computed."""
@@ -92,6 +94,8 @@ def simulate(
     _add_nodes(world, scenario, measures, sets, seed)
     _begin_outages(world, scenario, Random(f"outages {seed}"))
     _plan_partition(world, scenario)
+    if scenario.market.settle_us is not None:
+        world.loop.after(scenario.market.settle_us, _settle, world, scenario.market)
     world.begin_heartbeats()
     _Source(world, scenario, measures, arrivals(scenario, sets, Random(f"jobs {seed}"))).begin()
     threshold = gc.get_threshold()
@@ -222,6 +226,7 @@ def _add_nodes(
         attempts_per_execution_max=market.attempts,
         reveal_timeout_us=2 * market.lease_us,
         min_reputation_ppm=market.min_reputation_ppm,
+        payment=replace(DEFAULT_PAYMENT, floor_ppm=market.pay_floor_ppm),
     )
     for index in range(market.requesters):
         world.add_node(f"requester-{index + 1}", Profile(requester=requester))
@@ -252,7 +257,9 @@ def _add_node(
     )
     costs = _costs(group, f"{seed} {id}")
     profile = Profile(
-        compute=ComputeConfig(policy, bid_valid_for_us=scenario.market.bid_valid_us),
+        compute=ComputeConfig(
+            policy, bid_valid_for_us=scenario.market.bid_valid_us, credit=_credit(scenario)
+        ),
         pricing=_pricing(group, costs),
         engines=group.engines,
         link_bytes_per_second=group.link_bytes_per_second.draw(random),
@@ -267,6 +274,11 @@ def _add_node(
                 node.held[claimed.cid] = None
     cheat = group.cheat.value if group.cheat is not Honesty.HONEST else ""
     measures.add_provider(id, costs, NodeTotals(id, group.name, cheat, capacity.cpu_millicores))
+
+
+def _credit(scenario: Scenario) -> CreditPolicy:
+    limit = scenario.market.credit_microcredits
+    return CreditPolicy(*([_NO_LIMIT if limit is None else limit] * 2))
 
 
 def _costs(group: NodeGroup, key: str) -> Costs:
@@ -302,6 +314,23 @@ def _base_pricing(group: NodeGroup, costs: Costs) -> PricingStrategy:
             if not isinstance(costs, DrawnCosts):
                 raise ValueError("shaded prices want a drawn cost")
             return Shaded(costs, pricing.amount)
+
+
+# --- payments outside the system ---
+
+
+def _settle(world: World, market: Market) -> None:
+    """Every requester pays what its receipts say, except for those that never do."""
+    for debtor_id in [f"requester-{index + 1}" for index in range(_defaulters(market), market.requesters)]:
+        for node in world.nodes.values():
+            known = node.journal.books.receivables.get(debtor_id)
+            if known is not None and known.balance.owed_microcredits > 0:
+                world.settle(node.id, debtor_id, known.balance.owed_microcredits)
+    world.loop.after(market.settle_us or 0, _settle, world, market)
+
+
+def _defaulters(market: Market) -> int:
+    return market.requesters * market.defaulters_percent // 100
 
 
 # --- what goes wrong ---

@@ -10,6 +10,7 @@ from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import Tariff
 from bacalhau.model.resources import GIB
 from bacalhau.model.verification import NO_VERIFICATION, Verification
+from bacalhau.scheduler.config import DEFAULT_PAYMENT
 from bacalhau.simulation.distributions import Constant, Distribution
 from bacalhau.simulation.honesty import Honesty
 
@@ -173,6 +174,14 @@ class Market:
     weights: ScoringWeights = NO_WEIGHTS
     verification: Verification = NO_VERIFICATION
     min_reputation_ppm: int = 0
+    pay_floor_ppm: int = DEFAULT_PAYMENT.floor_ppm
+    """What is paid of a price at least, however little of its envelope was used."""
+    credit_microcredits: int | None = None
+    """What each node lets a requester owe it, and all unproven ones together; None is without limit."""
+    settle_us: int | None = None
+    """How often requesters pay what they owe, outside the system; None is never."""
+    defaulters_percent: int = 0
+    """Requesters that never pay."""
     bid_window_us: int = SECOND_US
     bid_valid_us: int = 10 * SECOND_US
     lease_us: int = 30 * SECOND_US

@@ -14,6 +14,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from bacalhau.market.credit import CreditPolicy
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.model.auction import AuctionTerms, ClearingRule, ScoringWeights
 from bacalhau.model.cid import DAG_PB, Cid
@@ -50,6 +51,8 @@ SHORT_LEASES = RequesterConfig(
 )
 
 
+_WIDE_CREDIT = CreditPolicy(peer_limit_microcredits=10**6, unproven_limit_microcredits=10**6)
+SHORT_CREDIT = CreditPolicy(peer_limit_microcredits=300, unproven_limit_microcredits=400)
 _CHEATS = (Honesty.NEVER_COMPUTES, Honesty.COPIES, Honesty.CONCEALS, Honesty.SWITCHES)
 _CHARACTERS = (*[Honesty.HONEST] * 6, *_CHEATS)
 
@@ -78,20 +81,26 @@ def tell(
     requester: RequesterConfig | None = None,
     *,
     compared: bool = False,
+    credit: CreditPolicy | None = None,
 ) -> Story:
     """Runs the story of this seed to its end. With `compared` the jobs compare their results, and some nodes
-    cheat. Raises BrokenPromise."""
+    cheat; `credit` is what nodes give. Raises BrokenPromise."""
     flags = " --short-leases" * (requester is SHORT_LEASES) + " --compared" * compared
+    flags += " --short-credit" * (credit is SHORT_CREDIT)
     # Lots of their own, so that a seed's other draws are the same with and without them.
     lots = Random(f"lots {seed}") if compared else None
     try:
-        return _tell(seed, machines or Machines(), requester or RequesterConfig(), lots)
+        return _tell(
+            seed, machines or Machines(), requester or RequesterConfig(), credit or _WIDE_CREDIT, lots
+        )
     except AssertionError as failure:
         command = f"bacalhau simulate faults --seed {seed}{flags}"
         raise BrokenPromise(seed, command, failure) from failure
 
 
-def _tell(seed: int, machines: Machines, requester: RequesterConfig, lots: Random | None) -> Story:
+def _tell(
+    seed: int, machines: Machines, requester: RequesterConfig, credit: CreditPolicy, lots: Random | None
+) -> Story:
     random = Random(f"story {seed}")
     world = World(
         seed,
@@ -106,13 +115,15 @@ def _tell(seed: int, machines: Machines, requester: RequesterConfig, lots: Rando
     world.watch = story.checkers
     for index in range(random.randint(1, 5) + (2 if lots is not None else 0)):
         honesty = lots.choice(_CHARACTERS) if lots is not None else Honesty.HONEST
-        world.add_node(f"n{index}", _draw_profile(random, requester, honesty))
+        world.add_node(f"n{index}", _draw_profile(random, requester, credit, honesty))
     world.weather = draw_weather(random)
     world.begin_heartbeats()
     for number in range(random.randint(1, 8)):
         _plan_job(story, tuple(ClearingRule)[number % len(ClearingRule)], lots)
     for _ in range(random.randint(0, 5)):
         _plan_misfortune(story)
+    for _ in range(random.randint(0, 3)):
+        _plan_settlement(story)
     world.loop.run(FAULTS_US)
     _calm_down(story)
     world.loop.run(world.loop.now + PATIENCE_US, done=story.checkers.settled)
@@ -140,11 +151,13 @@ def _up_to(delay_us: int) -> Callable[[Random], int]:
     return lambda random: random.randrange(delay_us)
 
 
-def _draw_profile(random: Random, requester: RequesterConfig, honesty: Honesty) -> Profile:
+def _draw_profile(
+    random: Random, requester: RequesterConfig, credit: CreditPolicy, honesty: Honesty
+) -> Profile:
     slots, job = random.randint(1, 3), _JOB_RESOURCES
     capacity = Resources(job.cpu_millicores * slots, job.memory_bytes * slots, job.disk_bytes * slots)
     return Profile(
-        compute=ComputeConfig(policy_of(capacity)),
+        compute=ComputeConfig(policy_of(capacity), credit=credit),
         requester=requester,
         pricing=FlatPrice(100 * random.randint(1, 3)),
         link_bytes_per_second=random.choice((0, 0, GIB // 64)),
@@ -216,6 +229,14 @@ def _submit(story: Story, node_id: str, plan: Plan, cancelled_after_us: int | No
 def _answered(story: Story, node_id: str, job_id: str, refusal: Refusal | None) -> None:
     if refusal is None:
         story.accepted[job_id] = node_id
+
+
+def _plan_settlement(story: Story) -> None:
+    """A creditor is paid outside the system, maybe more than it is owed; refused where nothing ever was."""
+    world, random = story.world, story.random
+    creditor_id, debtor_id = random.choice(tuple(world.nodes)), random.choice(tuple(world.nodes))
+    amount = random.choice((1, 50, 10_000))
+    world.loop.after(random.randrange(FAULTS_US), world.settle, creditor_id, debtor_id, amount)
 
 
 # --- misfortunes ---

@@ -123,6 +123,8 @@ class World:
             "report",
             "commitment",
             "reveal_request",
+            "receipts",
+            "note",
             "heartbeat",
         )
         self.sent = dict.fromkeys(kinds, 0)
@@ -176,6 +178,12 @@ class World:
         """As its user would."""
         if self.nodes[node_id].up:
             self.nodes[node_id].tell_requester(ev.JobCancelled(job_id))
+
+    def settle(self, node_id: str, peer_id: str, amount_microcredits: int) -> None:
+        """The operator of a node says that the peer has paid outside the system."""
+        node = self.nodes[node_id]
+        if node.up:
+            node.tell_compute(ev.SettlementRecorded(peer_id, amount_microcredits))
 
     def shut_down(self, node_id: str) -> None:
         """A graceful end: no new work, programs are stopped, then the process goes."""

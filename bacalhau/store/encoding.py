@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING
 
 from bacalhau.market.audit import entry_of
 from bacalhau.model.cid import Cid
-from bacalhau.model.market import ClaimedInput
-from bacalhau.v1 import auction_pb2, execution_pb2, job_pb2, market_pb2, refusal_pb2, reputation_pb2
+from bacalhau.model.market import WHOLE_PRICE, ClaimedInput
+from bacalhau.v1 import (
+    auction_pb2,
+    execution_pb2,
+    job_pb2,
+    market_pb2,
+    payment_pb2,
+    receipt_pb2,
+    refusal_pb2,
+    reputation_pb2,
+)
 from bacalhau.wire import fields
 from bacalhau.wire.auction import (
     clearing_from_proto,
@@ -29,6 +38,13 @@ from bacalhau.wire.market import (
     offer_from_proto,
     offer_to_proto,
 )
+from bacalhau.wire.receipt import (
+    note_to_proto,
+    payment_from_proto,
+    payment_to_proto,
+    receipt_from_proto,
+    receipt_to_proto,
+)
 from bacalhau.wire.refusal import refusal_from_proto, refusal_to_proto
 from bacalhau.wire.verification import reputation_from_proto, reputation_to_proto
 
@@ -38,7 +54,8 @@ if TYPE_CHECKING:
     from bacalhau.model.auction import BidStanding, Clearing
     from bacalhau.model.execution import ExecutionReport, Fault
     from bacalhau.model.job import JobSpec
-    from bacalhau.model.market import Award, Bid, JobOffer
+    from bacalhau.model.ledger import Receipt, SettlementNote
+    from bacalhau.model.market import Award, Bid, JobOffer, PaymentTerms
     from bacalhau.model.refusals import Refusal
     from bacalhau.model.reputation import Reputation, Role
 
@@ -106,6 +123,27 @@ def award_bytes(award: Award) -> bytes:
 
 def award_of(data: bytes) -> Award:
     return award_from_proto(market_pb2.Award.FromString(data))
+
+
+def payment_bytes(payment: PaymentTerms) -> bytes:
+    return payment_to_proto(payment).SerializeToString()
+
+
+def payment_of(data: bytes | None) -> PaymentTerms:
+    """Of what the version before has written, the whole price."""
+    return WHOLE_PRICE if data is None else payment_from_proto(payment_pb2.PaymentTerms.FromString(data))
+
+
+def receipt_bytes(receipt: Receipt) -> bytes:
+    return receipt_to_proto(receipt).SerializeToString()
+
+
+def receipt_of(data: bytes) -> Receipt:
+    return receipt_from_proto(receipt_pb2.Receipt.FromString(data))
+
+
+def note_bytes(note: SettlementNote) -> bytes:
+    return note_to_proto(note).SerializeToString()
 
 
 def report_bytes(report: ExecutionReport | None) -> bytes | None:

@@ -192,7 +192,7 @@ def results_since(database: sqlite3.Connection, since_us: int) -> set[Cid]:
     found = database.execute(
         "SELECT result FROM executions JOIN jobs ON jobs.id = executions.job_id "
         "WHERE result IS NOT NULL AND (jobs.state < 4 OR jobs.updated_us >= ?1) "
-        "UNION SELECT result FROM work WHERE result IS NOT NULL AND (state < 3 OR updated_us >= ?1)",
+        "UNION SELECT result FROM work WHERE result IS NOT NULL AND (state IN (1, 2, 4) OR updated_us >= ?1)",
         (since_us,),
     )
     return {Cid.from_raw(raw) for (raw,) in found.fetchall()}
@@ -237,7 +237,9 @@ def work(database: sqlite3.Connection, execution_id: str) -> WorkRecord | None:
 
 
 def unsettled_work(database: sqlite3.Connection) -> list[WorkRecord]:
-    found = database.execute(f"SELECT {rows.WORK_COLUMNS} FROM work WHERE state < 3 ORDER BY accepted_us, id")
+    found = database.execute(
+        f"SELECT {rows.WORK_COLUMNS} FROM work WHERE state IN (1, 2, 4) ORDER BY accepted_us, id"
+    )
     return [rows.work_of(row) for row in found.fetchall()]
 
 

@@ -1,4 +1,4 @@
-"""Retention: what ended long ago goes, in small transactions."""
+"""Retention: what ended long ago goes, in small transactions. Receipts and the books stay."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def prune_jobs(database: sqlite3.Connection, before_us: int) -> int:
 
 
 def prune_work(database: sqlite3.Connection, before_us: int) -> int:
-    """One batch of work that was settled before `before_us`; how much went."""
+    """One batch of work that was settled before `before_us`; how much went. What is disputed stays: a receipt for it
+    may still come."""
     found = database.execute(
-        "SELECT id FROM work WHERE accepted_us < ?1 AND state >= 3 AND updated_us < ?1 "
+        "SELECT id FROM work WHERE accepted_us < ?1 AND state = 3 AND updated_us < ?1 "
         "ORDER BY accepted_us LIMIT ?2",
         (before_us, BATCH),
     ).fetchall()

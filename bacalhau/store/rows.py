@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bacalhau.model.execution import ExecutionPhase, ExecutionState
 from bacalhau.model.job import JobEventType, JobState
+from bacalhau.model.ledger import Balance, Posting, TradeSide, Transaction, TransactionKind
 from bacalhau.model.reputation import Reputation, Role
 from bacalhau.scheduler.records import (
     AnswerReceived,
@@ -16,7 +18,11 @@ from bacalhau.scheduler.records import (
     JobAccepted,
     JobChanged,
     JobHappening,
+    NoteRecord,
     OfferMade,
+    PayableRecord,
+    ReceiptRecord,
+    ReceivableRecord,
     WorkRecord,
     WorkState,
 )
@@ -39,12 +45,21 @@ HAPPENING_COLUMNS: Final = (
 )
 EXECUTION_COLUMNS: Final = (
     "id, job_id, offer_id, bid_id, node_id, state, price_microcredits, charged_microcredits, "
-    "created_us, updated_us, bid_set_digest, phase, attempt, report, failure, commitment, compared, result"
+    "created_us, updated_us, bid_set_digest, phase, attempt, report, failure, commitment, compared, payment, "
+    "bond_microcredits, penalty_microcredits, late, result"
 )
 WORK_COLUMNS: Final = (
     "id, requester_id, state, attempt, accepted_us, updated_us, award, report, refusal, commitment, "
-    "revealed, result"
+    "revealed, paid_microcredits, receipt_sequence, result"
 )
+TRANSACTION_COLUMNS: Final = "kind, time_us, peer_id, execution_id, postings, request_id"
+_BALANCE_COLUMNS: Final = "peer_id, sequence, charged_microcredits, note_sequence, settled_microcredits"
+PAYABLE_COLUMNS: Final = _BALANCE_COLUMNS
+RECEIVABLE_COLUMNS: Final = f"{_BALANCE_COLUMNS}, disputed_microcredits, limit_microcredits, signed_note"
+RECEIPT_COLUMNS: Final = "side, peer_id, sequence, execution_id, time_us, receipt, evidence, refusal"
+
+
+_COMPACT_JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 def _accepted_row(record: JobAccepted) -> Row:
@@ -148,6 +163,10 @@ def _execution_row(record: ExecutionRecord) -> Row:
         encoding.fault_bytes(record.failure),
         record.commitment,
         record.compared,
+        encoding.payment_bytes(record.payment),
+        record.bond_microcredits,
+        record.penalty_microcredits,
+        record.late,
         encoding.result_bytes(record.report),
     )
 
@@ -165,6 +184,8 @@ def _work_row(record: WorkRecord) -> Row:
         encoding.refusal_bytes(record.refusal),
         record.commitment,
         int(record.revealed),
+        record.paid_microcredits,
+        record.receipt_sequence,
         encoding.result_bytes(record.report),
     )
 
@@ -173,19 +194,75 @@ def _reputation_row(record: Reputation) -> Row:
     return record.node_id, record.role.value, record.updated_us, encoding.reputation_bytes(record)
 
 
+def _transaction_row(record: Transaction) -> Row:
+    moves = [[posting.account, posting.amount_microcredits] for posting in record.postings]
+    return (
+        record.kind.value,
+        record.time_us,
+        record.peer_id,
+        record.execution_id,
+        _COMPACT_JSON.encode(moves),
+        record.request_id,
+    )
+
+
+def _balance_row(peer_id: str, balance: Balance) -> Row:
+    return (
+        peer_id,
+        balance.sequence,
+        balance.charged_microcredits,
+        balance.note_sequence,
+        balance.settled_microcredits,
+    )
+
+
+def _payable_row(record: PayableRecord) -> Row:
+    return _balance_row(record.peer_id, record.balance)
+
+
+def _receivable_row(record: ReceivableRecord) -> Row:
+    return (
+        *_balance_row(record.peer_id, record.balance),
+        record.disputed_microcredits,
+        record.limit_microcredits,
+        record.signed_note,
+    )
+
+
+def _receipt_row(record: ReceiptRecord) -> Row:
+    return (
+        record.side.value,
+        record.peer_id,
+        record.receipt.sequence,
+        record.receipt.execution_id,
+        record.receipt.time_us,
+        encoding.receipt_bytes(record.receipt),
+        record.evidence,
+        encoding.refusal_bytes(record.refusal),
+    )
+
+
+def _note_row(record: NoteRecord) -> Row:
+    note = record.note
+    peer_id = note.creditor_id if record.side is TradeSide.BUYING else note.debtor_id
+    return record.side.value, peer_id, note.sequence, encoding.note_bytes(note), record.evidence
+
+
 _UPSERT_EXECUTION: Final = (
-    f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+    f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
     "ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
     "charged_microcredits = excluded.charged_microcredits, updated_us = excluded.updated_us, "
     "phase = excluded.phase, attempt = excluded.attempt, "
     "report = excluded.report, result = excluded.result, failure = excluded.failure, "
-    "commitment = excluded.commitment, compared = excluded.compared"
+    "commitment = excluded.commitment, compared = excluded.compared, "
+    "penalty_microcredits = excluded.penalty_microcredits, late = excluded.late"
 )
 _UPSERT_WORK: Final = (
-    f"INSERT INTO work ({WORK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?) "
+    f"INSERT INTO work ({WORK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
     "ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, "
     "updated_us = excluded.updated_us, report = excluded.report, refusal = excluded.refusal, "
-    "commitment = excluded.commitment, revealed = excluded.revealed, result = excluded.result"
+    "commitment = excluded.commitment, revealed = excluded.revealed, result = excluded.result, "
+    "paid_microcredits = excluded.paid_microcredits, receipt_sequence = excluded.receipt_sequence"
 )
 _SET_REPUTATION: Final = (
     "INSERT OR REPLACE INTO reputations (node_id, role, updated_us, reputation) VALUES (?,?,?,?)"
@@ -219,10 +296,39 @@ _WRITES: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
     ExecutionRecord: (_UPSERT_EXECUTION, _execution_row),
     WorkRecord: (_UPSERT_WORK, _work_row),
     Reputation: (_SET_REPUTATION, _reputation_row),
+    Transaction: (
+        f"INSERT INTO transactions ({TRANSACTION_COLUMNS}) VALUES (?,?,?,?,?,?)",
+        _transaction_row,
+    ),
+    PayableRecord: (
+        f"INSERT OR REPLACE INTO payables ({PAYABLE_COLUMNS}) VALUES (?,?,?,?,?)",
+        _payable_row,
+    ),
+    ReceivableRecord: (
+        f"INSERT OR REPLACE INTO receivables ({RECEIVABLE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
+        _receivable_row,
+    ),
+    ReceiptRecord: (
+        f"INSERT OR REPLACE INTO receipts ({RECEIPT_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
+        _receipt_row,
+    ),
+    NoteRecord: (
+        "INSERT OR REPLACE INTO settlement_notes (side, peer_id, sequence, note, evidence) "
+        "VALUES (?,?,?,?,?)",
+        _note_row,
+    ),
 }
 """Statement and row of each record. A job is inserted before it is changed, hence the order; records of one
-kind stay in theirs, so that the last one of a key wins. What an execution or work never changes is not
-updated."""
+kind stay in theirs. What an execution or work never changes is not updated."""
+_KEYS: Final[dict[type, Callable[[Any], object]]] = {
+    ExecutionRecord: lambda record: record.id,
+    WorkRecord: lambda record: record.id,
+    JobChanged: lambda record: record.id,
+    PayableRecord: lambda record: record.peer_id,
+    ReceivableRecord: lambda record: record.peer_id,
+    ReceiptRecord: lambda record: (record.side, record.peer_id, record.receipt.sequence),
+}
+"""What a record replaces the earlier one by. A turn often changes one several times: only the last is written."""
 _LABELS: Final = "INSERT INTO job_labels (job_id, key, value) VALUES (?,?,?)"
 
 
@@ -237,14 +343,19 @@ class Batch:
 
 def batches(writes: Sequence[Write]) -> list[Batch]:
     """The writes, grouped by statement, in the order in which the statements have to run."""
-    grouped: dict[type, list[Row]] = {kind: [] for kind in _WRITES}
+    grouped: dict[type, dict[object, Write]] = {kind: {} for kind in _WRITES}
     labels: list[Row] = []
     for write in writes:
-        kind = type(write)
-        grouped[kind].append(_WRITES[kind][1](write))
+        records = grouped[type(write)]
+        key = _KEYS.get(type(write))
+        records[len(records) if key is None else key(write)] = write
         if isinstance(write, JobAccepted):
-            labels += [(write.id, key, value) for key, value in write.spec.labels]
-    found = [Batch(_WRITES[kind][0], rows, kind is JobChanged) for kind, rows in grouped.items() if rows]
+            labels += [(write.id, name, value) for name, value in write.spec.labels]
+    found = []
+    for kind, records in grouped.items():
+        if records:
+            statement, row = _WRITES[kind]
+            found.append(Batch(statement, [row(record) for record in records.values()], kind is JobChanged))
     if labels:
         found.append(Batch(_LABELS, labels))
     return found
@@ -285,7 +396,9 @@ def happening_of(row: Row) -> JobHappening:
 
 def execution_of(row: Row) -> ExecutionRecord:
     id, job_id, offer_id, bid_id, node_id, state, price, charged, created_us, updated_us = row[:10]
-    bid_set_digest, phase, attempt, report, failure, commitment, compared = row[10:17]
+    bid_set_digest, phase, attempt, report, failure, commitment, compared, payment, bond, penalty, late = row[
+        10:21
+    ]
     return ExecutionRecord(
         id,
         job_id,
@@ -304,12 +417,16 @@ def execution_of(row: Row) -> ExecutionRecord:
         encoding.fault_of(failure),
         commitment,
         compared,
+        encoding.payment_of(payment),
+        bond,
+        penalty,
+        bool(late),
     )
 
 
 def work_of(row: Row) -> WorkRecord:
     _, requester_id, state, attempt, accepted_us, updated_us, award, report, refusal = row[:9]
-    commitment, revealed = row[9:11]
+    commitment, revealed, paid, receipt = row[9:13]
     return WorkRecord(
         encoding.award_of(award),
         requester_id,
@@ -321,6 +438,29 @@ def work_of(row: Row) -> WorkRecord:
         encoding.refusal_of(refusal),
         commitment,
         bool(revealed),
+        paid,
+        receipt,
+    )
+
+
+def transaction_of(row: Row) -> Transaction:
+    kind, time_us, peer_id, execution_id, postings, request_id = row[:6]
+    moves = tuple(Posting(account, amount) for account, amount in json.loads(postings))
+    return Transaction(TransactionKind(kind), time_us, peer_id, execution_id, moves, request_id)
+
+
+def payable_of(row: Row) -> PayableRecord:
+    return PayableRecord(row[0], Balance(*row[1:5]))
+
+
+def receivable_of(row: Row) -> ReceivableRecord:
+    return ReceivableRecord(row[0], Balance(*row[1:5]), *row[5:8])
+
+
+def receipt_of(row: Row) -> ReceiptRecord:
+    side, receipt, evidence, refusal = row[0], *row[5:8]
+    return ReceiptRecord(
+        TradeSide(side), encoding.receipt_of(receipt), evidence, encoding.refusal_of(refusal)
     )
 
 

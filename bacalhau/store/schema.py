@@ -185,7 +185,90 @@ _VERIFICATION: Final = (
     """,
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERIFICATION, _AUCTIONS)
+
+_LEDGER: Final = (
+    "ALTER TABLE executions ADD COLUMN payment BLOB",  # PaymentTerms; before, the whole price was due
+    "ALTER TABLE executions ADD COLUMN bond_microcredits INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE executions ADD COLUMN penalty_microcredits INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE executions ADD COLUMN late INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE work ADD COLUMN paid_microcredits INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE work ADD COLUMN receipt_sequence INTEGER NOT NULL DEFAULT 0",
+    # State 4, taken, is not settled either; 5, disputed, is kept until it is.
+    "DROP INDEX work_unsettled",
+    "CREATE INDEX work_unsettled ON work (accepted_us, id) WHERE state IN (1, 2, 4)",
+    # Append-only: nothing is ever updated or removed.
+    """
+    CREATE TABLE transactions (
+        id INTEGER PRIMARY KEY,
+        kind INTEGER NOT NULL,
+        time_us INTEGER NOT NULL,
+        peer_id TEXT NOT NULL,
+        execution_id TEXT NOT NULL,       -- '' in a settlement
+        postings TEXT NOT NULL,           -- JSON: [[account, microcredits], …], which add up to 0
+        request_id TEXT NOT NULL
+    )
+    """,
+    # The books begin with what is open: its price is set aside.
+    """
+    INSERT INTO transactions (kind, time_us, peer_id, execution_id, postings, request_id)
+    SELECT 1, created_us, node_id, id, printf('[["spent",%d],["escrow:%s",%d]]',
+        -price_microcredits, id, price_microcredits), ''
+    FROM executions WHERE state < 4 AND price_microcredits > 0 ORDER BY created_us, id
+    """,
+    "CREATE INDEX transactions_by_peer ON transactions (peer_id, id)",
+    "CREATE INDEX transactions_by_execution ON transactions (execution_id, id) WHERE execution_id <> ''",
+    "CREATE INDEX transactions_by_request ON transactions (request_id) WHERE request_id <> ''",
+    # What this node owes, and what it is owed: one row a peer, from which the books are opened after a restart.
+    """
+    CREATE TABLE payables (
+        peer_id TEXT PRIMARY KEY,
+        sequence INTEGER NOT NULL,        -- of the last receipt
+        charged_microcredits INTEGER NOT NULL,
+        note_sequence INTEGER NOT NULL,   -- of the last settlement note
+        settled_microcredits INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE receivables (
+        peer_id TEXT PRIMARY KEY,
+        sequence INTEGER NOT NULL,
+        charged_microcredits INTEGER NOT NULL,
+        note_sequence INTEGER NOT NULL,
+        settled_microcredits INTEGER NOT NULL,
+        disputed_microcredits INTEGER NOT NULL,
+        limit_microcredits INTEGER,       -- set by its operator; else the limit of any peer
+        signed_note INTEGER NOT NULL      -- the last note that the peer has signed
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE receipts (
+        side INTEGER NOT NULL,            -- 1: this node owes, 2: it is owed
+        peer_id TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        execution_id TEXT NOT NULL,
+        time_us INTEGER NOT NULL,
+        receipt BLOB NOT NULL,            -- Receipt
+        evidence BLOB,                    -- the peer's signed envelope; '' where this node is both sides
+        refusal BLOB,                     -- Refusal
+        PRIMARY KEY (side, peer_id, sequence)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX receipts_by_execution ON receipts (execution_id, side)",
+    "CREATE INDEX receipts_by_time ON receipts (time_us, side, peer_id, sequence)",
+    "CREATE INDEX receipts_unsigned ON receipts (peer_id, sequence) WHERE side = 1 AND evidence IS NULL",
+    """
+    CREATE TABLE settlement_notes (
+        side INTEGER NOT NULL,
+        peer_id TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        note BLOB NOT NULL,               -- SettlementNote
+        evidence BLOB NOT NULL,
+        PRIMARY KEY (side, peer_id, sequence)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERIFICATION, _AUCTIONS, _LEDGER)
 
 
 def migrate(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError
 
 from bacalhau.model.refusals import Refused
-from bacalhau.store import auctions, paging, queries, retention, rows
+from bacalhau.store import auctions, ledger_queries, paging, queries, retention, rows
 from bacalhau.store.errors import StoreFailed, damaged, explained
 from bacalhau.store.schema import migrate
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bacalhau.market.pricehistory import TradedPrice
     from bacalhau.model.cid import Cid
+    from bacalhau.model.ledger import TradeSide
     from bacalhau.model.market import JobOffer
     from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.history import (
@@ -37,9 +38,17 @@ if TYPE_CHECKING:
         StoredAnswer,
         StoredClearing,
         StoredJob,
+        StoredTransaction,
     )
     from bacalhau.scheduler.jobs import Job
-    from bacalhau.scheduler.records import ExecutionRecord, JobHappening, WorkRecord, Write
+    from bacalhau.scheduler.records import (
+        Books,
+        ExecutionRecord,
+        JobHappening,
+        ReceiptRecord,
+        WorkRecord,
+        Write,
+    )
     from bacalhau.store.retention import Pruned
 
 _BUSY_TIMEOUT_S: Final = 5.0
@@ -149,7 +158,8 @@ class Store:
 
         Keys: an execution's and work's id, a job's id and sequence, an answer's offer, node and bid (all bids
         are kept, of declines a node's last). Of an execution, only what its machine changes is replaced:
-        state, phase, attempt, report, failure, charge and time of change; likewise of work. Raises StoreFull
+        state, phase, attempt, report, failure, charge and time of change; likewise of work. A receipt's key is
+        side, peer and sequence, a balance's the peer; a transaction has none, each is one more. Raises StoreFull
         when there is no room: then nothing was written. sqlite3.IntegrityError and LookupError are bugs of
         the caller: a job or offer accepted twice, a change of a job that is not there.
         """
@@ -369,3 +379,44 @@ class Store:
         """The work that was accepted last, newest first."""
         with self._reading() as database:
             return queries.recent_work(database, limit)
+
+    # --- the books ---
+
+    def books(self) -> Books:
+        """Balances, and receipts that no peer has signed, for `restore` of both machines."""
+        with self._reading() as database:
+            return ledger_queries.books(database)
+
+    def receipt(self, side: TradeSide, peer_id: str, sequence: int) -> ReceiptRecord | None:
+        with self._reading() as database:
+            return ledger_queries.receipt(database, side, peer_id, sequence)
+
+    def match_receipts(self, prefix: str, limit: int = 2) -> list[ReceiptRecord]:
+        """Receipts of executions whose ids begin so, in order of the id; `e-` may be left out."""
+        start = queries.prefixed(prefix, "e")
+        with self._reading() as database:
+            return ledger_queries.match_receipts(database, start, start + queries.LAST_CHARACTER, limit)
+
+    def receipts(
+        self, peer_id: str = "", *, page_size: int = 0, page_token: str = ""
+    ) -> tuple[list[ReceiptRecord], str]:
+        """A page of receipts with the peer, or with all, latest first, and the next one's token.
+        Raises Refused(MALFORMED)."""
+        before = paging.page_key("receipts", page_token, (int, int, str, int))
+        with self._reading() as database:
+            size = paging.page_size(page_size, queries.PAGE_DEFAULT)
+            return ledger_queries.receipts(database, peer_id, size, before)
+
+    def transactions(
+        self, peer_id: str = "", execution_id: str = "", *, page_size: int = 0, page_token: str = ""
+    ) -> tuple[list[StoredTransaction], str]:
+        """A page of the books, latest first, and the next one's token. Raises Refused(MALFORMED)."""
+        before = paging.page_key("transactions", page_token, (int,))
+        with self._reading() as database:
+            size = paging.page_size(page_size, queries.PAGE_DEFAULT)
+            return ledger_queries.transactions(database, peer_id, execution_id, size, before)
+
+    def transaction_by_request(self, request_id: str) -> StoredTransaction | None:
+        """The transaction that a client asked for under this id."""
+        with self._reading() as database:
+            return ledger_queries.transaction_by_request(database, request_id)

@@ -80,6 +80,20 @@ class QuoteResponse(_message.Message):
     refusal: _refusal_pb2.Refusal
     def __init__(self, price_microcredits: _Optional[int] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
+class SignReceiptsRequest(_message.Message):
+    __slots__ = ("receipts",)
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    receipts: _containers.RepeatedCompositeFieldContainer[_envelope_pb2.SignedEnvelope]
+    def __init__(self, receipts: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ...) -> None: ...
+
+class SignReceiptsResponse(_message.Message):
+    __slots__ = ("receipts", "refusal")
+    RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    receipts: _containers.RepeatedCompositeFieldContainer[_envelope_pb2.SignedEnvelope]
+    refusal: _refusal_pb2.Refusal
+    def __init__(self, receipts: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ...) -> None: ...
+
 class StreamExecutionLogsRequest(_message.Message):
     __slots__ = ("log_request",)
     LOG_REQUEST_FIELD_NUMBER: _ClassVar[int]

@@ -66,6 +66,11 @@ class ComputeServiceStub:
                 request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteRequest.SerializeToString,
                 response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteResponse.FromString,
                 _registered_method=True)
+        self.SignReceipts = channel.unary_unary(
+                '/bacalhau.v1.ComputeService/SignReceipts',
+                request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.SignReceiptsRequest.SerializeToString,
+                response_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.SignReceiptsResponse.FromString,
+                _registered_method=True)
         self.StreamExecutionLogs = channel.unary_stream(
                 '/bacalhau.v1.ComputeService/StreamExecutionLogs',
                 request_serializer=bacalhau_dot_v1_dot_compute__service__pb2.StreamExecutionLogsRequest.SerializeToString,
@@ -123,6 +128,15 @@ class ComputeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignReceipts(self, request, context):
+        """Receipts that the requester signed, in the order of their sequence; answered by the same ones, signed by this node.
+        Answers up to the first that is refused: WRONG_STATE where one before it is missing, MALFORMED where it is not what
+        the award and the report come to. One that came before is answered again, and has no second effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamExecutionLogs(self, request, context):
         """Output of an execution, for the requester that awarded it.
         """
@@ -162,6 +176,11 @@ def add_ComputeServiceServicer_to_server(servicer, server):
                     servicer.Quote,
                     request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteRequest.FromString,
                     response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.QuoteResponse.SerializeToString,
+            ),
+            'SignReceipts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignReceipts,
+                    request_deserializer=bacalhau_dot_v1_dot_compute__service__pb2.SignReceiptsRequest.FromString,
+                    response_serializer=bacalhau_dot_v1_dot_compute__service__pb2.SignReceiptsResponse.SerializeToString,
             ),
             'StreamExecutionLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamExecutionLogs,
@@ -333,6 +352,33 @@ class ComputeService:
             '/bacalhau.v1.ComputeService/Quote',
             bacalhau_dot_v1_dot_compute__service__pb2.QuoteRequest.SerializeToString,
             bacalhau_dot_v1_dot_compute__service__pb2.QuoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignReceipts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacalhau.v1.ComputeService/SignReceipts',
+            bacalhau_dot_v1_dot_compute__service__pb2.SignReceiptsRequest.SerializeToString,
+            bacalhau_dot_v1_dot_compute__service__pb2.SignReceiptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,24 +26,25 @@ from bacalhau.v1 import auction_pb2 as bacalhau_dot_v1_dot_auction__pb2
 from bacalhau.v1 import execution_pb2 as bacalhau_dot_v1_dot_execution__pb2
 from bacalhau.v1 import market_pb2 as bacalhau_dot_v1_dot_market__pb2
 from bacalhau.v1 import node_pb2 as bacalhau_dot_v1_dot_node__pb2
+from bacalhau.v1 import receipt_pb2 as bacalhau_dot_v1_dot_receipt__pb2
 from bacalhau.v1 import verification_pb2 as bacalhau_dot_v1_dot_verification__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x19\x62\x61\x63\x61lhau/v1/auction.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x18\x62\x61\x63\x61lhau/v1/market.proto\x1a\x16\x62\x61\x63\x61lhau/v1/node.proto\x1a\x1e\x62\x61\x63\x61lhau/v1/verification.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\tPublicKey\x12\"\n\x04type\x18\x01 \x01(\x0e\x32\x14.bacalhau.v1.KeyType\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"v\n\x0eSignedEnvelope\x12*\n\npublic_key\x18\x01 \x01(\x0b\x32\x16.bacalhau.v1.PublicKey\x12\x14\n\x0cpayload_type\x18\x02 \x01(\x0c\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\x99\x06\n\tStatement\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tvalid_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\trecipient\x18\x04 \x01(\t\x12)\n\x06record\x18\n \x01(\x0b\x32\x17.bacalhau.v1.NodeRecordH\x00\x12&\n\x05offer\x18\x0b \x01(\x0b\x32\x15.bacalhau.v1.JobOfferH\x00\x12\x1f\n\x03\x62id\x18\x0c \x01(\x0b\x32\x10.bacalhau.v1.BidH\x00\x12\'\n\x07\x64\x65\x63line\x18\r \x01(\x0b\x32\x14.bacalhau.v1.DeclineH\x00\x12\x37\n\x0f\x61\x63knowledgement\x18\x0e \x01(\x0b\x32\x1c.bacalhau.v1.AcknowledgementH\x00\x12#\n\x05\x61ward\x18\x0f \x01(\x0b\x32\x12.bacalhau.v1.AwardH\x00\x12\x30\n\x0coffer_closed\x18\x10 \x01(\x0b\x32\x18.bacalhau.v1.OfferClosedH\x00\x12\x32\n\rlease_renewal\x18\x11 \x01(\x0b\x32\x19.bacalhau.v1.LeaseRenewalH\x00\x12\x31\n\x0c\x63\x61ncellation\x18\x12 \x01(\x0b\x32\x19.bacalhau.v1.CancellationH\x00\x12.\n\x0blog_request\x18\x13 \x01(\x0b\x32\x17.bacalhau.v1.LogRequestH\x00\x12.\n\x06report\x18\x14 \x01(\x0b\x32\x1c.bacalhau.v1.ExecutionReportH\x00\x12)\n\x08\x63learing\x18( \x01(\x0b\x32\x15.bacalhau.v1.ClearingH\x00\x12\x33\n\ncommitment\x18\x18 \x01(\x0b\x32\x1d.bacalhau.v1.ResultCommitmentH\x00\x12\x34\n\x0ereveal_request\x18\x19 \x01(\x0b\x32\x1a.bacalhau.v1.RevealRequestH\x00\x42\x06\n\x04\x62ody*9\n\x07KeyType\x12\x18\n\x14KEY_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_TYPE_ED25519\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x19\x62\x61\x63\x61lhau/v1/auction.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x18\x62\x61\x63\x61lhau/v1/market.proto\x1a\x16\x62\x61\x63\x61lhau/v1/node.proto\x1a\x19\x62\x61\x63\x61lhau/v1/receipt.proto\x1a\x1e\x62\x61\x63\x61lhau/v1/verification.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\tPublicKey\x12\"\n\x04type\x18\x01 \x01(\x0e\x32\x14.bacalhau.v1.KeyType\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"v\n\x0eSignedEnvelope\x12*\n\npublic_key\x18\x01 \x01(\x0b\x32\x16.bacalhau.v1.PublicKey\x12\x14\n\x0cpayload_type\x18\x02 \x01(\x0c\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\xfa\x06\n\tStatement\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tvalid_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\trecipient\x18\x04 \x01(\t\x12)\n\x06record\x18\n \x01(\x0b\x32\x17.bacalhau.v1.NodeRecordH\x00\x12&\n\x05offer\x18\x0b \x01(\x0b\x32\x15.bacalhau.v1.JobOfferH\x00\x12\x1f\n\x03\x62id\x18\x0c \x01(\x0b\x32\x10.bacalhau.v1.BidH\x00\x12\'\n\x07\x64\x65\x63line\x18\r \x01(\x0b\x32\x14.bacalhau.v1.DeclineH\x00\x12\x37\n\x0f\x61\x63knowledgement\x18\x0e \x01(\x0b\x32\x1c.bacalhau.v1.AcknowledgementH\x00\x12#\n\x05\x61ward\x18\x0f \x01(\x0b\x32\x12.bacalhau.v1.AwardH\x00\x12\x30\n\x0coffer_closed\x18\x10 \x01(\x0b\x32\x18.bacalhau.v1.OfferClosedH\x00\x12\x32\n\rlease_renewal\x18\x11 \x01(\x0b\x32\x19.bacalhau.v1.LeaseRenewalH\x00\x12\x31\n\x0c\x63\x61ncellation\x18\x12 \x01(\x0b\x32\x19.bacalhau.v1.CancellationH\x00\x12.\n\x0blog_request\x18\x13 \x01(\x0b\x32\x17.bacalhau.v1.LogRequestH\x00\x12.\n\x06report\x18\x14 \x01(\x0b\x32\x1c.bacalhau.v1.ExecutionReportH\x00\x12)\n\x08\x63learing\x18( \x01(\x0b\x32\x15.bacalhau.v1.ClearingH\x00\x12\x33\n\ncommitment\x18\x18 \x01(\x0b\x32\x1d.bacalhau.v1.ResultCommitmentH\x00\x12\x34\n\x0ereveal_request\x18\x19 \x01(\x0b\x32\x1a.bacalhau.v1.RevealRequestH\x00\x12\'\n\x07receipt\x18\x1e \x01(\x0b\x32\x14.bacalhau.v1.ReceiptH\x00\x12\x36\n\x0fsettlement_note\x18\x1f \x01(\x0b\x32\x1b.bacalhau.v1.SettlementNoteH\x00\x42\x06\n\x04\x62ody*9\n\x07KeyType\x12\x18\n\x14KEY_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_TYPE_ED25519\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bacalhau.v1.envelope_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KEYTYPE']._serialized_start=1225
-  _globals['_KEYTYPE']._serialized_end=1282
-  _globals['_PUBLICKEY']._serialized_start=246
-  _globals['_PUBLICKEY']._serialized_end=307
-  _globals['_SIGNEDENVELOPE']._serialized_start=309
-  _globals['_SIGNEDENVELOPE']._serialized_end=427
-  _globals['_STATEMENT']._serialized_start=430
-  _globals['_STATEMENT']._serialized_end=1223
+  _globals['_KEYTYPE']._serialized_start=1349
+  _globals['_KEYTYPE']._serialized_end=1406
+  _globals['_PUBLICKEY']._serialized_start=273
+  _globals['_PUBLICKEY']._serialized_end=334
+  _globals['_SIGNEDENVELOPE']._serialized_start=336
+  _globals['_SIGNEDENVELOPE']._serialized_end=454
+  _globals['_STATEMENT']._serialized_start=457
+  _globals['_STATEMENT']._serialized_end=1347
 # @@protoc_insertion_point(module_scope)

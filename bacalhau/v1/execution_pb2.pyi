@@ -32,6 +32,7 @@ class FaultKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAULT_KIND_RESULT_REFUTED: _ClassVar[FaultKind]
     FAULT_KIND_NOT_REVEALED: _ClassVar[FaultKind]
     FAULT_KIND_NO_AGREEMENT: _ClassVar[FaultKind]
+    FAULT_KIND_CALLED_OFF: _ClassVar[FaultKind]
 
 class ExecutionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -74,6 +75,7 @@ FAULT_KIND_TOTAL_TIMEOUT: FaultKind
 FAULT_KIND_RESULT_REFUTED: FaultKind
 FAULT_KIND_NOT_REVEALED: FaultKind
 FAULT_KIND_NO_AGREEMENT: FaultKind
+FAULT_KIND_CALLED_OFF: FaultKind
 EXECUTION_STATE_UNSPECIFIED: ExecutionState
 EXECUTION_STATE_AWARDED: ExecutionState
 EXECUTION_STATE_RUNNING: ExecutionState

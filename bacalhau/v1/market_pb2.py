@@ -25,39 +25,40 @@ _sym_db = _symbol_database.Default()
 from bacalhau.v1 import auction_pb2 as bacalhau_dot_v1_dot_auction__pb2
 from bacalhau.v1 import execution_pb2 as bacalhau_dot_v1_dot_execution__pb2
 from bacalhau.v1 import job_pb2 as bacalhau_dot_v1_dot_job__pb2
+from bacalhau.v1 import payment_pb2 as bacalhau_dot_v1_dot_payment__pb2
 from bacalhau.v1 import refusal_pb2 as bacalhau_dot_v1_dot_refusal__pb2
 from bacalhau.v1 import resources_pb2 as bacalhau_dot_v1_dot_resources__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61\x63\x61lhau/v1/market.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x19\x62\x61\x63\x61lhau/v1/auction.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x15\x62\x61\x63\x61lhau/v1/job.proto\x1a\x19\x62\x61\x63\x61lhau/v1/refusal.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"/\n\x0c\x43laimedInput\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\xeb\x04\n\x08JobOffer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12#\n\x06\x65ngine\x18\x03 \x01(\x0e\x32\x13.bacalhau.v1.Engine\x12\x17\n\x0fimage_or_module\x18\x04 \x01(\t\x12)\n\x06inputs\x18\x05 \x03(\x0b\x32\x19.bacalhau.v1.ClaimedInput\x12)\n\tresources\x18\x06 \x01(\x0b\x32\x16.bacalhau.v1.Resources\x12)\n\x07network\x18\x07 \x01(\x0e\x32\x18.bacalhau.v1.NetworkMode\x12\x34\n\x11\x65xecution_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x0b\x63onstraints\x18\t \x03(\x0b\x32\x17.bacalhau.v1.Constraint\x12\x0f\n\x07winners\x18\n \x01(\x05\x12#\n\x16max_price_microcredits\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x30\n\rclearing_rule\x18\x0c \x01(\x0e\x32\x19.bacalhau.v1.ClearingRule\x12-\n\nbid_window\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08open_for\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bspec_digest\x18\x0f \x01(\x0c\x12,\n\x07weights\x18\x14 \x01(\x0b\x32\x1b.bacalhau.v1.ScoringWeightsB\x19\n\x17_max_price_microcredits\"\xba\x01\n\x03\x42id\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x1a\n\x12price_microcredits\x18\x03 \x01(\x03\x12,\n\tvalid_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bstart_delay\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13missing_input_bytes\x18\x0b \x01(\x03\"B\n\x07\x44\x65\x63line\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\"\xbe\x01\n\x0f\x41\x63knowledgement\x12\x14\n\x0cstatement_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12%\n\x07refusal\x18\x03 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\x12/\n\x0breceived_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08position\x18\x0b \x01(\x05\x12\x1b\n\x13reputation_permille\x18\x0c \x01(\x05\"\x83\x02\n\x05\x41ward\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x0e\n\x06\x62id_id\x18\x03 \x01(\t\x12\x1a\n\x12price_microcredits\x18\x04 \x01(\x03\x12\x30\n\rclearing_rule\x18\x05 \x01(\x0e\x32\x19.bacalhau.v1.ClearingRule\x12\x16\n\x0e\x62id_set_digest\x18\x06 \x01(\x0c\x12\"\n\x04spec\x18\x07 \x01(\x0b\x32\x14.bacalhau.v1.JobSpec\x12(\n\x05lease\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06job_id\x18\t \x01(\t\"\x1f\n\x0bOfferClosed\x12\x10\n\x08offer_id\x18\x01 \x01(\t\"\x8a\x01\n\x0cLeaseRenewal\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12*\n\x05phase\x18\x02 \x01(\x0e\x32\x1b.bacalhau.v1.ExecutionPhase\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x12\n\ndone_bytes\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\"5\n\x0c\x43\x61ncellation\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"2\n\nLogRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08*D\n\x06\x45ngine\x12\x16\n\x12\x45NGINE_UNSPECIFIED\x10\x00\x12\x11\n\rENGINE_DOCKER\x10\x01\x12\x0f\n\x0b\x45NGINE_WASM\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61\x63\x61lhau/v1/market.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x19\x62\x61\x63\x61lhau/v1/auction.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/execution.proto\x1a\x15\x62\x61\x63\x61lhau/v1/job.proto\x1a\x19\x62\x61\x63\x61lhau/v1/payment.proto\x1a\x19\x62\x61\x63\x61lhau/v1/refusal.proto\x1a\x1b\x62\x61\x63\x61lhau/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"/\n\x0c\x43laimedInput\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x97\x05\n\x08JobOffer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12#\n\x06\x65ngine\x18\x03 \x01(\x0e\x32\x13.bacalhau.v1.Engine\x12\x17\n\x0fimage_or_module\x18\x04 \x01(\t\x12)\n\x06inputs\x18\x05 \x03(\x0b\x32\x19.bacalhau.v1.ClaimedInput\x12)\n\tresources\x18\x06 \x01(\x0b\x32\x16.bacalhau.v1.Resources\x12)\n\x07network\x18\x07 \x01(\x0e\x32\x18.bacalhau.v1.NetworkMode\x12\x34\n\x11\x65xecution_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x0b\x63onstraints\x18\t \x03(\x0b\x32\x17.bacalhau.v1.Constraint\x12\x0f\n\x07winners\x18\n \x01(\x05\x12#\n\x16max_price_microcredits\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x30\n\rclearing_rule\x18\x0c \x01(\x0e\x32\x19.bacalhau.v1.ClearingRule\x12-\n\nbid_window\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08open_for\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bspec_digest\x18\x0f \x01(\x0c\x12,\n\x07weights\x18\x14 \x01(\x0b\x32\x1b.bacalhau.v1.ScoringWeights\x12*\n\x07payment\x18\x1e \x01(\x0b\x32\x19.bacalhau.v1.PaymentTermsB\x19\n\x17_max_price_microcredits\"\xd5\x01\n\x03\x42id\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x1a\n\x12price_microcredits\x18\x03 \x01(\x03\x12,\n\tvalid_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bstart_delay\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13missing_input_bytes\x18\x0b \x01(\x03\x12\x19\n\x11\x62ond_microcredits\x18\x1e \x01(\x03\"B\n\x07\x44\x65\x63line\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\"\xbe\x01\n\x0f\x41\x63knowledgement\x12\x14\n\x0cstatement_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12%\n\x07refusal\x18\x03 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\x12/\n\x0breceived_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08position\x18\x0b \x01(\x05\x12\x1b\n\x13reputation_permille\x18\x0c \x01(\x05\"\xca\x02\n\x05\x41ward\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x10\n\x08offer_id\x18\x02 \x01(\t\x12\x0e\n\x06\x62id_id\x18\x03 \x01(\t\x12\x1a\n\x12price_microcredits\x18\x04 \x01(\x03\x12\x30\n\rclearing_rule\x18\x05 \x01(\x0e\x32\x19.bacalhau.v1.ClearingRule\x12\x16\n\x0e\x62id_set_digest\x18\x06 \x01(\x0c\x12\"\n\x04spec\x18\x07 \x01(\x0b\x32\x14.bacalhau.v1.JobSpec\x12(\n\x05lease\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06job_id\x18\t \x01(\t\x12*\n\x07payment\x18\x1e \x01(\x0b\x32\x19.bacalhau.v1.PaymentTerms\x12\x19\n\x11\x62ond_microcredits\x18\x1f \x01(\x03\"\x1f\n\x0bOfferClosed\x12\x10\n\x08offer_id\x18\x01 \x01(\t\"\x8a\x01\n\x0cLeaseRenewal\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12*\n\x05phase\x18\x02 \x01(\x0e\x32\x1b.bacalhau.v1.ExecutionPhase\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x12\n\ndone_bytes\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\"5\n\x0c\x43\x61ncellation\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"2\n\nLogRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08*D\n\x06\x45ngine\x12\x16\n\x12\x45NGINE_UNSPECIFIED\x10\x00\x12\x11\n\rENGINE_DOCKER\x10\x01\x12\x0f\n\x0b\x45NGINE_WASM\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bacalhau.v1.market_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENGINE']._serialized_start=1905
-  _globals['_ENGINE']._serialized_end=1973
-  _globals['_CLAIMEDINPUT']._serialized_start=241
-  _globals['_CLAIMEDINPUT']._serialized_end=288
-  _globals['_JOBOFFER']._serialized_start=291
-  _globals['_JOBOFFER']._serialized_end=910
-  _globals['_BID']._serialized_start=913
-  _globals['_BID']._serialized_end=1099
-  _globals['_DECLINE']._serialized_start=1101
-  _globals['_DECLINE']._serialized_end=1167
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=1170
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=1360
-  _globals['_AWARD']._serialized_start=1363
-  _globals['_AWARD']._serialized_end=1622
-  _globals['_OFFERCLOSED']._serialized_start=1624
-  _globals['_OFFERCLOSED']._serialized_end=1655
-  _globals['_LEASERENEWAL']._serialized_start=1658
-  _globals['_LEASERENEWAL']._serialized_end=1796
-  _globals['_CANCELLATION']._serialized_start=1798
-  _globals['_CANCELLATION']._serialized_end=1851
-  _globals['_LOGREQUEST']._serialized_start=1853
-  _globals['_LOGREQUEST']._serialized_end=1903
+  _globals['_ENGINE']._serialized_start=2074
+  _globals['_ENGINE']._serialized_end=2142
+  _globals['_CLAIMEDINPUT']._serialized_start=268
+  _globals['_CLAIMEDINPUT']._serialized_end=315
+  _globals['_JOBOFFER']._serialized_start=318
+  _globals['_JOBOFFER']._serialized_end=981
+  _globals['_BID']._serialized_start=984
+  _globals['_BID']._serialized_end=1197
+  _globals['_DECLINE']._serialized_start=1199
+  _globals['_DECLINE']._serialized_end=1265
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=1268
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=1458
+  _globals['_AWARD']._serialized_start=1461
+  _globals['_AWARD']._serialized_end=1791
+  _globals['_OFFERCLOSED']._serialized_start=1793
+  _globals['_OFFERCLOSED']._serialized_end=1824
+  _globals['_LEASERENEWAL']._serialized_start=1827
+  _globals['_LEASERENEWAL']._serialized_end=1965
+  _globals['_CANCELLATION']._serialized_start=1967
+  _globals['_CANCELLATION']._serialized_end=2020
+  _globals['_LOGREQUEST']._serialized_start=2022
+  _globals['_LOGREQUEST']._serialized_end=2072
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@ import datetime
 from bacalhau.v1 import auction_pb2 as _auction_pb2
 from bacalhau.v1 import execution_pb2 as _execution_pb2
 from bacalhau.v1 import job_pb2 as _job_pb2
+from bacalhau.v1 import payment_pb2 as _payment_pb2
 from bacalhau.v1 import refusal_pb2 as _refusal_pb2
 from bacalhau.v1 import resources_pb2 as _resources_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -34,7 +35,7 @@ class ClaimedInput(_message.Message):
     def __init__(self, cid: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class JobOffer(_message.Message):
-    __slots__ = ("id", "job_id", "engine", "image_or_module", "inputs", "resources", "network", "execution_timeout", "constraints", "winners", "max_price_microcredits", "clearing_rule", "bid_window", "open_for", "spec_digest", "weights")
+    __slots__ = ("id", "job_id", "engine", "image_or_module", "inputs", "resources", "network", "execution_timeout", "constraints", "winners", "max_price_microcredits", "clearing_rule", "bid_window", "open_for", "spec_digest", "weights", "payment")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +52,7 @@ class JobOffer(_message.Message):
     OPEN_FOR_FIELD_NUMBER: _ClassVar[int]
     SPEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    PAYMENT_FIELD_NUMBER: _ClassVar[int]
     id: str
     job_id: str
     engine: Engine
@@ -67,23 +69,26 @@ class JobOffer(_message.Message):
     open_for: _duration_pb2.Duration
     spec_digest: bytes
     weights: _auction_pb2.ScoringWeights
-    def __init__(self, id: _Optional[str] = ..., job_id: _Optional[str] = ..., engine: _Optional[_Union[Engine, str]] = ..., image_or_module: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[ClaimedInput, _Mapping]]] = ..., resources: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., network: _Optional[_Union[_job_pb2.NetworkMode, str]] = ..., execution_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[_job_pb2.Constraint, _Mapping]]] = ..., winners: _Optional[int] = ..., max_price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_auction_pb2.ClearingRule, str]] = ..., bid_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., open_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., spec_digest: _Optional[bytes] = ..., weights: _Optional[_Union[_auction_pb2.ScoringWeights, _Mapping]] = ...) -> None: ...
+    payment: _payment_pb2.PaymentTerms
+    def __init__(self, id: _Optional[str] = ..., job_id: _Optional[str] = ..., engine: _Optional[_Union[Engine, str]] = ..., image_or_module: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[ClaimedInput, _Mapping]]] = ..., resources: _Optional[_Union[_resources_pb2.Resources, _Mapping]] = ..., network: _Optional[_Union[_job_pb2.NetworkMode, str]] = ..., execution_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[_job_pb2.Constraint, _Mapping]]] = ..., winners: _Optional[int] = ..., max_price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_auction_pb2.ClearingRule, str]] = ..., bid_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., open_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., spec_digest: _Optional[bytes] = ..., weights: _Optional[_Union[_auction_pb2.ScoringWeights, _Mapping]] = ..., payment: _Optional[_Union[_payment_pb2.PaymentTerms, _Mapping]] = ...) -> None: ...
 
 class Bid(_message.Message):
-    __slots__ = ("id", "offer_id", "price_microcredits", "valid_for", "start_delay", "missing_input_bytes")
+    __slots__ = ("id", "offer_id", "price_microcredits", "valid_for", "start_delay", "missing_input_bytes", "bond_microcredits")
     ID_FIELD_NUMBER: _ClassVar[int]
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]
     PRICE_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
     VALID_FOR_FIELD_NUMBER: _ClassVar[int]
     START_DELAY_FIELD_NUMBER: _ClassVar[int]
     MISSING_INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BOND_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
     id: str
     offer_id: str
     price_microcredits: int
     valid_for: _duration_pb2.Duration
     start_delay: _duration_pb2.Duration
     missing_input_bytes: int
-    def __init__(self, id: _Optional[str] = ..., offer_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., valid_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ...) -> None: ...
+    bond_microcredits: int
+    def __init__(self, id: _Optional[str] = ..., offer_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., valid_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ..., bond_microcredits: _Optional[int] = ...) -> None: ...
 
 class Decline(_message.Message):
     __slots__ = ("offer_id", "refusal")
@@ -110,7 +115,7 @@ class Acknowledgement(_message.Message):
     def __init__(self, statement_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., received_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., position: _Optional[int] = ..., reputation_permille: _Optional[int] = ...) -> None: ...
 
 class Award(_message.Message):
-    __slots__ = ("execution_id", "offer_id", "bid_id", "price_microcredits", "clearing_rule", "bid_set_digest", "spec", "lease", "job_id")
+    __slots__ = ("execution_id", "offer_id", "bid_id", "price_microcredits", "clearing_rule", "bid_set_digest", "spec", "lease", "job_id", "payment", "bond_microcredits")
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]
     BID_ID_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +125,8 @@ class Award(_message.Message):
     SPEC_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PAYMENT_FIELD_NUMBER: _ClassVar[int]
+    BOND_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
     execution_id: str
     offer_id: str
     bid_id: str
@@ -129,7 +136,9 @@ class Award(_message.Message):
     spec: _job_pb2.JobSpec
     lease: _duration_pb2.Duration
     job_id: str
-    def __init__(self, execution_id: _Optional[str] = ..., offer_id: _Optional[str] = ..., bid_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_auction_pb2.ClearingRule, str]] = ..., bid_set_digest: _Optional[bytes] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., job_id: _Optional[str] = ...) -> None: ...
+    payment: _payment_pb2.PaymentTerms
+    bond_microcredits: int
+    def __init__(self, execution_id: _Optional[str] = ..., offer_id: _Optional[str] = ..., bid_id: _Optional[str] = ..., price_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_auction_pb2.ClearingRule, str]] = ..., bid_set_digest: _Optional[bytes] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., job_id: _Optional[str] = ..., payment: _Optional[_Union[_payment_pb2.PaymentTerms, _Mapping]] = ..., bond_microcredits: _Optional[int] = ...) -> None: ...
 
 class OfferClosed(_message.Message):
     __slots__ = ("offer_id",)

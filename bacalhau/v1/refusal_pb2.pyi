@@ -41,6 +41,7 @@ class RefusalReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_REASON_STORAGE_FULL: _ClassVar[RefusalReason]
     REFUSAL_REASON_PRICE_SCRIPT: _ClassVar[RefusalReason]
     REFUSAL_REASON_REPUTATION: _ClassVar[RefusalReason]
+    REFUSAL_REASON_CREDIT_LIMIT: _ClassVar[RefusalReason]
 REFUSAL_REASON_UNSPECIFIED: RefusalReason
 REFUSAL_REASON_MALFORMED: RefusalReason
 REFUSAL_REASON_TOO_LARGE: RefusalReason
@@ -73,6 +74,7 @@ REFUSAL_REASON_UNSAFE_PATH: RefusalReason
 REFUSAL_REASON_STORAGE_FULL: RefusalReason
 REFUSAL_REASON_PRICE_SCRIPT: RefusalReason
 REFUSAL_REASON_REPUTATION: RefusalReason
+REFUSAL_REASON_CREDIT_LIMIT: RefusalReason
 
 class Figure(_message.Message):
     __slots__ = ("name", "value")

@@ -70,6 +70,18 @@ class RenewLeaseResponse(_message.Message):
     lease: _duration_pb2.Duration
     def __init__(self, lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
+class SignSettlementRequest(_message.Message):
+    __slots__ = ("note",)
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    note: _envelope_pb2.SignedEnvelope
+    def __init__(self, note: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
+class SignSettlementResponse(_message.Message):
+    __slots__ = ("note",)
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    note: _envelope_pb2.SignedEnvelope
+    def __init__(self, note: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+
 class GetClearingRequest(_message.Message):
     __slots__ = ("offer_id", "page_size", "page_token", "sequence")
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]

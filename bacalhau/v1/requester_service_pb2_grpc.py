@@ -61,6 +61,11 @@ class RequesterServiceStub:
                 request_serializer=bacalhau_dot_v1_dot_requester__service__pb2.RenewLeaseRequest.SerializeToString,
                 response_deserializer=bacalhau_dot_v1_dot_requester__service__pb2.RenewLeaseResponse.FromString,
                 _registered_method=True)
+        self.SignSettlement = channel.unary_unary(
+                '/bacalhau.v1.RequesterService/SignSettlement',
+                request_serializer=bacalhau_dot_v1_dot_requester__service__pb2.SignSettlementRequest.SerializeToString,
+                response_deserializer=bacalhau_dot_v1_dot_requester__service__pb2.SignSettlementResponse.FromString,
+                _registered_method=True)
         self.GetClearing = channel.unary_unary(
                 '/bacalhau.v1.RequesterService/GetClearing',
                 request_serializer=bacalhau_dot_v1_dot_requester__service__pb2.GetClearingRequest.SerializeToString,
@@ -98,7 +103,7 @@ class RequesterServiceServicer:
 
     def ReportExecution(self, request, context):
         """How an execution ended. The node repeats it until it is answered; refused as LEASE_ENDED where the work was
-        given to another node in the meantime.
+        given to another node, or stopped, in the meantime: it is then kept, and unpaid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +111,14 @@ class RequesterServiceServicer:
 
     def RenewLease(self, request, context):
         """Another term of a lease. Refused as LEASE_ENDED: the node stops the work.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignSettlement(self, request, context):
+        """The node was paid outside the system: its settlement note, answered by the same one, signed by this node. Refused as
+        WRONG_STATE where a later one is known, as MALFORMED where it settles nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,6 +159,11 @@ def add_RequesterServiceServicer_to_server(servicer, server):
                     servicer.RenewLease,
                     request_deserializer=bacalhau_dot_v1_dot_requester__service__pb2.RenewLeaseRequest.FromString,
                     response_serializer=bacalhau_dot_v1_dot_requester__service__pb2.RenewLeaseResponse.SerializeToString,
+            ),
+            'SignSettlement': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignSettlement,
+                    request_deserializer=bacalhau_dot_v1_dot_requester__service__pb2.SignSettlementRequest.FromString,
+                    response_serializer=bacalhau_dot_v1_dot_requester__service__pb2.SignSettlementResponse.SerializeToString,
             ),
             'GetClearing': grpc.unary_unary_rpc_method_handler(
                     servicer.GetClearing,
@@ -290,6 +308,33 @@ class RequesterService:
             '/bacalhau.v1.RequesterService/RenewLease',
             bacalhau_dot_v1_dot_requester__service__pb2.RenewLeaseRequest.SerializeToString,
             bacalhau_dot_v1_dot_requester__service__pb2.RenewLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignSettlement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bacalhau.v1.RequesterService/SignSettlement',
+            bacalhau_dot_v1_dot_requester__service__pb2.SignSettlementRequest.SerializeToString,
+            bacalhau_dot_v1_dot_requester__service__pb2.SignSettlementResponse.FromString,
             options,
             channel_credentials,
             insecure,

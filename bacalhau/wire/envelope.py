@@ -21,12 +21,13 @@ from google.protobuf.message import DecodeError
 
 from bacalhau.model.auction import Clearing
 from bacalhau.model.execution import ExecutionReport
+from bacalhau.model.ledger import Receipt, SettlementNote
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.v1 import envelope_pb2
-from bacalhau.wire import auction, execution, fields, limits, market, node, verification
+from bacalhau.wire import auction, execution, fields, limits, market, node, receipt, verification
 from bacalhau.wire.identity import PUBLIC_KEY_BYTES, PUBLIC_KEY_HEADER, NodeKey, is_signed_by, node_id_of
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
@@ -57,6 +58,8 @@ Body = (
     | Clearing
     | ResultCommitment
     | RevealRequest
+    | Receipt
+    | SettlementNote
 )
 B = TypeVar("B", bound=Body)
 
@@ -80,6 +83,8 @@ _BODIES: Final[dict[str, tuple[type[Body], Callable[[Any], Any], Callable[[Any],
         verification.reveal_request_to_proto,
         verification.reveal_request_from_proto,
     ),
+    "receipt": (Receipt, receipt.receipt_to_proto, receipt.receipt_from_proto),
+    "settlement_note": (SettlementNote, receipt.note_to_proto, receipt.note_from_proto),
 }
 _FIELD_OF: Final = {model: field for field, (model, _, _) in _BODIES.items()}
 # What may be for everyone; anything else is for one peer.

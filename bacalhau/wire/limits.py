@@ -70,6 +70,10 @@ MAX_LEASE_US: Final = DAY_US
 
 # A thousand million credits: nine thousand such prices still add up within SQLite's 64 bits.
 MAX_PRICE_MICROCREDITS: Final = 10**15
+# Balances add up such prices, of both signs, and have room for one more within 64 bits.
+MAX_BALANCE_MICROCREDITS: Final = 2**62
+# One a microsecond for 292,000 years.
+MAX_SEQUENCE: Final = 2**62
 # 8 PiB: exact in a JavaScript number, and a thousand of them add up within 64 bits.
 MAX_BYTES: Final = 2**53
 MAX_CPU_MILLICORES: Final = 10**9

@@ -23,6 +23,7 @@ from bacalhau.wire.job import (
     spec_from_proto,
     spec_to_proto,
 )
+from bacalhau.wire.receipt import payment_from_proto, payment_to_proto
 from bacalhau.wire.refusal import refusal_from_proto, refusal_to_proto
 from bacalhau.wire.resources import price_from_proto, resources_from_proto, resources_to_proto
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed
@@ -49,6 +50,7 @@ def offer_to_proto(offer: JobOffer) -> market_pb2.JobOffer:
         open_for=fields.duration(offer.open_for_us),
         spec_digest=offer.spec_digest,
         weights=weights_to_proto(offer.weights),
+        payment=payment_to_proto(offer.payment),
     )
 
 
@@ -93,6 +95,7 @@ def offer_from_proto(message: market_pb2.JobOffer) -> JobOffer:
         open_for_us=fields.duration_us(message.open_for, "open_for", low=0, high=limits.MAX_TIMEOUT_US),
         spec_digest=fields.digest(message.spec_digest, "spec_digest"),
         weights=checked_weights(rule, message.weights, "weights"),
+        payment=payment_from_proto(message.payment if message.HasField("payment") else None),
     )
 
 
@@ -104,6 +107,7 @@ def bid_to_proto(bid: Bid) -> market_pb2.Bid:
         valid_for=fields.duration(bid.valid_for_us),
         start_delay=fields.duration(bid.start_delay_us) if bid.start_delay_us else None,
         missing_input_bytes=bid.missing_input_bytes,
+        bond_microcredits=bid.bond_microcredits,
     )
 
 
@@ -119,6 +123,7 @@ def bid_from_proto(message: market_pb2.Bid) -> Bid:
         missing_input_bytes=fields.whole(
             message.missing_input_bytes, "missing_input_bytes", 0, limits.MAX_BYTES
         ),
+        bond_microcredits=price_from_proto(message.bond_microcredits, "bond_microcredits"),
     )
 
 
@@ -168,6 +173,8 @@ def award_to_proto(award: Award) -> market_pb2.Award:
         spec=spec_to_proto(award.spec),
         lease=fields.duration(award.lease_us),
         job_id=award.job_id,
+        payment=payment_to_proto(award.payment),
+        bond_microcredits=award.bond_microcredits,
     )
 
 
@@ -183,6 +190,8 @@ def award_from_proto(message: market_pb2.Award) -> Award:
         bid_set_digest=fields.digest(message.bid_set_digest, "bid_set_digest"),
         spec=spec_from_proto(message.spec, prefix="spec."),
         lease_us=fields.duration_us(message.lease, "lease", low=1, high=limits.MAX_LEASE_US),
+        payment=payment_from_proto(message.payment if message.HasField("payment") else None),
+        bond_microcredits=price_from_proto(message.bond_microcredits, "bond_microcredits"),
     )
 
 

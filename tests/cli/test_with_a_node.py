@@ -134,7 +134,8 @@ def test_result_of_a_wasm_job_is_fetched_and_described(
     described = json.loads(bacalhau("describe", "--json", "--include-events", job_id[2:10]).stdout)
     assert described["State"] == "Completed"
     assert [bid["Won"] for bid in described["Bids"]] == [True]
-    assert described["ChargedMicrocredits"] == described["Bids"][0]["PriceMicrocredits"]
+    # It ran for a small part of its time: the floor of a tenth is due.
+    assert described["ChargedMicrocredits"] == described["Bids"][0]["PriceMicrocredits"] // 10
     assert [event["Type"] for event in described["Events"]][-1] == "Completed"
     assert bacalhau("logs", job_id).stdout == done.stdout
     spec = bacalhau("describe", "--spec", job_id).stdout

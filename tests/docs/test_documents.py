@@ -12,11 +12,12 @@ import pytest
 from bacalhau.cli.main import parser
 from bacalhau.config import DEFAULT_TARIFF, Settings
 from bacalhau.market.bidding import BiddingPolicy
+from bacalhau.market.payment import pay_microcredits
 from bacalhau.market.pricing import LinearPrice, Situation
 from bacalhau.model.auction import ClearingRule
-from bacalhau.model.execution import FaultKind
+from bacalhau.model.execution import FaultKind, Usage
 from bacalhau.model.job import DEFAULT_EXECUTION_TIMEOUT_US, SECOND_US, Engine, JobState, NetworkMode
-from bacalhau.model.market import JobOffer, Tariff
+from bacalhau.model.market import MICROCREDITS_PER_CREDIT, JobOffer, Tariff
 from bacalhau.model.quantities import format_duration
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB, Resources
@@ -24,12 +25,13 @@ from bacalhau.node.membership import PEERS_MAX
 from bacalhau.node.results import RESULT_BYTES_MAX
 from bacalhau.rpc import limits
 from bacalhau.rpc.status import grpc_code
-from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
+from bacalhau.scheduler.config import DEFAULT_CREDIT, DEFAULT_PAYMENT, ComputeConfig, RequesterConfig
 from bacalhau.v1 import (
     block_service_pb2,
     compute_service_pb2,
     ipfs_service_pb2,
     job_service_pb2,
+    ledger_service_pb2,
     market_service_pb2,
     node_service_pb2,
     peer_service_pb2,
@@ -47,6 +49,7 @@ SERVICE_MODULES = (
     compute_service_pb2,
     ipfs_service_pb2,
     job_service_pb2,
+    ledger_service_pb2,
     market_service_pb2,
     node_service_pb2,
     peer_service_pb2,
@@ -280,6 +283,20 @@ def test_the_worked_prices_are_what_the_strategy_asks() -> None:
     assert f"= {default} microcredits" in text
     assert f"= {short}. With `--price-cpu-second 5`" in text
     assert f"the first is {price_of(cheap, DEFAULT_EXECUTION_TIMEOUT_US)}." in text
+
+
+def test_the_worked_pay_is_what_the_terms_of_an_offer_make_due() -> None:
+    text = " ".join(prose(read("docs/market.md")).split())
+    price = price_of(DEFAULT_TARIFF, DEFAULT_EXECUTION_TIMEOUT_US)
+    half, short = (
+        pay_microcredits(
+            price, DEFAULT_PAYMENT, Usage(wall_us=seconds * SECOND_US), DEFAULT_EXECUTION_TIMEOUT_US
+        )
+        for seconds in (900, 1)
+    )
+    assert f"Run for 15 minutes of its 30 it is paid {half}; for a second, {short};" in text
+    assert DEFAULT_CREDIT.peer_limit_microcredits == 10 * MICROCREDITS_PER_CREDIT
+    assert DEFAULT_CREDIT.unproven_limit_microcredits == 10 * MICROCREDITS_PER_CREDIT
 
 
 @pytest.mark.parametrize("document", ["ARCHITECTURE.md", "CONTRIBUTING.md"])

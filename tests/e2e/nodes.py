@@ -18,6 +18,7 @@ from bacalhau.runtime.docker_request import EXECUTION_LABEL
 from bacalhau.v1.job_pb2 import Job, JobEvent, JobEventType, JobState
 from bacalhau.v1.job_service_pb2 import GetJobRequest, StreamLogsRequest, WatchJobRequest
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
+from bacalhau.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from bacalhau.v1.node_service_pb2 import GetNodeRequest, ListPeersRequest
 from bacalhau.v1.node_service_pb2_grpc import NodeServiceStub
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "bacalhau")
+FAULTY_COMMAND = (sys.executable, "-m", "tests.e2e.faulty_node")
+FAULTS = ("DIE_AT", "NEVER_PAYS")
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 WAIT_SECONDS = 60.0
@@ -94,9 +97,10 @@ class NodeProcess:
     # --- the process ---
 
     def begin(self) -> None:
-        """Starts it, and does not wait."""
+        """Starts it, and does not wait. With one of FAULTS among its variables it has that fault: faulty_node.py."""
         self._ready.unlink(missing_ok=True)
-        command = [*self.command, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
+        program = FAULTY_COMMAND if any(name in self.variables for name in FAULTS) else self.command
+        command = [*program, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
         command += [
             "--api-port",
             self.api_port or "0",
@@ -158,6 +162,13 @@ class NodeProcess:
         self._process.kill()
         self._process.wait(STOP_SECONDS)
         self._disconnect()
+
+    def wait_killed(self) -> None:
+        """Until it has killed itself (see `begin`); the next life does not."""
+        assert self._process is not None
+        assert self._process.wait(WAIT_SECONDS) == -signal.SIGKILL, self.log
+        self._disconnect()
+        del self.variables["DIE_AT"]
 
     def stop(self) -> int:
         """SIGTERM, as an operator ends it; the exit code."""
@@ -253,6 +264,10 @@ class NodeProcess:
     @property
     def nodes(self) -> Any:
         return NodeServiceStub(self.channel)
+
+    @property
+    def ledger(self) -> Any:
+        return LedgerServiceStub(self.channel)
 
     def job(self, job_id: str) -> Job:
         job: Job = self.jobs.GetJob(GetJobRequest(job_id=job_id), timeout=WAIT_SECONDS).job

@@ -173,7 +173,12 @@ def _broken_promises(node: NodeProcess, job: Job, expected: bytes, figures: Figu
     wrong = []
     if len(completed) != 1:
         wrong.append(f"{job.id} has {len(completed)} completed executions")
-    if job.charged_microcredits != completed[0].price_microcredits:
+    if (
+        not 0
+        < job.charged_microcredits
+        == completed[0].charged_microcredits
+        <= completed[0].price_microcredits
+    ):
         wrong.append(
             f"{job.id} was charged {job.charged_microcredits}, its price {completed[0].price_microcredits}"
         )

@@ -41,7 +41,8 @@ def five(shared_network: Network, tmp_path_factory: pytest.TempPathFactory) -> F
     script.write_text("#!/bin/sh\ncat > /dev/null\necho 250\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     quick = ("--heartbeat", "500ms", "--disable-engine", "docker")
-    first = shared_network.start("flat", *quick, "--price-flat", "300")
+    # Auctions close when all have answered; the window is for a busy machine.
+    first = shared_network.start("flat", *quick, "--price-flat", "300", "--bid-window", "20s")
     others = [
         shared_network.node("linear", *quick, "--price-cpu-second", "20"),
         shared_network.node("utilisation", *quick, "--pricing", "utilisation"),

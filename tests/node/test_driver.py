@@ -44,7 +44,7 @@ class SlowDisk(Store):
         self.failure: Exception | None = None
         self.fails_at_once: Exception | None = None
         self.refusals = 0
-        self.transactions: list[int] = []
+        self.staged: list[int] = []
         self.calls: list[str] = []
 
     def stage(self, writes: Sequence[Write], *, meta: dict[str, str] | None = None) -> bool:  # type: ignore[override]
@@ -52,7 +52,7 @@ class SlowDisk(Store):
             self.refusals += 1
             raise self.fails_at_once
         if writes:
-            self.transactions.append(len(writes))
+            self.staged.append(len(writes))
             self.calls.append("staged")
         return super().stage(writes, meta=meta)
 
@@ -129,7 +129,7 @@ async def test_nothing_leaves_and_nobody_is_answered_before_the_step_is_on_disk(
 
 async def test_the_steps_of_one_turn_are_one_transaction(outside: Outside) -> None:
     await asyncio.gather(*(outside.submit(f"j-{n}") for n in range(20)))
-    assert len(outside.disk.transactions) == 1
+    assert len(outside.disk.staged) == 1
     assert len(outside.disk.open_jobs()) == 20
 
 
@@ -141,7 +141,7 @@ async def test_steps_that_come_while_the_disk_works_gather_for_the_next_transact
     await some_turns()
     outside.disk.may_go_on.set()
     await asyncio.gather(first, *later)
-    assert len(outside.disk.transactions) == 2
+    assert len(outside.disk.staged) == 2
     assert len(outside.disk.open_jobs()) == 20
 
 
@@ -163,11 +163,11 @@ async def test_a_step_taken_by_a_hook_is_written_too(outside: Outside) -> None:
 
 async def test_a_refused_step_is_answered_at_once_and_writes_nothing(outside: Outside) -> None:
     await outside.submit("j-1")
-    written = len(outside.disk.transactions)
+    written = len(outside.disk.staged)
     refusal = await outside.driver.ask_requester(ev.JobSubmitted("j-1", a_spec(), (), bytes(32)))
     assert refusal is not None
     assert refusal.reason is RefusalReason.ID_REUSED
-    assert len(outside.disk.transactions) == written
+    assert len(outside.disk.staged) == written
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -273,7 +273,7 @@ async def test_what_was_committed_and_not_sent_is_sent_by_the_next_life(tmp_path
     second.disk, second.sent, second.started, second.happened = first.disk, [], [], []
     second.failures, second.numbers = [], iter(range(1000, 2000))
     second.driver = second.make_driver()
-    second.driver.restore((), first.disk.open_jobs(), first.disk.open_executions())
+    second.driver.restore((), first.disk.open_jobs(), first.disk.open_executions(), (), first.disk.books())
     second.driver.tell_requester(ev.PeerHeard("n1"))
     await second.driver.committed()
     await until(

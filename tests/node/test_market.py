@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bacalhau.model.auction import AuctionTerms, ClearingRule, ScoringWeights
+from bacalhau.model.job import SECOND_US
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.v1 import auction_pb2, job_service_pb2, job_service_pb2_grpc
 from bacalhau.v1 import market_service_pb2 as pb
@@ -33,7 +34,9 @@ UNIFORM = AuctionTerms(ClearingRule.UNIFORM_PRICE)
 async def network(folder: Path, *prices: int, **changes: Any) -> AsyncIterator[list[Node]]:
     """A requester that runs nothing, and a compute node for each flat price."""
     async with contextlib.AsyncExitStack() as stack:
-        requester = await stack.enter_async_context(running(folder / "r", compute=False, engines=()))
+        # Auctions close when all have answered; the window is for a busy machine.
+        first = running(folder / "r", compute=False, engines=(), bid_window_us=20 * SECOND_US)
+        requester = await stack.enter_async_context(first)
         nodes = [requester]
         for index, price in enumerate(prices):
             node = running(

@@ -19,7 +19,7 @@ from bacalhau.scheduler.effects import Effects
 from bacalhau.scheduler.plain import from_plain, to_plain
 from bacalhau.v1 import job_pb2, job_service_pb2
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
-from tests.builders import RESULT, a_bid, a_report, a_spec, an_award, an_offer
+from tests.builders import RESULT, a_bid, a_receipt, a_report, a_spec, an_award, an_offer
 from tests.node.live import all_of, client_of, running, wasm_job
 from tests.parts import missing_part
 
@@ -36,9 +36,11 @@ def samples() -> dict[str, Any]:
     from bacalhau.market.bidding import Answers
     from bacalhau.model.execution import ExecutionPhase
     from bacalhau.model.job import Engine
+    from bacalhau.model.ledger import SettlementNote
     from bacalhau.model.market import ClaimedInput, Decline, LeaseRenewal
     from bacalhau.model.refusals import Refusal, RefusalReason
     from bacalhau.model.verification import Compared, ResultCommitment
+    from bacalhau.scheduler.records import WorkRecord, WorkState
 
     refusal = Refusal(RefusalReason.BUSY, "busy", (("free", 1),))
     return {
@@ -51,9 +53,14 @@ def samples() -> dict[str, Any]:
         "compared": Compared(b"\xff", -1),
         "decline": Decline("o-1", refusal),
         "digest": b"\x00\xff",
+        "ended": WorkRecord(an_award(), "r1", WorkState.SETTLED, 1, 2, 3, a_report(), refusal),
         "engines": (Engine.WASM, Engine.DOCKER),
         "evidence": b"\xffraw",
         "full": True,
+        "limit_microcredits": 7,
+        "note": SettlementNote("n1", "r1", 1, 5, 6),
+        "receipt": a_receipt(),
+        "signed": ((1, b"\xff"),),
         "inputs": (ClaimedInput(RESULT, 7),),
         "offer": an_offer(),
         "offer_envelope": b"\xfeoffer",

@@ -421,6 +421,7 @@ def test_a_total_timeout_ends_a_job_in_whatever_state_it_is() -> None:
                 requester.report("n1", execution_id, now=seconds(99))
         requester.expire(seconds(100))
         assert requester.failure().kind is FaultKind.TOTAL_TIMEOUT, stage
+        requester.sign(seconds(101))
         assert (requester.machine.deadline(), requester.machine.open_jobs) == (None, 0), stage
 
 

@@ -10,13 +10,14 @@ import pytest
 from bacalhau.market.bidding import Answers, Ask
 from bacalhau.model.execution import ExecutionPhase, Fault, FaultKind
 from bacalhau.model.job import Engine, InputSource
+from bacalhau.model.ledger import Balance
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Reputation
 from bacalhau.model.resources import GIB, Resources
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.scheduler.records import WorkRecord, WorkState
+from bacalhau.scheduler.records import ReceivableRecord, WorkRecord, WorkState
 from tests.builders import (
     MODULE,
     NODE_CAPACITY,
@@ -400,8 +401,8 @@ def test_a_report_frees_the_capacity_and_is_repeated_until_it_is_answered(comput
     assert times == [1, 3, 7, 15, 31, 63, 123, 183]
     compute.tell(ev.ReportAnswered("e-1"), seconds(200))
     record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
-    assert (record.state, record.refusal) == (WorkState.SETTLED, None)
-    assert compute.machine.deadline() is None
+    assert (record.state, record.refusal) == (WorkState.TAKEN, None)
+    assert compute.machine.deadline() == seconds(200 + 3600)
     compute.tell(ev.ReportAnswered("e-1"), seconds(201))
     assert compute.last == fx.Effects()
 
@@ -418,11 +419,12 @@ def test_a_report_that_nobody_ever_answers_is_given_up_after_a_week_also_across_
     compute.expire(seconds(WEEK + 5) - 1)
     assert len(compute.sent(fx.SendReport)) == 1
     compute.expire(seconds(WEEK + 5))
-    settled, reputation = compute.last.writes
+    settled, owing, reputation = compute.last.writes
     assert isinstance(reputation, Reputation)
     assert reputation.count(Conduct.ABANDONED) == 1
     assert isinstance(settled, WorkRecord)
-    assert settled.state is WorkState.SETTLED
+    assert owing == ReceivableRecord("r1", Balance(), disputed_microcredits=100)
+    assert settled.state is WorkState.DISPUTED
     assert settled.refusal == Refusal(
         RefusalReason.STALE,
         "the requester did not take the report within 604800 seconds",

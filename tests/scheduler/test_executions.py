@@ -33,9 +33,10 @@ def test_a_result_is_fetched_before_anything_is_charged(requester: Requester) ->
     assert requester.execution("e-2").charged_microcredits == 0
     requester.tell(ev.ResultFetched("e-2"), 30)
     assert requester.execution_state("e-2") is ExecutionState.COMPLETED
-    assert requester.execution("e-2").charged_microcredits == 100
-    assert requester.changes()[-1].charged_microcredits == 100
+    assert requester.execution("e-2").charged_microcredits == 10
+    assert requester.changes()[-1].charged_microcredits == 10
     assert requester.state() is JobState.COMPLETED
+    requester.sign(40)
     assert (requester.machine.deadline(), requester.machine.open_jobs) == (None, 0)
 
 
@@ -57,7 +58,7 @@ def test_a_fetch_that_ends_twice_charges_once(requester: Requester) -> None:
     requester.tell(ev.ResultFetched("e-2"), 30)
     requester.tell(ev.ResultFetched("e-2"), 40)
     assert requester.last.writes == []
-    assert requester.changes()[-1].charged_microcredits == 100
+    assert requester.changes()[-1].charged_microcredits == 10
 
 
 def test_a_report_confirms_an_award_whose_answer_was_lost(requester: Requester) -> None:
@@ -90,13 +91,26 @@ def test_a_report_whose_job_has_ended_is_answered_from_the_record_as_it_was_befo
     requester.report("n1", "e-2", now=40)
     assert requester.refusal() is RefusalReason.NOT_FOUND
     record, again = requester.execution("e-2"), ev.ReportReceived("n1", a_report("e-2"))
-    assert answer_late_report(record, again) is None
-    unheard = answer_late_report(replace(record, report=None), again)
-    assert unheard is not None
-    assert unheard.reason is RefusalReason.LEASE_ENDED
-    stolen = answer_late_report(record, ev.ReportReceived("thief", a_report("e-2")))
+    assert answer_late_report(record, again) == fx.Effects()
+    stolen = answer_late_report(record, ev.ReportReceived("thief", a_report("e-2"))).refusal
     assert stolen is not None
     assert stolen.reason is RefusalReason.NOT_FOUND
+
+
+def test_a_report_of_a_job_that_was_stopped_is_kept_unpaid_and_refused_each_time(
+    requester: Requester,
+) -> None:
+    requester.hear("n1")
+    requester.submit(now=0)
+    requester.running("n1", now=10)
+    requester.tell(ev.JobCancelled("j-1"), 20)
+    record, report = requester.execution("e-2"), ev.ReportReceived("n1", a_report("e-2"))
+    late = answer_late_report(record, report)
+    assert late.writes == [replace(record, report=report.report, late=True)]
+    again = answer_late_report(replace(record, report=report.report, late=True), report)
+    assert (again.refusal, again.writes) == (late.refusal, [])
+    assert again.refusal is not None
+    assert again.refusal.reason is RefusalReason.LEASE_ENDED
 
 
 def test_a_cancelled_report_is_never_paid_even_with_a_result(requester: Requester) -> None:
@@ -303,12 +317,16 @@ def test_a_report_after_the_lease_but_before_the_next_award_counts_and_closes_th
     assert requester.state() is JobState.COMPLETED
 
 
-def test_a_report_after_the_work_was_awarded_again_is_refused_and_unpaid(requester: Requester) -> None:
+def test_a_report_after_the_work_was_awarded_again_is_kept_refused_and_unpaid(requester: Requester) -> None:
     _lapsed(requester)
     requester.running("n2", now=seconds(31))
     assert requester.execution_state("e-2") is ExecutionState.FAILED
     requester.report("n1", "e-2", now=seconds(32))
     assert requester.refusal() is RefusalReason.LEASE_ENDED
+    kept = requester.execution("e-2")
+    assert (kept.report, kept.late, kept.state) == (a_report("e-2"), True, ExecutionState.FAILED)
+    requester.report("n1", "e-2", now=seconds(33))
+    assert (requester.refusal(), requester.last.writes) == (RefusalReason.LEASE_ENDED, [])
     requester.renew("n1", "e-2", seconds(33))
     assert requester.refusal() is RefusalReason.LEASE_ENDED
     assert requester.execution("e-2").charged_microcredits == 0
@@ -378,6 +396,7 @@ def test_a_job_can_be_cancelled_at_every_stage_and_leaves_nothing_behind(stage: 
     assert requester.history()[-1] is JobEventType.CANCELLED
     told = [send.to for send in requester.sent(fx.SendCancellation)]
     assert told == (["n1"] if stage in ("awarded", "running", "lapsed", "reported") else [])
+    requester.sign(seconds(33))
     assert (requester.machine.deadline(), requester.machine.open_jobs) == (None, 0)
     requester.tell(ev.ResultFetched("e-2"), seconds(33))
     assert requester.last.writes == []
@@ -429,7 +448,7 @@ def test_a_restart_fetches_a_reported_result_again(requester: Requester) -> None
     machine, effects = _restarted(requester, now=20)
     assert effects.starts == [fx.FetchResult("e-2", "n1", RESULT)]
     done = machine.handle(ev.ResultFetched("e-2"), now=30)
-    assert [w.charged_microcredits for w in done.writes if isinstance(w, ExecutionRecord)] == [100]
+    assert [w.charged_microcredits for w in done.writes if isinstance(w, ExecutionRecord)] == [10]
 
 
 def test_a_restart_waits_for_nodes_to_be_heard_before_it_fails_a_job(requester: Requester) -> None:
@@ -449,11 +468,11 @@ def test_a_restart_counts_what_was_charged_before(requester: Requester) -> None:
     requester.bid("n2", now=10)
     requester.report("n1", "e-2", now=20)
     requester.tell(ev.ResultFetched("e-2"), 30)
-    assert requester.changes()[-1].charged_microcredits == 100
+    assert requester.changes()[-1].charged_microcredits == 10
     machine, _ = _restarted(requester, now=40)
     machine.handle(ev.ReportReceived("n2", a_report("e-3")), now=50)
     done = machine.handle(ev.ResultFetched("e-3"), now=60)
-    assert [w.charged_microcredits for w in done.writes if isinstance(w, JobChanged)][-1] == 200
+    assert [w.charged_microcredits for w in done.writes if isinstance(w, JobChanged)][-1] == 20
 
 
 def test_a_restart_remembers_which_nodes_failed(requester: Requester) -> None:

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bacalhau.market.credit import Credit
 from bacalhau.model.execution import ExecutionState, FaultKind
 from bacalhau.model.job import JobState
+from bacalhau.model.ledger import Balance, Transaction, TransactionKind
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.compute import ComputeMachine
-from bacalhau.scheduler.events import CommitmentReceived, ResultFetched
+from bacalhau.scheduler.events import (
+    CommitmentReceived,
+    NoteReceived,
+    ReceiptReceived,
+    ReceiptsAnswered,
+    ResultFetched,
+)
 from bacalhau.scheduler.records import ExecutionRecord, JobHappening
 from bacalhau.scheduler.requester import RequesterMachine
 from bacalhau.simulation.profile import Machines
-from bacalhau.simulation.stories import SHORT_LEASES, BrokenPromise, tell
+from bacalhau.simulation.stories import SHORT_CREDIT, SHORT_LEASES, BrokenPromise, tell
 
 if TYPE_CHECKING:
-    from bacalhau.scheduler.config import RequesterConfig
+    from collections.abc import Iterable
+
+    from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.events import ComputeEvent, LeaseRenewed, RequesterEvent
+    from bacalhau.scheduler.jobs import Job
+    from bacalhau.scheduler.records import Books
 
 SEEDS = 200
 BATCH = 20
@@ -53,6 +65,12 @@ def test_where_results_are_compared_no_cheater_is_paid_and_no_honest_node_refute
 def test_the_same_holds_where_leases_are_short_and_reveals_have_little_time(first: int) -> None:
     for seed in range(first, first + BATCH // 2):
         tell(seed, requester=SHORT_LEASES, compared=True)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 4, BATCH // 2))
+def test_the_same_holds_where_credit_is_short_and_no_node_gives_more_than_it_may(first: int) -> None:
+    for seed in range(first, first + BATCH // 2):
+        tell(seed, credit=SHORT_CREDIT)
 
 
 def test_a_seed_tells_the_same_story_each_time() -> None:
@@ -243,17 +261,116 @@ def test_the_checkers_find_a_machine_that_compares_nothing_or_asks_too_early(
     pytest.fail(f"none of 100 stories found it; complaints were {found}")
 
 
+class ForgetsReceipts(RequesterMachine):
+    """Takes every receipt for signed before its node has seen it."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        sent = [send for send in effects.sends if isinstance(send, fx.SendReceipts)]
+        effects.sends = [send for send in effects.sends if not isinstance(send, fx.SendReceipts)]
+        for send in sent:
+            signed = tuple((receipt.sequence, b"") for receipt in send.receipts)
+            effects.add(super().handle(ReceiptsAnswered(send.to, signed), now=now))
+        return effects
+
+
+class KeepsEscrow(RequesterMachine):
+    """Gives nothing back for what came to nothing."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        return _without_refunds(super().handle(event, now=now))
+
+    def expire(self, *, now: int) -> fx.Effects:
+        return _without_refunds(super().expire(now=now))
+
+
+def _without_refunds(effects: fx.Effects) -> fx.Effects:
+    effects.writes = [
+        write
+        for write in effects.writes
+        if not (isinstance(write, Transaction) and write.kind is TransactionKind.REFUND)
+    ]
+    return effects
+
+
+class CountsNotesTwice(RequesterMachine):
+    """Takes every settlement note for one more, the same again too."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        if isinstance(event, NoteReceived):
+            known = self.payables.balances.get(event.note.creditor_id, Balance())
+            if known.sequence and event.note.sequence <= known.note_sequence:
+                settled = known.settled_microcredits + event.note.settled_microcredits
+                note = replace(event.note, sequence=known.note_sequence + 1, settled_microcredits=settled)
+                event = replace(event, note=note)
+        return super().handle(event, now=now)
+
+
+class ForgetsItsBalances(RequesterMachine):
+    """Starts again with none."""
+
+    def restore(
+        self,
+        jobs: Iterable[Job],
+        executions: Iterable[ExecutionRecord],
+        reputations: Iterable[Reputation] = (),
+        books: Books | None = None,
+        *,
+        now: int,
+    ) -> fx.Effects:
+        return super().restore(jobs, executions, reputations, now=now)
+
+
+class TakesReceiptsTwice(ComputeMachine):
+    """Takes every receipt that it is sent for the next one."""
+
+    def handle(self, event: ComputeEvent, *, now: int) -> fx.Effects:
+        if isinstance(event, ReceiptReceived) and self.receivables.knows(event.receipt):
+            balance = self.receivables.records[event.receipt.requester_id].balance
+            pay = event.receipt.pay_microcredits
+            receipt = replace(
+                event.receipt,
+                sequence=balance.sequence + 1,
+                balance_microcredits=balance.charged_microcredits + pay,
+            )
+            event = replace(
+                event,
+                receipt=receipt,
+                ended=replace(event.ended, receipt_sequence=0) if event.ended else None,
+            )
+        return super().handle(event, now=now)
+
+
+class BoundlessCredit(Credit):
+    def refusal(self, peer_id: str, price_microcredits: int) -> None:
+        """None, whoever asks for whatever."""
+
+
+class GivesAnyCredit(ComputeMachine):
+    """Never asks who owes what."""
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        super().__init__(*arguments, **named)  # type: ignore[arg-type]
+        self.receivables.credit.__class__ = BoundlessCredit
+
+
 @pytest.mark.parametrize(
-    ("machines", "complaint", "config"),
+    ("machines", "complaint", "how"),
     [
-        (Machines(compute=SkipsRelease), "lost capacity", None),
-        (Machines(compute=Oversubscribes), "more than it has room for", None),
-        (Machines(compute=LosesReports), "was lost", None),
-        (Machines(requester=ChargesTwice), "had ended, and became", None),
-        (Machines(requester=AwardsAgainAtOnce), " executions of ", None),
-        (Machines(requester=SkipsHistory), "a gap in the history", None),
-        (Machines(requester=ClearsWrongly), "was cleared wrongly", None),
-        (Machines(compute=BreedsRenewals), "messages breed messages", SHORT_LEASES),
+        (Machines(compute=SkipsRelease), "lost capacity", {}),
+        (Machines(compute=Oversubscribes), "more than it has room for", {}),
+        (Machines(compute=LosesReports), "was lost", {}),
+        (Machines(requester=ChargesTwice), "had ended, and became", {}),
+        (Machines(requester=AwardsAgainAtOnce), " executions of ", {}),
+        (Machines(requester=SkipsHistory), "a gap in the history", {}),
+        (Machines(requester=ClearsWrongly), "was cleared wrongly", {}),
+        (Machines(compute=BreedsRenewals), "messages breed messages", {"requester": SHORT_LEASES}),
+        (Machines(requester=ForgetsReceipts), "owes", {}),
+        (Machines(requester=KeepsEscrow), "history comes to", {}),
+        (Machines(requester=CountsNotesTwice), "owes", {}),
+        (Machines(requester=ForgetsItsBalances), "replays to other books", {}),
+        (Machines(compute=TakesReceiptsTwice), "paid twice", {}),
+        (Machines(compute=GivesAnyCredit), "more credit than it may", {"credit": SHORT_CREDIT}),
     ],
     ids=[
         "skipped release",
@@ -264,15 +381,19 @@ def test_the_checkers_find_a_machine_that_compares_nothing_or_asks_too_early(
         "gap in history",
         "wrong clearing",
         "renewals that breed",
+        "lost receipt",
+        "kept escrow",
+        "note counted twice",
+        "balances lost at a restart",
+        "receipt taken twice",
+        "credit without limit",
     ],
 )
-def test_the_checkers_find_a_broken_machine(
-    machines: Machines, complaint: str, config: RequesterConfig | None
-) -> None:
+def test_the_checkers_find_a_broken_machine(machines: Machines, complaint: str, how: dict[str, Any]) -> None:
     found = []
     for seed in range(100):
         try:
-            tell(seed, machines, config)
+            tell(seed, machines, **how)
         except BrokenPromise as failure:
             found.append(str(failure))
             if complaint in found[-1]:

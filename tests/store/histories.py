@@ -11,6 +11,7 @@ from bacalhau.model.auction import ClearingRule
 from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, ExecutionState, Usage
 from bacalhau.model.job import DockerTask, InputSource, JobEventType, JobSpec, JobState
+from bacalhau.model.ledger import Balance, Posting, TradeSide, Transaction, TransactionKind
 from bacalhau.model.market import Award, Bid, ClaimedInput, JobOffer
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.records import (
@@ -20,6 +21,9 @@ from bacalhau.scheduler.records import (
     JobChanged,
     JobHappening,
     OfferMade,
+    PayableRecord,
+    ReceiptRecord,
+    ReceivableRecord,
     WorkRecord,
     WorkState,
 )
@@ -203,6 +207,10 @@ executions = st.builds(
     failure=st.none() | wire.faults,
     commitment=st.just(b"") | wire.digests,
     compared=st.just(b"") | wire.digests,
+    payment=wire.payments,
+    bond_microcredits=wire.prices,
+    penalty_microcredits=wire.prices,
+    late=st.booleans(),
 )
 bids_received = st.builds(
     lambda job_id, node_id, at_us, bid, evidence: AnswerReceived(
@@ -234,4 +242,22 @@ works = st.builds(
     times_us,
     st.none() | wire.reports,
     st.none() | wire.refusals,
+    wire.prices,
+    wire.sequences,
+)
+_balances = st.builds(Balance, wire.sequences, wire.balances, wire.sequences, wire.balances)
+payables = st.builds(PayableRecord, wire.node_ids, _balances)
+receivables = st.builds(
+    ReceivableRecord, wire.node_ids, _balances, wire.prices, st.none() | wire.prices, wire.sequences
+)
+receipts = st.builds(
+    ReceiptRecord, st.sampled_from(TradeSide), wire.receipts, st.none() | _evidence, st.none() | wire.refusals
+)
+transactions = st.builds(
+    Transaction,
+    st.sampled_from(TransactionKind),
+    times_us,
+    wire.node_ids,
+    wire.ids,
+    st.lists(st.builds(Posting, wire.names, wire.balances), max_size=3).map(tuple),
 )

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bacalhau.market.ledger import set_aside
 from bacalhau.scheduler.history import JobQuery
+from bacalhau.scheduler.records import Books
 from bacalhau.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreFull, StoreTooNew
 from bacalhau.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 from bacalhau.store.store import Store
@@ -52,6 +54,9 @@ def test_what_version_1_wrote_is_read_by_this_version(version_1: Path) -> None:
     assert store.get_meta("clock_us") == "1003"
     assert [one.id for one in store.list_jobs(JobQuery(include_labels=("team",)))[0]] == [running.id, done.id]
     assert store.needed_contents(0) >= {done.result}
+    assert store.books() == Books()
+    ((opened,), _) = store.transactions()
+    assert opened.transaction == set_aside("node-1", running.execution.id, 7, running.execution.created_us)
     store.close()
     assert version(version_1) == len(MIGRATIONS)
 

@@ -132,7 +132,10 @@ def test_an_execution_is_replaced_in_all_that_changes(
         price_microcredits=first.price_microcredits,
         created_us=first.created_us,
         bid_set_digest=first.bid_set_digest,
+        payment=first.payment,
+        bond_microcredits=first.bond_microcredits,
     )
+    store.commit([first])
     store.commit([first, second])
     assert store.execution(first.id) == second
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bacalhau.model.auction import Clearing, ClearingRule
 from bacalhau.model.job import JobState
-from bacalhau.scheduler.records import JobChanged, WorkState
+from bacalhau.scheduler.records import AuctionCleared, BidKept, JobChanged, WorkState
 from bacalhau.store import retention
 from bacalhau.store.store import Store
 from tests.store import histories as h
@@ -45,6 +46,17 @@ def test_what_is_older_than_it_is_kept_goes_with_all_its_rows(store: Store, tmp_
     assert rows_left(tmp_path / "node.db") == {name: count // 2 for name, count in before.items()}
     store.prune(10_000, keep_jobs_us=0, keep_work_us=0)
     assert rows_left(tmp_path / "node.db") == {}
+
+
+def test_clearings_go_with_their_job_and_own_bids_when_they_are_as_old(store: Store, tmp_path: Path) -> None:
+    job = h.history("a", 1_000)
+    clearing = Clearing(job.offer.id, job.id, ClearingRule.FIRST_PRICE, 1_001, 1, 0, h.DIGEST, ())
+    bids = [BidKept(f"b-{at}", "o-x", "j-x", "r1", at, 5, b"", b"", b"") for at in (1_000, 3_000)]
+    store.commit([*job.writes(), AuctionCleared(1, clearing, ()), *bids])
+    assert len(store.clearings(job.id)) == 1
+    store.prune(3_500, keep_jobs_us=1_000, keep_work_us=9_000)
+    assert store.clearings(job.id) == []
+    assert [bid.bid_id for bid in store.own_bids()[0]] == ["b-3000"]
 
 
 def test_jobs_and_work_are_kept_for_times_of_their_own(store: Store) -> None:

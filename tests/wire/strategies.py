@@ -28,13 +28,16 @@ from bacalhau.model.job import (
     WasmImport,
     WasmTask,
 )
+from bacalhau.model.ledger import Receipt, SettlementNote
 from bacalhau.model.market import (
+    PPM,
     Award,
     Bid,
     ClaimedInput,
     Decline,
     JobOffer,
     LeaseRenewal,
+    PaymentTerms,
     Tariff,
 )
 from bacalhau.model.node import NodeRecord
@@ -190,6 +193,9 @@ def specs(draw: st.DrawFn) -> JobSpec:
     )
 
 
+payments = st.builds(PaymentTerms, st.integers(0, PPM), timeouts_us)
+
+
 @st.composite
 def offers(draw: st.DrawFn) -> JobOffer:
     engine = draw(st.sampled_from(Engine))
@@ -211,6 +217,7 @@ def offers(draw: st.DrawFn) -> JobOffer:
         bid_window_us=draw(st.integers(1, limits.MAX_BID_WINDOW_US)),
         open_for_us=draw(st.integers(0, limits.MAX_TIMEOUT_US)),
         spec_digest=draw(digests),
+        payment=draw(payments),
     )
 
 
@@ -218,7 +225,9 @@ figures = st.tuples(st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), st.i
 refusals = st.builds(
     Refusal, st.sampled_from(RefusalReason), messages, st.lists(figures, max_size=3).map(tuple)
 )
-bids = st.builds(Bid, ids, ids, prices, timeouts_us, st.integers(0, limits.MAX_TIMEOUT_US), byte_counts)
+bids = st.builds(
+    Bid, ids, ids, prices, timeouts_us, st.integers(0, limits.MAX_TIMEOUT_US), byte_counts, prices
+)
 declines = st.builds(Decline, ids, refusals)
 acknowledgements = st.builds(
     Acknowledgement,
@@ -251,6 +260,8 @@ awards = st.builds(
     bid_set_digest=digests,
     spec=specs(),
     lease_us=st.integers(1, limits.MAX_LEASE_US),
+    payment=payments,
+    bond_microcredits=prices,
 )
 attempts = st.integers(0, limits.MAX_ATTEMPT)
 renewals = st.builds(LeaseRenewal, ids, st.sampled_from(ExecutionPhase), attempts, byte_counts, byte_counts)
@@ -282,6 +293,36 @@ reputations = st.builds(
 )
 commitments = st.builds(ResultCommitment, ids, attempts, digests)
 reveal_requests = st.builds(RevealRequest, ids)
+
+balances = st.integers(-limits.MAX_BALANCE_MICROCREDITS, limits.MAX_BALANCE_MICROCREDITS)
+sequences = st.integers(1, limits.MAX_SEQUENCE)
+receipts = st.builds(
+    Receipt,
+    requester_id=node_ids,
+    node_id=node_ids,
+    sequence=sequences,
+    balance_microcredits=balances,
+    execution_id=ids,
+    job_id=ids,
+    offer_id=ids,
+    bid_id=ids,
+    price_microcredits=prices,
+    clearing_rule=st.sampled_from(ClearingRule),
+    bid_set_digest=digests,
+    payment=payments,
+    execution_timeout_us=timeouts_us,
+    usage=usages,
+    result=cids,
+    exit_code=st.integers(-(2**31), 2**31 - 1),
+    pay_microcredits=prices,
+    rejection=st.none() | faults,
+    time_us=st.integers(0, limits.MAX_TIMESTAMP_US),
+    bond_microcredits=prices,
+    penalty_microcredits=prices,
+)
+notes = st.builds(
+    SettlementNote, node_ids, node_ids, sequences, balances, st.integers(0, limits.MAX_TIMESTAMP_US)
+)
 
 tariffs = st.builds(Tariff, prices, prices, prices, prices)
 addresses = st.builds(
@@ -331,6 +372,8 @@ def bodies(key: NodeKey) -> st.SearchStrategy[object]:
         clearings,
         commitments,
         reveal_requests,
+        receipts,
+        notes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from bacalhau.market.audit import BidSetEntry
 from bacalhau.model.auction import AuctionTerms, BidStanding, ClearingRule, ScoringWeights
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.job import Engine, NetworkMode
-from bacalhau.model.market import JobOffer
+from bacalhau.model.market import WHOLE_PRICE, JobOffer
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES
 from bacalhau.v1 import (
@@ -24,13 +25,15 @@ from bacalhau.v1 import (
     job_pb2,
     market_pb2,
     node_pb2,
+    payment_pb2,
+    receipt_pb2,
     refusal_pb2,
     verification_pb2,
 )
-from bacalhau.wire import auction, execution, fields, limits, market, node, refusal, verification
+from bacalhau.wire import auction, execution, fields, limits, market, node, receipt, refusal, verification
 from bacalhau.wire.auction import entry_from_proto, entry_to_proto, terms_from_proto, terms_to_proto
 from bacalhau.wire.job import spec_from_proto, spec_to_proto
-from tests.builders import an_offer
+from tests.builders import an_award, an_offer
 from tests.wire import strategies
 
 if TYPE_CHECKING:
@@ -103,6 +106,19 @@ CONVERSIONS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Any], Calla
         verification.reveal_request_to_proto,
         verification.reveal_request_from_proto,
         verification_pb2.RevealRequest,
+    ),
+    "receipt": (
+        strategies.receipts,
+        receipt.receipt_to_proto,
+        receipt.receipt_from_proto,
+        receipt_pb2.Receipt,
+    ),
+    "note": (strategies.notes, receipt.note_to_proto, receipt.note_from_proto, receipt_pb2.SettlementNote),
+    "payment": (
+        strategies.payments,
+        receipt.payment_to_proto,
+        receipt.payment_from_proto,
+        payment_pb2.PaymentTerms,
     ),
     "record": (strategies.records(), node.record_to_proto, node.record_from_proto, node_pb2.NodeRecord),
     "refusal": (
@@ -306,3 +322,13 @@ def test_first_price_without_weights_is_not_sent_so_that_digests_of_earlier_jobs
 )
 def test_an_entry_of_a_bid_set_comes_back_as_it_was(entry: BidSetEntry) -> None:
     assert entry_from_proto(entry_to_proto(entry)) == entry
+
+
+def test_an_offer_or_award_that_says_nothing_of_pay_makes_the_whole_price_due() -> None:
+    """As nodes of the version before send them."""
+    offer = market.offer_to_proto(an_offer(image_or_module="busybox", spec_digest=bytes(32)))
+    offer.ClearField("payment")
+    assert market.offer_from_proto(offer).payment == WHOLE_PRICE
+    award = market.award_to_proto(replace(an_award(), bid_set_digest=bytes(32)))
+    award.ClearField("payment")
+    assert market.award_from_proto(award).payment == WHOLE_PRICE

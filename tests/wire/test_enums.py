@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bacalhau.model
-from bacalhau.model import auction, execution, job, refusals, reputation, verification
+from bacalhau.model import auction, execution, job, ledger, refusals, reputation, verification
 from bacalhau.v1 import (
     auction_pb2,
     execution_pb2,
     job_pb2,
+    ledger_pb2,
     market_pb2,
     refusal_pb2,
     reputation_pb2,
@@ -39,6 +40,8 @@ PAIRS: list[tuple[type[Enum], EnumTypeWrapper]] = [
     (auction.BidStanding, auction_pb2.BidStanding),
     (verification.VerificationPolicy, verification_pb2.VerificationPolicy),
     (reputation.Conduct, reputation_pb2.Conduct),
+    (ledger.TradeSide, ledger_pb2.TradeSide),
+    (ledger.TransactionKind, ledger_pb2.TransactionKind),
 ]
 
 

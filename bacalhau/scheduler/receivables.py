@@ -1,0 +1,268 @@
+"""What a compute node is owed: credit for its requesters, and receipts for its work, until they are settled.
+
+    award: price on credit --reported--> taken --receipt of both--> owed --settlement note--> paid
+                     |                    '--no receipt in time--> disputed --receipt, late--> owed
+                     '--failed, called off, refused, receipt of 0--> nothing
+
+Owns the compute node's half of the books and the credit of each peer. Work that is not settled counts with its whole
+price, what is disputed with its pay. Own work takes no credit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bacalhau.market import ledger as books
+from bacalhau.market.credit import Credit
+from bacalhau.market.ledger import Ledger
+from bacalhau.market.payment import follows, is_payable, moved_microcredits, pay_microcredits, receipt_problem
+from bacalhau.model.ledger import Balance, SettlementNote, TradeSide
+from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.scheduler.effects import Effects, SendNote, refuse
+from bacalhau.scheduler.records import NoteRecord, ReceiptRecord, ReceivableRecord, WorkRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bacalhau.model.ledger import Receipt
+    from bacalhau.scheduler import events as ev
+    from bacalhau.scheduler.config import ComputeConfig
+    from bacalhau.scheduler.deadlines import Deadlines
+    from bacalhau.scheduler.records import Books
+
+
+class Receivables:
+    """See the module. Shares the machine's deadlines: "note", with the peer's id."""
+
+    def __init__(self, config: ComputeConfig, deadlines: Deadlines[tuple[str, str]]) -> None:
+        self._config = config
+        self._deadlines = deadlines
+        self.ledger = Ledger()
+        self.credit = Credit(config.credit)
+        self._records: dict[str, ReceivableRecord] = {}
+        self._retries: dict[str, int] = {}
+
+    # --- credit ---
+
+    def refusal(self, requester_id: str, price_microcredits: int) -> Refusal | None:
+        """Why work of that price is not taken on credit."""
+        if requester_id == self._config.node_id:
+            return None
+        return self.credit.refusal(requester_id, price_microcredits)
+
+    def commit(self, work: WorkRecord) -> None:
+        """The work was awarded: until it is settled its price is on credit."""
+        self._change(work.requester_id, committed=work.award.price_microcredits)
+
+    def release(self, work: WorkRecord) -> None:
+        """The work is settled, or disputed."""
+        self._change(work.requester_id, committed=-work.award.price_microcredits)
+
+    def dispute(self, work: WorkRecord) -> Effects:
+        """What the work earned was not paid in time."""
+        return self._disputed(work, due_microcredits(work))
+
+    def _disputed(self, work: WorkRecord, amount: int) -> Effects:
+        record = self._record(work.requester_id)
+        record = replace(record, disputed_microcredits=record.disputed_microcredits + amount)
+        self._records[record.peer_id] = record
+        self._change(record.peer_id, disputed=amount)
+        return Effects([record])
+
+    def _change(self, peer_id: str, **amounts: int) -> None:
+        if peer_id != self._config.node_id:
+            self.credit.change(peer_id, **amounts)
+
+    def trust(self, event: ev.PeerTrusted) -> Effects:
+        record = replace(self._record(event.peer_id), limit_microcredits=event.limit_microcredits)
+        self._records[event.peer_id] = record
+        self.credit.trust(event.peer_id, event.limit_microcredits)
+        return Effects([record])
+
+    # --- receipts ---
+
+    def knows(self, receipt: Receipt) -> bool:
+        """A receipt of that number came before."""
+        return receipt.sequence <= self._record(receipt.requester_id).balance.sequence
+
+    def take(self, event: ev.ReceiptReceived, work: WorkRecord | None, now: int) -> Effects:
+        """The next receipt of a requester: what it says is owed, or a refusal. `work` is the execution's."""
+        receipt = event.receipt
+        record = self._record(receipt.requester_id)
+        refusal = self._refusal(receipt, record.balance, work)
+        if refusal is not None:
+            return refuse(refusal)
+        amount = moved_microcredits(receipt)
+        balance = replace(
+            record.balance, sequence=receipt.sequence, charged_microcredits=receipt.balance_microcredits
+        )
+        record = replace(record, balance=balance)
+        self._records[record.peer_id] = record
+        self._change(record.peer_id, owed=amount)
+        effects = Effects([record])
+        if record.peer_id != self._config.node_id:  # of its own work the node keeps one receipt, the buyer's
+            effects.writes.append(ReceiptRecord(TradeSide.SELLING, receipt, event.evidence))
+        if amount:
+            transaction = books.earn(record.peer_id, receipt.execution_id, amount, now)
+            self.ledger.post(transaction)
+            effects.writes.append(transaction)
+        return effects
+
+    def settled_late(self, work: WorkRecord) -> Effects:
+        """A receipt came for disputed work."""
+        return self._disputed(work, -due_microcredits(work))
+
+    def _refusal(self, receipt: Receipt, balance: Balance, work: WorkRecord | None) -> Refusal | None:
+        if receipt.sequence > balance.sequence + 1:
+            message = f"the receipt {receipt.sequence} comes before {balance.sequence + 1} has"
+            figures = (("sequence", receipt.sequence), ("next_sequence", balance.sequence + 1))
+            return Refusal(RefusalReason.WRONG_STATE, message, figures)
+        problem = receipt_problem(receipt) or follows(receipt, balance.sequence, balance.charged_microcredits)
+        if problem is not None:
+            return Refusal(RefusalReason.MALFORMED, f"the receipt {receipt.sequence} is wrong: {problem}")
+        if work is None or work.requester_id != receipt.requester_id:
+            if not receipt.pay_microcredits and not receipt.penalty_microcredits:
+                return None
+            return Refusal(RefusalReason.NOT_FOUND, f"this node did no work {receipt.execution_id} of yours")
+        if work.receipt_sequence:
+            message = f"{receipt.execution_id} is in the receipt {work.receipt_sequence} already"
+            return Refusal(RefusalReason.MALFORMED, message)
+        if not _is_of(receipt, work, self._config.node_id):
+            message = f"the receipt {receipt.sequence} is not what the award and the report of {work.id} say"
+            return Refusal(RefusalReason.MALFORMED, message)
+        return None
+
+    # --- settlement notes ---
+
+    def settle(self, event: ev.SettlementRecorded, now: int) -> Effects:
+        """The peer paid outside the system: a note says so until the peer has it."""
+        peer_id, amount = event.peer_id, event.amount_microcredits
+        record = self._record(peer_id)
+        if not record.balance.sequence:
+            return refuse(Refusal(RefusalReason.NOT_FOUND, f"{peer_id} never owed this node anything"))
+        balance = replace(
+            record.balance,
+            note_sequence=record.balance.note_sequence + 1,
+            settled_microcredits=record.balance.settled_microcredits + amount,
+        )
+        record = replace(record, balance=balance)
+        self._records[peer_id] = record
+        self._change(peer_id, owed=-amount)
+        transaction = books.settlement_received(peer_id, amount, now, event.request_id)
+        self.ledger.post(transaction)
+        effects = Effects([transaction, record])
+        self._retries.pop(peer_id, None)
+        effects.add(self.send_note(peer_id, now))
+        return effects
+
+    def send_note(self, peer_id: str, now: int) -> Effects:
+        """The last note to the peer, which replaces those before it."""
+        balance, config = self._records[peer_id].balance, self._config
+        retries = self._retries.get(peer_id, 0)
+        self._retries[peer_id] = retries + 1
+        pause_us = min(config.note_retry_us << min(retries, 20), config.note_retry_max_us)
+        self._deadlines.set(("note", peer_id), now + pause_us)
+        note = SettlementNote(
+            config.node_id, peer_id, balance.note_sequence, balance.settled_microcredits, now
+        )
+        return Effects(sends=[SendNote(peer_id, note)])
+
+    def note_signed(self, event: ev.NoteSigned) -> Effects:
+        note = event.note
+        record = self._record(note.debtor_id)
+        if not record.signed_note < note.sequence <= record.balance.note_sequence:
+            return Effects()
+        record = replace(record, signed_note=note.sequence)
+        self._records[record.peer_id] = record
+        if record.signed_note == record.balance.note_sequence:
+            self._deadlines.clear(("note", record.peer_id))
+            self._retries.pop(record.peer_id, None)
+        return Effects([record, NoteRecord(TradeSide.SELLING, note, event.evidence)])
+
+    # --- views, restart ---
+
+    @property
+    def records(self) -> dict[str, ReceivableRecord]:
+        """By peer that ever owed this node anything, or was given a limit."""
+        return self._records
+
+    def _record(self, peer_id: str) -> ReceivableRecord:
+        return self._records.get(peer_id) or ReceivableRecord(peer_id, Balance())
+
+    def restore(self, kept: Books, now: int) -> Effects:
+        """Notes that were not signed are sent again. The work that is not settled is committed by its machine."""
+        effects = Effects()
+        for record in kept.receivables:
+            self._records[record.peer_id] = record
+            self.credit.trust(record.peer_id, record.limit_microcredits)
+            self._change(
+                record.peer_id,
+                owed=record.balance.owed_microcredits,
+                disputed=record.disputed_microcredits,
+            )
+            if record.signed_note < record.balance.note_sequence:
+                effects.add(self.send_note(record.peer_id, now))
+        balances = [(record.peer_id, record.balance) for record in kept.receivables]
+        self.ledger = books.opening((), balances, ())
+        return effects
+
+    def check(self, works: Iterable[WorkRecord]) -> None:
+        """The books are what the balances come to; credit counts what is owed, open and disputed; notes are sent."""
+        self.ledger.check()
+        self.credit.check()
+        balances = [(record.peer_id, record.balance) for record in self._records.values()]
+        assert self.ledger.balances == books.opening((), balances, ()).balances
+        exposures = {
+            record.peer_id: record.balance.owed_microcredits + record.disputed_microcredits
+            for record in self._records.values()
+        }
+        for work in works:
+            price = work.award.price_microcredits
+            exposures[work.requester_id] = exposures.get(work.requester_id, 0) + price
+        exposures.pop(self._config.node_id, None)
+        for peer_id, exposure in exposures.items():
+            assert self.credit.exposure(peer_id) == exposure, (peer_id, exposure)
+        for record in self._records.values():
+            told = record.signed_note == record.balance.note_sequence
+            assert (self._deadlines.get(("note", record.peer_id)) is None) is told, record
+
+
+def due_microcredits(work: WorkRecord) -> int:
+    """What the work earned, by its own report."""
+    award, report = work.award, work.report
+    if report is None or not is_payable(report):
+        return 0
+    timeout_us = award.spec.timeouts.execution_us
+    return pay_microcredits(award.price_microcredits, award.payment, report.usage, timeout_us)
+
+
+def _is_of(receipt: Receipt, work: WorkRecord, node_id: str) -> bool:
+    """It says what the award promised and the report reported."""
+    award, report = work.award, work.report
+    if report is None or receipt.node_id != node_id:
+        return False
+    promised = (
+        award.job_id,
+        award.offer_id,
+        award.bid_id,
+        award.price_microcredits,
+        award.clearing_rule,
+        award.bid_set_digest,
+        award.payment,
+        award.spec.timeouts.execution_us,
+        award.bond_microcredits,
+    )
+    said = (
+        receipt.job_id,
+        receipt.offer_id,
+        receipt.bid_id,
+        receipt.price_microcredits,
+        receipt.clearing_rule,
+        receipt.bid_set_digest,
+        receipt.payment,
+        receipt.execution_timeout_us,
+        receipt.bond_microcredits,
+    )
+    reported = (report.usage, report.result, report.exit_code)
+    return said == promised and (receipt.usage, receipt.result, receipt.exit_code) == reported
