@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.cli import quantities
 from bacalhau.cli.failures import UsageFailure
 from bacalhau.cli.parsing import quantity
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     import argparse

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from bacalhau.cli.failures import INTERRUPTED, OK, SYSTEM_FAILURE, CommandFailure, NodeFailure
 from bacalhau.cli.joblogs import JobLogs
 from bacalhau.cli.progress import Progress
-from bacalhau.cli.quantities import format_price
 from bacalhau.cli.results import completed_executions, fetch_results
+from bacalhau.model.quantities import format_price
 
 if TYPE_CHECKING:
     import argparse

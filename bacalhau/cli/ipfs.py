@@ -293,7 +293,7 @@ def run_pin(args: argparse.Namespace) -> int:
 
 def run_gc(args: argparse.Namespace) -> int:
     from bacalhau.cli.connection import Node
-    from bacalhau.cli.quantities import show_bytes
+    from bacalhau.model.quantities import show_bytes
     from bacalhau.v1.ipfs_service_pb2 import CollectGarbageRequest
 
     node = Node.of(args)

@@ -54,7 +54,7 @@ def register(verbs: Subparsers) -> None:
 def _event_text(event: JobEvent) -> str:
     """What an event says: a refusal or failure, a price, a phase, or its sentence."""
     from bacalhau.cli.progress import phase_text, refusal_text
-    from bacalhau.cli.quantities import format_price
+    from bacalhau.model.quantities import format_price
 
     text = refusal_text(event) or event.fault.message
     if not text and event.HasField("price_microcredits"):
@@ -66,7 +66,7 @@ def run_executions(args: argparse.Namespace) -> int:
     from bacalhau.cli.connection import Node
     from bacalhau.cli.names import enum_name, job_id, short_node
     from bacalhau.cli.output import print_list, time_text
-    from bacalhau.cli.quantities import format_price
+    from bacalhau.model.quantities import format_price
     from bacalhau.v1.execution_pb2 import Execution, ExecutionState
     from bacalhau.v1.job_service_pb2 import ListExecutionsRequest
 

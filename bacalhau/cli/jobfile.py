@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import auctionterms, quantities
+from bacalhau.cli import auctionterms
 from bacalhau.cli.jobfile_parts import (
     SOURCE_REMEDIES,
     Note,
@@ -28,6 +28,7 @@ from bacalhau.cli.jobfile_parts import (
 from bacalhau.cli.jobfile_read import Field, JobFileFailure, read_fields
 from bacalhau.cli.mounts import checked_path, file_reference, is_cid
 from bacalhau.cli.verifyflags import read_verification
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     from bacalhau.v1.job_pb2 import InputSource, JobSpec, OutputPath

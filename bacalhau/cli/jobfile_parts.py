@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.cli import quantities
 from bacalhau.cli.mounts import DATA_REFERENCE, is_cid
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     from bacalhau.cli.jobfile_read import Field

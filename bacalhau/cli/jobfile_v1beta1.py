@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import quantities
 from bacalhau.cli.jobfile_parts import (
     SOURCE_REMEDIES,
     Note,
@@ -22,6 +21,7 @@ from bacalhau.cli.jobfile_parts import (
 )
 from bacalhau.cli.mounts import checked_path, file_reference, parse_output, with_default_output
 from bacalhau.cli.verifyflags import policy_number
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     from bacalhau.cli.jobfile_read import Field

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.cli import auctionterms, quantities
+from bacalhau.cli import auctionterms
 from bacalhau.cli.mounts import DATA_REFERENCE, FILE_REFERENCE
 from bacalhau.cli.verifyflags import plain_verification
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration

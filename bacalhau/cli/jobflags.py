@@ -10,10 +10,11 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import auctionterms, quantities
+from bacalhau.cli import auctionterms
 from bacalhau.cli.failures import UsageFailure
 from bacalhau.cli.parsing import add_switch, quantity, refuse, whole_number
 from bacalhau.cli.verifyflags import add_verification_flags, set_verification
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

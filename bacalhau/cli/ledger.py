@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.cli import quantities
 from bacalhau.cli.failures import OK, CommandFailure, UsageFailure
 from bacalhau.cli.parsing import Subparsers, add_group, add_verb, quantity, whole_number
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     import argparse

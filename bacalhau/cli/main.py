@@ -39,6 +39,7 @@ VERBS = {
     "ledger": "bacalhau.cli.ledger",
     "receipt": "bacalhau.cli.receipt",
     "ipfs": "bacalhau.cli.ipfs",
+    "simulate": "bacalhau.cli.simulate",
     "id": "bacalhau.cli.version",
     "version": "bacalhau.cli.version",
     "completion": "bacalhau.cli.completion",

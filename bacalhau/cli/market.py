@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import quantities
 from bacalhau.cli.failures import OK
 from bacalhau.cli.output import add_list_flags, print_list, print_plain
 from bacalhau.cli.parsing import Subparsers, add_group, add_verb, quantity, whole_number
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     import argparse
@@ -101,7 +101,7 @@ def run_prices(args: argparse.Namespace) -> int:
     from bacalhau.cli.connection import Node
     from bacalhau.cli.names import enum_name
     from bacalhau.cli.output import time_text
-    from bacalhau.cli.quantities import format_price
+    from bacalhau.model.quantities import format_price
     from bacalhau.v1 import market_pb2
     from bacalhau.v1.market_service_pb2 import GetPriceHistoryRequest
 

@@ -117,7 +117,7 @@ def list_nodes(connection: Connection) -> list[Node]:
 
 def _row(node: Node, *, wide: bool) -> tuple[str, ...]:
     from bacalhau.cli.names import short_node
-    from bacalhau.cli.quantities import format_cpu, show_bytes
+    from bacalhau.model.quantities import format_cpu, show_bytes
 
     record, capacity = node.record, node.record.capacity
     types = [

@@ -140,7 +140,7 @@ def time_text(time: Timestamp) -> str:
 
 def duration_text(duration: Duration) -> str:
     """A duration as the command line takes it: `1h`, `90s`."""
-    from bacalhau.cli.quantities import format_duration
+    from bacalhau.model.quantities import format_duration
 
     return format_duration(duration.ToMicroseconds())
 

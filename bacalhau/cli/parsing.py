@@ -1,6 +1,6 @@
 """argparse, as the verbs use it: examples in every help, Go's spelling of switches, flags refused by name.
 
-Owns no flag of its own. Values are read by `bacalhau.cli.quantities` and its like; what they raise becomes a
+Owns no flag of its own. Values are read by `bacalhau.model.quantities` and its like; what they raise becomes a
 usage error here.
 """
 
@@ -10,7 +10,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bacalhau.cli import connection
-from bacalhau.cli.quantities import InvalidQuantity
+from bacalhau.model.quantities import InvalidQuantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

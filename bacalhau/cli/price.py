@@ -78,7 +78,7 @@ def _runner(spec_of: Callable[[argparse.Namespace], JobSpec]) -> Callable[[argpa
 
 def _print(args: argparse.Namespace, answer: EstimatePriceResponse) -> None:
     from bacalhau.cli.auctionterms import rule_word
-    from bacalhau.cli.quantities import format_price
+    from bacalhau.model.quantities import format_price
 
     rows = [_row(quote, wide=args.wide) for quote in answer.quotes]
     print_table(_HEADER, rows)
@@ -92,7 +92,7 @@ def _print(args: argparse.Namespace, answer: EstimatePriceResponse) -> None:
 def _row(quote: NodeQuote, *, wide: bool) -> tuple[str, ...]:
     from bacalhau.cli.names import short_node
     from bacalhau.cli.output import duration_text
-    from bacalhau.cli.quantities import format_price, show_bytes
+    from bacalhau.model.quantities import format_price, show_bytes
 
     node = quote.node_id if wide else short_node(quote.node_id)
     if not quote.HasField("price_microcredits"):

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bacalhau.cli.names import enum_name, short_node
-from bacalhau.cli.quantities import format_price, show_bytes
+from bacalhau.model.quantities import format_price, show_bytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import quantities
 from bacalhau.cli.failures import OK, CommandFailure, UsageFailure
 from bacalhau.cli.parsing import Subparsers, add_group, add_verb
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     import argparse

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from bacalhau.cli import quantities
 from bacalhau.cli.parsing import add_switch, quantity, refuse, whole_number
+from bacalhau.model import quantities
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

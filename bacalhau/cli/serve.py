@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bacalhau.cli import quantities
 from bacalhau.cli.failures import UsageFailure
 from bacalhau.cli.parsing import Subparsers, add_switch, add_verb, quantity, refuse, whole_number
+from bacalhau.model import quantities
 
 if TYPE_CHECKING:
     import argparse

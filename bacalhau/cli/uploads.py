@@ -98,7 +98,7 @@ def read_data_url(url: str) -> bytes:
 def _upload(node: Node, reference: str, *, quiet: bool) -> str:
     if reference.startswith(DATA_REFERENCE):
         return add_bytes(node, iter([read_data_url(reference)])).cid
-    from bacalhau.cli.quantities import show_bytes
+    from bacalhau.model.quantities import show_bytes
 
     path = reference.removeprefix(FILE_REFERENCE)
     with Counter(f"adding {path}", quiet=quiet) as counter:
@@ -128,7 +128,7 @@ class Counter:
             return
         import time
 
-        from bacalhau.cli.quantities import show_bytes
+        from bacalhau.model.quantities import show_bytes
 
         if (now := time.monotonic()) >= self._next:
             self._next = now + self.INTERVAL_SECONDS

@@ -162,7 +162,7 @@ def _semantic_refusal(offer: JobOffer, policy: BiddingPolicy, engines: tuple[Eng
         return Refusal(
             RefusalReason.IMAGE_POLICY, f"this node's policy does not allow {offer.image_or_module}"
         )
-    labels = dict(policy.labels)
+    labels = dict(policy.labels) if offer.constraints else {}
     for constraint in offer.constraints:
         if not constraint.holds(labels):
             asked = f"{constraint.key} {constraint.operator.name} {', '.join(constraint.values)}".strip()

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bacalhau.market.bidding import Answers
-from bacalhau.node.trace import to_plain
 from bacalhau.scheduler.events import AskAnswered, PriceAnswered
+from bacalhau.scheduler.plain import to_plain
 from bacalhau.wire.limits import MAX_PRICE_MICROCREDITS
 
 if TYPE_CHECKING:

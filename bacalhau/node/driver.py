@@ -166,8 +166,12 @@ class Driver:
         now = self.clock.now()
         if self._trace is not None:
             self._trace.restored(work, jobs, executions, reputations, books, now)
-        self._gather(self.compute.restore(work, reputations, books, now=now))
-        self._gather(self.requester.restore(jobs, executions, reputations, books, now=now))
+        compute = self.compute.restore(work, reputations, books, now=now)
+        requester = self.requester.restore(jobs, executions, reputations, books, now=now)
+        if self._trace is not None:
+            self._trace.restored_to(compute, requester)
+        self._gather(compute)
+        self._gather(requester)
 
     # --- the turn ---
 
@@ -180,7 +184,7 @@ class Driver:
         try:
             effects = machine.handle(event, now=now)  # type: ignore[arg-type]
             if self._trace is not None:
-                self._trace.event(event, now)
+                self._trace.event(event, now, effects)
         except BaseException as bug:  # raised again
             # Half of a step may be in the machine's memory, and its writes are lost.
             self._fail(bug)
@@ -357,7 +361,7 @@ class Driver:
                     self._fail(bug)
                     raise
                 if self._trace is not None:
-                    self._trace.expiry(machine, now)
+                    self._trace.expiry(machine, now, effects)
                 self._gather(effects)
         if not self._flush_due:
             self._arm()

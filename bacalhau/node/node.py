@@ -301,17 +301,14 @@ class Node:
         if trace is not None:
             self._stack.callback(trace.close)
             ids = trace.recording(draw_id)
-        requester = RequesterMachine(
-            RequesterConfig(
-                bid_window_us=settings.bid_window_us,
-                lease_us=settings.lease_us,
-                live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
-                reveal_timeout_us=2 * settings.lease_us,
-                min_reputation_ppm=settings.min_reputation_ppm,
-                node_id=self.node_id,
-                payment=settings.payment,
-            ),
-            ids,
+        requester_config = RequesterConfig(
+            bid_window_us=settings.bid_window_us,
+            lease_us=settings.lease_us,
+            live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
+            reveal_timeout_us=2 * settings.lease_us,
+            min_reputation_ppm=settings.min_reputation_ppm,
+            node_id=self.node_id,
+            payment=settings.payment,
         )
         self._tariff, pricing = pricing_of(settings)
         policy = policy_of(settings, self.capacity)
@@ -322,9 +319,12 @@ class Node:
             node_id=self.node_id,
             credit=settings.credit,
         )
+        if trace is not None:
+            trace.machines({"config": requester_config}, {"config": config, "pricing": pricing})
         journal: Journal = self.store
         if self._metrics is not None:
             journal = self._metrics.timed(self.store)
+        requester = RequesterMachine(requester_config, ids)
         return Driver(requester, ComputeMachine(config, pricing, ids), journal, self.clock, trace)
 
     def _settle_here(self, start: fx.Start) -> bool:

@@ -1,9 +1,9 @@
 """`serve --trace FILE`: every event of the machines as a line of JSON, so that a live run can be replayed.
 
-A line is `{"now": us, "event": {"@": type, ...}, "ids": [...]}`, or `"expire": machine` in place of the event; `ids`
-are those that the machine drew in that step. A life of the node begins with what the machines were given to restore.
-Values are written by their type's shape: dataclasses as objects with "@", enums as {"enum": [type, name]}, bytes as
-{"hex": …}, CIDs as {"cid": …}, dicts as {"dict": pairs}, tuples as lists.
+A line is `{"now": us, "event": {"@": type, ...}, "ids": [...], "effects": digest}`, or `"expire": machine` in place of
+the event; `ids` are those that the machine drew in that step, `effects` the digest of what it answered. A life of the
+node begins with what its machines were made with, and what they were given to restore. Values have the form of
+scheduler/plain.py. simulation/replay.py reads it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import contextlib
 import json
 import logging
 import os
-from dataclasses import fields, is_dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
-from bacalhau.model.cid import Cid
+from bacalhau.scheduler.plain import digest, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,13 +22,14 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from bacalhau.model.reputation import Reputation
+    from bacalhau.scheduler.effects import Effects
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
     from bacalhau.scheduler.records import Books, ExecutionRecord, WorkRecord
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Trace:
@@ -54,12 +53,17 @@ class Trace:
 
         return draw
 
-    def event(self, event: RequesterEvent | ComputeEvent, now: int) -> None:
-        self._write({"now": now, "event": to_plain(event), "ids": self._ids})
+    def machines(self, requester: dict[str, object], compute: dict[str, object]) -> None:
+        """What the two are made with, ids aside."""
+        self._write({"machines": {"requester": to_plain(requester), "compute": to_plain(compute)}})
+
+    def event(self, event: RequesterEvent | ComputeEvent, now: int, effects: Effects) -> None:
+        self._write({"now": now, "event": to_plain(event), "ids": self._ids, "effects": digest(effects)})
         self._ids.clear()
 
-    def expiry(self, machine: object, now: int) -> None:
-        self._write({"now": now, "expire": type(machine).__name__, "ids": self._ids})
+    def expiry(self, machine: object, now: int, effects: Effects) -> None:
+        name = type(machine).__name__
+        self._write({"now": now, "expire": name, "ids": self._ids, "effects": digest(effects)})
         self._ids.clear()
 
     def restored(
@@ -71,7 +75,7 @@ class Trace:
         books: Books,
         now: int,
     ) -> None:
-        """What the machines start from; the ids that they draw for it are those of the next line."""
+        """What the machines start from; written before they are told, for they take it over."""
         restored = {
             "work": to_plain(work),
             "jobs": to_plain(jobs),
@@ -80,6 +84,11 @@ class Trace:
             "books": to_plain(books),
         }
         self._write({"now": now, "restore": restored})
+
+    def restored_to(self, compute: Effects, requester: Effects) -> None:
+        """What they answered to that, the compute machine first."""
+        self._write({"restored": [digest(compute), digest(requester)], "ids": self._ids})
+        self._ids.clear()
 
     def close(self) -> None:
         if self._file is not None:
@@ -97,25 +106,3 @@ class Trace:
             file, self._file = self._file, None
             with contextlib.suppress(OSError):
                 file.close()
-
-
-def to_plain(value: object) -> object:
-    """A model value as JSON data, by the shape that the module describes."""
-    if value is None or isinstance(value, (str, int, bool)):
-        return value
-    if isinstance(value, Cid):
-        return {"cid": str(value)}
-    if isinstance(value, Enum):
-        return {"enum": [type(value).__name__, value.name]}
-    if isinstance(value, bytes):
-        return {"hex": value.hex()}
-    if isinstance(value, dict):
-        return {"dict": [[to_plain(key), to_plain(item)] for key, item in value.items()]}
-    if isinstance(value, (tuple, list)):
-        return [to_plain(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        plain: dict[str, object] = {"@": type(value).__name__}
-        for field in fields(value):
-            plain[field.name] = to_plain(getattr(value, field.name))
-        return plain
-    raise TypeError(f"a trace holds no {type(value).__name__}")

@@ -18,6 +18,7 @@ from bacalhau.model.market import JobOffer
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.effects import Effects, SendOffer, SendOfferClosed, refuse
 from bacalhau.scheduler.jobs import PASSING, Auction, Job
+from bacalhau.scheduler.liveness import LiveNodes
 from bacalhau.scheduler.records import AnswerReceived, OfferMade
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ class Auctions:
         self._deadlines = deadlines
         self._jobs: dict[str, Job] = {}
         """By offer id: the job whose open auction it is."""
-        self._heard: dict[str, int] = {}
-        """By node: when it was last heard, longest ago first."""
+        self._nodes = LiveNodes(config.live_for_us)
         self._listening_until_us = 0
 
     # --- who is live ---
@@ -62,30 +62,23 @@ class Auctions:
         self._listening_until_us = now + self._config.live_for_us
 
     def live(self, now: int) -> tuple[str, ...]:
-        silent: list[str] = []
-        for node_id, heard_us in self._heard.items():
-            if now - heard_us <= self._config.live_for_us:
-                break
-            silent.append(node_id)
-        for node_id in silent:
-            del self._heard[node_id]
-        return tuple(self._heard)
+        return self._nodes.all(now)
 
     def lost(self, node_id: str) -> None:
         """The node did not answer when it had to: it counts as live again when it is heard."""
-        self._heard.pop(node_id, None)
+        self._nodes.lose(node_id)
 
     def peer_heard(self, node_id: str, now: int) -> Effects:
         """A node that was not live hears of every open offer that it could take."""
-        self.live(now)
-        known = self._heard.pop(node_id, None)
-        self._heard[node_id] = now
         effects = Effects()
-        if known is not None:
+        if not self._nodes.hear(node_id, now):
             return effects
+        sample = self._config.offer_sample
         for job in self._jobs.values():
             auction = job.auction
             if auction is None or not job.missing() or job.excludes(node_id):
+                continue
+            if sample and len(auction.awaiting) + len(auction.answers) >= sample:
                 continue
             if self._disliked(node_id, now) is not None:
                 continue
@@ -100,24 +93,37 @@ class Auctions:
         return effects
 
     def _candidates(self, job: Job, now: int) -> tuple[str, ...]:
-        return tuple(
-            node_id
-            for node_id in self.live(now)
-            if not job.excludes(node_id) and self._disliked(node_id, now) is None
+        live = self.live(now)
+        if not job.executions and not job.faulted and not self._config.min_reputation_ppm:
+            return live
+        return tuple(node_id for node_id in live if not self._shuns(job, node_id, now))
+
+    def _asked_next(self, job: Job, key: str, now: int) -> tuple[str, ...]:
+        """Whom the offer goes to now; `key` determines the sample."""
+        if not self._config.offer_sample:
+            return self._candidates(job, now)
+        return self._nodes.sample(
+            self._config.offer_sample, key, now, excludes=lambda node_id: self._shuns(job, node_id, now)
         )
+
+    def _shuns(self, job: Job, node_id: str, now: int) -> bool:
+        return job.excludes(node_id) or self._disliked(node_id, now) is not None
 
     def _disliked(self, node_id: str, now: int) -> Refusal | None:
         """Why the node gets no award whatever it bids."""
+        if not self._config.min_reputation_ppm:
+            return None
         return too_low(self._book.score_ppm(node_id, now), self._config.min_reputation_ppm)
 
     # --- offers ---
 
     def open(self, job: Job, now: int) -> Effects:
-        candidates = self._candidates(job, now)
+        offer_id = self._ids("o")
+        candidates = self._asked_next(job, offer_id, now)
         window_us, spec = self._config.bid_window_us, job.spec
         queue_us = max(self.queue_us(job), window_us)
         offer = offer_of(
-            self._ids("o"),
+            offer_id,
             job.id,
             spec,
             job.inputs,
@@ -133,7 +139,7 @@ class Auctions:
             closes_us=now + window_us,
             queue_until_us=now + queue_us,
             awaiting={node_id: 1 for node_id in candidates},
-            unheard=not self.live(now),
+            unheard=not self._nodes.count(now),
         )
         self._jobs[offer.id] = job
         self._deadlines.set(("auction", job.id), job.auction.closes_us)
@@ -163,10 +169,13 @@ class Auctions:
             return Effects()
         auction.reoffers += 1
         auction.drop_expired_bids(now)
-        to = tuple(node_id for node_id in self._candidates(job, now) if node_id not in auction.bids)
+        asked = self._asked_next(job, f"{auction.offer.id} {auction.reoffers}", now)
+        to = tuple(node_id for node_id in asked if node_id not in auction.bids)
         for node_id in to:
             if node_id in auction.awaiting:
                 auction.awaiting[node_id] += 1
+            elif self._config.offer_sample and node_id not in auction.answers:
+                auction.awaiting[node_id] = 1
         return Effects(sends=[SendOffer(auction.offer, to)] if to else [])
 
     def stop_waiting(self, job: Job) -> None:
@@ -306,18 +315,22 @@ class Auctions:
         """Whether a node may still take what is missing."""
         if now < self._listening_until_us:
             return True
-        candidates = self._candidates(job, now)
-        if job.faulted and not candidates:
+        if job.faulted and not self._candidates(job, now):
             return False
         if job.spec.timeouts.queue_us is not None:
             return True
-        return self._hopeful(auction, candidates) or (
-            not self.live(now) and now < auction.opened_us + self._config.no_node_grace_us
+        return self._hopeful(job, auction, now) or (
+            not self._nodes.count(now) and now < auction.opened_us + self._config.no_node_grace_us
         )
 
-    def _hopeful(self, auction: Auction, candidates: tuple[str, ...]) -> bool:
-        """A live node may still bid: it has not answered, or was only busy."""
-        for node_id in candidates:
+    def _hopeful(self, job: Job, auction: Auction, now: int) -> bool:
+        """A live node may still bid: it has not answered, was only busy, or was not in a sample yet."""
+        sampled = bool(self._config.offer_sample)
+        for node_id in self._nodes.unordered(now):
+            if job.excludes(node_id):
+                continue
+            if sampled and node_id not in auction.awaiting and node_id not in auction.answers:
+                return True
             asked, no = auction.awaiting.get(node_id), auction.declines.get(node_id)
             if asked is not None and asked < self._config.unanswered_offers_max:
                 return True
@@ -332,7 +345,8 @@ class Auctions:
         if self._deadlines.get(("reoffer", job.id)) is None:
             pause_us = min(config.reoffer_us << min(auction.reoffers, 20), config.reoffer_max_us)
             self._deadlines.set(("reoffer", job.id), now + pause_us)
-        grace_ends_us = 0 if self.live(now) else auction.opened_us + config.no_node_grace_us
+        live = self._nodes.count(now)
+        grace_ends_us = 0 if live else auction.opened_us + config.no_node_grace_us
         hope_ends_us = max(self._listening_until_us, grace_ends_us)
         if hope_ends_us > now:
             self._deadlines.set(("auction", job.id), hope_ends_us)
@@ -343,7 +357,7 @@ class Auctions:
         elif auction.queued:
             return effects
         auction.queued = True
-        message = "no node can take it now" if self.live(now) else "no compute node is live"
+        message = "no node can take it now" if live else "no compute node is live"
         effects.writes.append(job.happened(JobEventType.QUEUED, now, message))
         return effects
 

@@ -35,6 +35,8 @@ class RequesterConfig:
     """A node that left an offer unanswered so often gives no hope of a bid any more."""
     open_jobs_max: int = 10_000
     attempts_per_execution_max: int = 4
+    offer_sample: int = 0
+    """An offer goes to so many live nodes, picked anew each time it is made or repeated; 0 is to all."""
     answers_per_offer_max: int = 1_000
     """Nodes whose bid or decline to one offer is kept."""
     answers_per_node_max: int = 100

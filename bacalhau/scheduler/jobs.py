@@ -117,6 +117,8 @@ class Job:
 
     def active(self) -> list[ExecutionRecord]:
         """Executions that have not ended, lapsed ones too."""
+        if not self.executions:
+            return []
         return [execution for execution in self.executions.values() if not execution.state.ended]
 
     def held(self) -> list[ExecutionRecord]:
@@ -131,6 +133,8 @@ class Job:
 
     def missing(self) -> int:
         """How many executions still have to be awarded."""
+        if not self.executions:
+            return self.replicas
         return self.replicas - self.completed() - len(self.held())
 
     def vacant(self) -> int:
@@ -141,7 +145,7 @@ class Job:
         """A node runs a job once, and is not asked again after it failed at it."""
         if node_id in self.faulted:
             return True
-        return any(
+        return bool(self.executions) and any(
             e.node_id == node_id and (not e.state.ended or e.state is ExecutionState.COMPLETED)
             for e in self.executions.values()
         )

@@ -90,10 +90,11 @@ class Offers:
         known = self._offers.get(offer.id)
         if known is not None:
             return self._repeated(known, event, now)
-        score = self._book.score_ppm(event.requester_id, now)
-        disliked = too_low(score, self._config.min_reputation_ppm)
-        if disliked is not None:
-            return _decline(event.requester_id, offer.id, disliked)
+        if self._config.min_reputation_ppm:
+            score = self._book.score_ppm(event.requester_id, now)
+            disliked = too_low(score, self._config.min_reputation_ppm)
+            if disliked is not None:
+                return _decline(event.requester_id, offer.id, disliked)
         limit = self._config.remembered_offers_max
         if len(self._offers) >= limit:
             message = f"this node holds {limit} open offers, its limit"

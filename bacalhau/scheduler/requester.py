@@ -263,8 +263,9 @@ class RequesterMachine:
             job.state = JobState.COMPLETED
             effects.add(self._end(job, JobEventType.COMPLETED, None, "", now))
             return effects
-        if (job.state is JobState.RUNNING) is not bool(job.held()):
-            job.state = JobState.RUNNING if job.held() else JobState.PENDING
+        works = bool(job.held())
+        if (job.state is JobState.RUNNING) is not works:
+            job.state = JobState.RUNNING if works else JobState.PENDING
             effects.writes.append(job.changed(now))
         missing = job.missing()
         if not missing:

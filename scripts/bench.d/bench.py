@@ -20,6 +20,7 @@ import docker_jobs
 import grpc
 import ipfs
 import market
+import simulation
 import wasm_jobs
 from claims import CannotMeasure, Claim, Finding
 from nodes import REPOSITORY
@@ -35,6 +36,7 @@ PARTS: dict[str, ModuleType] = {
     "docker": docker_jobs,
     "ipfs": ipfs,
     "bitswap": bitswap,
+    "simulation": simulation,
 }
 _SETTLE_S = 5
 README = REPOSITORY / "README.md"

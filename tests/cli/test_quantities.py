@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bacalhau.cli import quantities
-from bacalhau.cli.quantities import InvalidQuantity
+from bacalhau.model import quantities
+from bacalhau.model.quantities import InvalidQuantity
 
 AMOUNTS = st.integers(0, 2**63 - 1)
 

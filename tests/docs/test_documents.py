@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bacalhau.cli.main import parser
-from bacalhau.cli.quantities import format_duration
 from bacalhau.config import DEFAULT_TARIFF, Settings
 from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.payment import pay_microcredits
@@ -19,6 +18,7 @@ from bacalhau.model.auction import ClearingRule
 from bacalhau.model.execution import FaultKind, Usage
 from bacalhau.model.job import DEFAULT_EXECUTION_TIMEOUT_US, SECOND_US, Engine, JobState, NetworkMode
 from bacalhau.model.market import MICROCREDITS_PER_CREDIT, JobOffer, Tariff
+from bacalhau.model.quantities import format_duration
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB, Resources
 from bacalhau.node.membership import PEERS_MAX

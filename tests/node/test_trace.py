@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bacalhau.model.cid import Cid
-from bacalhau.node.trace import Trace, to_plain
+from bacalhau.node.trace import Trace
 from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.effects import Effects
+from bacalhau.scheduler.plain import from_plain, to_plain
 from bacalhau.v1 import job_pb2, job_service_pb2
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
 from tests.builders import RESULT, a_bid, a_receipt, a_report, a_spec, an_award, an_offer
@@ -96,13 +98,14 @@ def leaves(value: Any) -> Iterator[object]:
 def test_every_event_becomes_one_line_with_all_of_its_fields(event: type, tmp_path: Path) -> None:
     value = sample_of(event)
     trace = Trace(tmp_path / "trace", "n1")
-    trace.event(value, 5)
+    trace.event(value, 5, Effects())
     trace.close()
     _, line = (tmp_path / "trace").read_text("utf-8").splitlines()
     read = json.loads(line)
     assert read["now"] == 5
     assert read["event"]["@"] == event.__name__
     assert set(read["event"]) == {"@", *(field.name for field in fields(event))}
+    assert from_plain(read["event"]) == value
     assert all(leaf is None or isinstance(leaf, (str, int)) for leaf in leaves(read))
 
 
@@ -132,7 +135,7 @@ def test_a_trace_that_cannot_be_written_ends_and_the_node_goes_on(caplog: pytest
         missing_part("/dev/full", "it comes with Linux")
     trace = Trace(full, "n1")
     for now in range(3):
-        trace.event(ev.PeerHeard("n1"), now)
+        trace.event(ev.PeerHeard("n1"), now, Effects())
     trace.close()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 

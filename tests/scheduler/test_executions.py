@@ -14,9 +14,9 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.scheduler.records import ExecutionRecord, JobChanged
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
+from bacalhau.simulation.journal import Journal
 from tests.builders import RESULT, a_report, a_spec
 from tests.scheduler.driven import Requester, seconds
-from tests.scheduler.journal import Journal
 
 BROKEN = Fault(FaultKind.ENGINE_FAILED, "the engine fell over")
 

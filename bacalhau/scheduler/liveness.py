@@ -1,0 +1,96 @@
+"""Which compute nodes are live, and samples of them.
+
+A node is live for a while after it was heard. A sample is picked by a hash of a key that is handed in, an
+offer's id, so that it is as random as ids are, and the same again in a replay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_DRAWS_PER_NODE = 20
+_DRAW_BYTES = 8
+
+
+class LiveNodes:
+    """See the module. Hearing, losing and picking a node cost the same however many there are."""
+
+    def __init__(self, live_for_us: int) -> None:
+        self._live_for_us = live_for_us
+        self._heard: dict[str, int] = {}
+        """By node: when it was last heard, longest ago first."""
+        self._nodes: list[str] = []
+        """The same nodes in an order that only changes when one comes or goes: what samples index."""
+        self._places: dict[str, int] = {}
+
+    def hear(self, node_id: str, now: int) -> bool:
+        """The node was heard. Whether it was not live before."""
+        self.drop_silent(now)
+        known = self._heard.pop(node_id, None) is not None
+        self._heard[node_id] = now
+        if not known:
+            self._places[node_id] = len(self._nodes)
+            self._nodes.append(node_id)
+        return not known
+
+    def lose(self, node_id: str) -> None:
+        """The node counts as live again when it is heard."""
+        if self._heard.pop(node_id, None) is None:
+            return
+        place, last = self._places.pop(node_id), self._nodes.pop()
+        if last != node_id:
+            self._nodes[place] = last
+            self._places[last] = place
+
+    def drop_silent(self, now: int) -> None:
+        silent: list[str] = []
+        for node_id, heard_us in self._heard.items():
+            if now - heard_us <= self._live_for_us:
+                break
+            silent.append(node_id)
+        for node_id in silent:
+            self.lose(node_id)
+
+    def all(self, now: int) -> tuple[str, ...]:
+        """Longest not heard first."""
+        self.drop_silent(now)
+        return tuple(self._heard)
+
+    def count(self, now: int) -> int:
+        self.drop_silent(now)
+        return len(self._heard)
+
+    def unordered(self, now: int) -> Iterable[str]:
+        """All of them without a copy, for whoever looks at few."""
+        self.drop_silent(now)
+        return self._nodes
+
+    def sample(self, size: int, key: str, now: int, *, excludes: Callable[[str], bool]) -> tuple[str, ...]:
+        """Up to `size` different nodes, each as likely as another. Where most are excluded it may find fewer
+        than there are."""
+        self.drop_silent(now)
+        nodes = self._nodes
+        if len(nodes) <= size:
+            return tuple(node_id for node_id in nodes if not excludes(node_id))
+        picked: dict[str, None] = {}
+        for number in _draws(key, size * _DRAWS_PER_NODE):
+            node_id = nodes[number % len(nodes)]
+            if node_id not in picked and not excludes(node_id):
+                picked[node_id] = None
+                if len(picked) == size:
+                    break
+        return tuple(picked)
+
+
+def _draws(key: str, count: int) -> Iterable[int]:
+    """Numbers below 2**64 that the key determines."""
+    block = b""
+    for index in range(count):
+        place = index * _DRAW_BYTES % 32
+        if not place:
+            block = hashlib.sha256(f"{key}/{index}".encode()).digest()
+        yield int.from_bytes(block[place : place + _DRAW_BYTES], "big")

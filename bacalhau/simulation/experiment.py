@@ -1,0 +1,108 @@
+"""Experiments: scenarios with several seeds each, on as many cores as there are, and what differs between them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bacalhau.simulation.measures import JobColumns
+from bacalhau.simulation.run import simulate
+from bacalhau.simulation.statistics import estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from bacalhau.simulation.run import Run
+    from bacalhau.simulation.scenario import Scenario
+    from bacalhau.simulation.statistics import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The runs of one scenario, one a seed. Only the first keeps its jobs and events."""
+
+    scenario: Scenario
+    runs: tuple[Run, ...]
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Every figure, with its confidence interval over the seeds."""
+        names = dict.fromkeys(name for run in self.runs for name in run.figures)
+        return {name: estimate([run.figures.get(name, 0.0) for run in self.runs]) for name in names}
+
+
+def run_all(
+    scenarios: Sequence[Scenario],
+    *,
+    keep_events: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> list[Result]:
+    """Runs each with its seeds, from its own on. `progress` is told (done, all) after each run. Raises what
+    `simulate` raises."""
+    tasks = [
+        (index, scenario.seed + number)
+        for index, scenario in enumerate(scenarios)
+        for number in range(scenario.replications)
+    ]
+    workers = min(workers or os.cpu_count() or 1, len(tasks))
+    found: dict[tuple[int, int], Run] = {}
+    progress(0, len(tasks))
+    if workers == 1:
+        for index, seed in tasks:
+            found[index, seed] = _run(scenarios[index], seed, keep_events)
+            progress(len(found), len(tasks))
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            futures = {
+                pool.submit(_run, scenarios[index], seed, keep_events): (index, seed) for index, seed in tasks
+            }
+            for future in as_completed(futures):
+                found[futures[future]] = future.result()
+                progress(len(found), len(tasks))
+    return [
+        Result(scenario, tuple(found[task] for task in tasks if task[0] == index))
+        for index, scenario in enumerate(scenarios)
+    ]
+
+
+def _run(scenario: Scenario, seed: int, keep_events: bool) -> Run:
+    first = seed == scenario.seed
+    run = simulate(scenario, seed, keep_events=keep_events and first)
+    return run if first else replace(run, jobs=JobColumns(), prices=[], load=[], nodes=())
+
+
+def grid(sweeps: Sequence[tuple[str, Sequence[str]]]) -> Iterable[tuple[tuple[str, str], ...]]:
+    """Every combination of the values: (field, value) of each."""
+    return itertools.product(*[[(field, value) for value in values] for field, values in sweeps])
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A figure of two scenarios that ran with the same seeds; `paired` is of second minus first, seed by seed."""
+
+    first: Estimate
+    second: Estimate
+    paired: Estimate
+
+    @property
+    def is_clear(self) -> bool:
+        """Nothing is outside of the interval."""
+        return self.paired.half_width is not None and not self.paired.holds(0.0)
+
+
+def compare(first: Result, second: Result) -> dict[str, Difference]:
+    """Of every figure that both have. Raises ValueError where the seeds are not the same."""
+    seeds = [[run.seed for run in result.runs] for result in (first, second)]
+    if seeds[0] != seeds[1]:
+        raise ValueError("paired differences want the same seeds on both sides")
+    differences = {}
+    for name in first.runs[0].figures:
+        ours = [run.figures.get(name, 0.0) for run in first.runs]
+        theirs = [run.figures.get(name, 0.0) for run in second.runs]
+        if any(name in run.figures for run in second.runs):
+            apart = [after - before for before, after in zip(ours, theirs, strict=True)]
+            differences[name] = Difference(estimate(ours), estimate(theirs), estimate(apart))
+    return differences

@@ -1,0 +1,242 @@
+"""What a simulated node has on disk: its committed records, and checks of every commit.
+
+A crash leaves nothing but this. What has ended is forgotten, for memory must not grow with the jobs of a run;
+`keep_ended` keeps it, for checks that look back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
+from bacalhau.model.execution import ExecutionState
+from bacalhau.model.job import JobState
+from bacalhau.model.reputation import Reputation, Role
+from bacalhau.model.verification import VerificationPolicy
+from bacalhau.scheduler.jobs import Job
+from bacalhau.scheduler.records import (
+    AnswerReceived,
+    AuctionCleared,
+    BidKept,
+    ExecutionRecord,
+    JobAccepted,
+    JobChanged,
+    JobHappening,
+    OfferMade,
+    WorkRecord,
+    WorkState,
+)
+from bacalhau.simulation.audited import Audited
+from bacalhau.simulation.books import SimulatedBooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from bacalhau.scheduler.records import Write
+
+_WORK_ENDED = (WorkState.SETTLED, WorkState.DISPUTED)
+_ENDED_WORKS_KEPT = 20
+"""Ended work that a node still knows: for receipts and awards that are repeated."""
+_ENDED_KEPT = 1_000
+"""Ended jobs whose executions a node still knows: for reports that are repeated because an answer was lost."""
+
+
+class Journal:
+    """By id: the latest record of each kind. `histories` are only kept with `keep_ended`."""
+
+    def __init__(self, *, keep_ended: bool = False) -> None:
+        self.jobs: dict[str, JobAccepted] = {}
+        self.changes: dict[str, JobChanged] = {}
+        self.executions: dict[str, ExecutionRecord] = {}
+        self.works: dict[str, WorkRecord] = {}
+        self.reputations: dict[tuple[str, Role], Reputation] = {}
+        self.histories: dict[str, list[JobHappening]] = {}
+        self._sequences: dict[str, int] = {}
+        self._executions_of: dict[str, list[str]] = {}
+        self._keep_ended = keep_ended
+        self._audited = Audited()
+        self.books = SimulatedBooks(audit=keep_ended)
+        self._ended_works: deque[str] = deque()
+        self._ended: deque[str] = deque()
+        self._takes: dict[type, Callable[[Any], str | None]] = {
+            JobAccepted: self._take_job,
+            Reputation: self._take_reputation,
+            AuctionCleared: self._take_clearing,
+            BidKept: lambda kept: None,
+            **self.books.takes,
+            JobChanged: self._take_change,
+            JobHappening: self._take_happening,
+            ExecutionRecord: self._take_execution,
+            WorkRecord: self._take_work,
+        }
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        """All of the writes at once; raises AssertionError where they break what holds for every job."""
+        touched: dict[str, None] = {}
+        keep_ended = self._keep_ended
+        for write in writes:
+            kind = type(write)
+            if kind is AnswerReceived or kind is OfferMade:
+                if keep_ended:
+                    self._audited.take(write)  # type: ignore[arg-type]  # it is one of the two
+                continue
+            job_id = self._takes[kind](write)
+            if job_id is not None:
+                touched[job_id] = None
+        for id in touched:
+            self.check_job(id)
+            if self.state(id).ended and not keep_ended:
+                self._forget(id)
+        if keep_ended:
+            self.books.check(self.executions.values())
+
+    # --- records ---
+
+    def _take_job(self, new: JobAccepted) -> str:
+        assert new.id not in self.jobs, f"{new.id} is accepted twice"
+        self.jobs[new.id] = new
+        return new.id
+
+    def _take_change(self, new: JobChanged) -> str:
+        self._check_open(new.id)
+        self.changes[new.id] = new
+        return new.id
+
+    def _take_happening(self, new: JobHappening) -> None:
+        """The last entries follow the change that ends the job, in the same transaction."""
+        sequence = self._sequences.get(new.job_id, 0) + 1
+        assert new.sequence == sequence, f"a gap in the history of {new.job_id}: {new}"
+        self._sequences[new.job_id] = sequence
+        if self._keep_ended:
+            history = self.histories.setdefault(new.job_id, [])
+            assert not history or not history[-1].ends_job, (
+                f"{new.job_id} had ended, and was written to again"
+            )
+            history.append(new)
+
+    def _take_reputation(self, new: Reputation) -> None:
+        self.reputations[new.node_id, new.role] = new
+
+    def _take_clearing(self, new: AuctionCleared) -> None:
+        if self._keep_ended:
+            self._audited.take_clearing(new)
+
+    def _take_execution(self, new: ExecutionRecord) -> str | None:
+        old = self.executions.get(new.id)
+        if new.late and old is not None:
+            assert new == replace(old, report=new.report, late=True), f"{old} became {new}"
+            # Two copies may come before the first is on disk.
+            assert old.report in (None, new.report), f"{old} had another report, and became {new}"
+            self.executions[new.id] = new
+            return None
+        self._check_open(new.job_id)
+        if old is None:
+            self._executions_of.setdefault(new.job_id, []).append(new.id)
+        else:
+            assert not old.state.ended, f"{old} had ended, and became {new}"
+            assert old.charged_microcredits == 0, f"{new.id} is charged twice"
+            assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
+            assert (old.node_id, old.price_microcredits) == (new.node_id, new.price_microcredits), new
+        self.executions[new.id] = new
+        return new.job_id
+
+    def _take_work(self, new: WorkRecord) -> None:
+        old = self.works.get(new.id)
+        if old is not None:
+            again = old.state is WorkState.SETTLED and (old.receipt_sequence or not new.receipt_sequence)
+            assert not again, f"{old} was settled, and became {new}"
+            assert old.award == new.award, new
+            assert old.commitment in (b"", new.commitment), f"{old} is bound, and became {new}"
+            assert not old.revealed or new.revealed, new
+        self.works[new.id] = new
+        if new.state in _WORK_ENDED and not self._keep_ended:
+            self._ended_works.append(new.id)
+            if len(self._ended_works) > _ENDED_WORKS_KEPT:
+                self.works.pop(self._ended_works.popleft(), None)
+
+    def _check_open(self, job_id: str) -> None:
+        assert not self.state(job_id).ended, f"{job_id} had ended, and was written to again"
+
+    def _forget(self, job_id: str) -> None:
+        """The job has ended: of it only its executions are known for a while."""
+        for known in (self.jobs, self.changes, self._sequences):
+            known.pop(job_id, None)
+        self._ended.append(job_id)
+        if len(self._ended) > _ENDED_KEPT:
+            for execution_id in self._executions_of.pop(self._ended.popleft(), ()):
+                del self.executions[execution_id]
+
+    # --- views ---
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was ever written that a restart could take up."""
+        return not (self.jobs or self.works)
+
+    def state(self, job_id: str) -> JobState:
+        change = self.changes.get(job_id)
+        return change.state if change is not None else JobState.PENDING
+
+    def executions_of(self, job_id: str) -> list[ExecutionRecord]:
+        return [self.executions[id] for id in self._executions_of.get(job_id, ())]
+
+    def check_job(self, job_id: str) -> None:
+        """Never more slots than were asked for, each completed one charged once, at most the ceiling."""
+        spec = self.jobs[job_id].spec
+        executions = self.executions_of(job_id)
+        held = [e for e in executions if not e.state.ended or e.state is ExecutionState.COMPLETED]
+        adaptive = spec.verification.policy is VerificationPolicy.ADAPTIVE
+        most = ADAPTIVE_REPLICAS_MAX if adaptive else spec.count
+        assert len(held) <= most, f"{job_id} has {len(held)} executions of {most}: {held}"
+        for execution in executions:
+            done = execution.state is ExecutionState.COMPLETED
+            payable = execution.price_microcredits if done else 0
+            assert 0 <= execution.charged_microcredits <= payable, execution
+            ceiling = spec.max_price_microcredits
+            assert ceiling is None or execution.price_microcredits <= ceiling, execution
+            assert not done or execution.report is not None, execution
+        change = self.changes.get(job_id)
+        if change is not None:
+            assert change.charged_microcredits == sum(e.charged_microcredits for e in executions), change
+            if change.state is JobState.COMPLETED:
+                completed = [e for e in executions if e.state is ExecutionState.COMPLETED]
+                least = 1 if adaptive else spec.verification.confidence or spec.count
+                assert least <= len(completed) <= most, executions
+                assert len({e.compared for e in completed}) == 1, f"winners that differ: {executions}"
+            if change.state.ended:
+                assert all(e.state.ended for e in executions), executions
+                assert (change.failure is not None) is (change.state is JobState.FAILED), change
+
+    # --- restart ---
+
+    def open_jobs(self) -> list[Job]:
+        return [
+            Job(
+                job.id,
+                job.spec,
+                job.inputs,
+                job.spec_digest,
+                job.created_us,
+                state=self.state(job.id),
+                sequence=self._sequences.get(job.id, 0),
+                charged_microcredits=self.changes[job.id].charged_microcredits
+                if job.id in self.changes
+                else 0,
+            )
+            for job in self.jobs.values()
+            if not self.state(job.id).ended
+        ]
+
+    def executions_of_open_jobs(self) -> list[ExecutionRecord]:
+        return [
+            execution
+            for job in self.jobs.values()
+            if not self.state(job.id).ended
+            for execution in self.executions_of(job.id)
+        ]
+
+    def unsettled_works(self) -> list[WorkRecord]:
+        return [work for work in self.works.values() if work.state not in _WORK_ENDED]

@@ -1,0 +1,366 @@
+"""What a run of a market is measured by: a Recorder that turns committed records into figures.
+
+Holds a row for each job that has ended, and more only of those that are open. Money of a figure is in credits,
+time in seconds; both are floats, for nothing here is decided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bacalhau.model.execution import ExecutionState, FaultKind
+from bacalhau.model.job import SECOND_US, JobState
+from bacalhau.model.market import MICROCREDITS_PER_CREDIT
+from bacalhau.scheduler.records import (
+    AnswerReceived,
+    ExecutionRecord,
+    JobChanged,
+    JobHappening,
+    WorkRecord,
+    WorkState,
+)
+from bacalhau.simulation.honesty import honest_result
+from bacalhau.simulation.scenario import HOUR_US
+from bacalhau.simulation.statistics import gini, percentile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bacalhau.scheduler.records import Write
+    from bacalhau.simulation.economy import Costs
+    from bacalhau.simulation.node import SimulatedNode
+    from bacalhau.simulation.scenario import Scenario
+    from bacalhau.simulation.workload import Arrival
+    from bacalhau.simulation.world import World
+
+CPU_CLASSES = ((1000, "up to 1 CPU"), (4000, "up to 4 CPU"), (2**62, "more than 4 CPU"))
+_REFUSED = (FaultKind.NO_NODE, FaultKind.QUEUE_TIMEOUT)
+NEVER = -1
+"""A time in a column that never came."""
+
+
+@dataclass(slots=True)
+class JobColumns:
+    """A row for each ended job: times in microseconds, money in microcredits."""
+
+    id: list[str] = field(default_factory=list)
+    state: list[str] = field(default_factory=list)
+    fault: list[str] = field(default_factory=list)
+    submitted_us: array[int] = field(default_factory=lambda: array("q"))
+    started_us: array[int] = field(default_factory=lambda: array("q"))
+    ended_us: array[int] = field(default_factory=lambda: array("q"))
+    cpu_millicores: array[int] = field(default_factory=lambda: array("q"))
+    run_us: array[int] = field(default_factory=lambda: array("q"))
+    value_microcredits: array[int] = field(default_factory=lambda: array("q"))
+    charged_microcredits: array[int] = field(default_factory=lambda: array("q"))
+    bids: array[int] = field(default_factory=lambda: array("q"))
+    fetched_bytes: array[int] = field(default_factory=lambda: array("q"))
+    sound: array[int] = field(default_factory=lambda: array("q"))
+    """1 where every accepted result is the one that the program really gives."""
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(JobColumns.__dataclass_fields__)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        return list(zip(*(getattr(self, name) for name in self.names()), strict=True))
+
+    def digest(self) -> str:
+        """Equal runs have equal digests."""
+        digest = hashlib.sha256()
+        for row in self.rows():
+            digest.update(repr(row).encode())
+        return digest.hexdigest()
+
+
+@dataclass(slots=True)
+class EventColumns:
+    """A row for each entry of each job's history."""
+
+    time_us: array[int] = field(default_factory=lambda: array("q"))
+    job_id: list[str] = field(default_factory=list)
+    sequence: array[int] = field(default_factory=lambda: array("q"))
+    type: list[str] = field(default_factory=list)
+    node_id: list[str] = field(default_factory=list)
+    execution_id: list[str] = field(default_factory=list)
+    price_microcredits: list[int | None] = field(default_factory=list)
+    refusal: list[str | None] = field(default_factory=list)
+
+    def add(self, entry: JobHappening) -> None:
+        self.time_us.append(entry.time_us)
+        self.job_id.append(entry.job_id)
+        self.sequence.append(entry.sequence)
+        self.type.append(entry.type.name.lower())
+        self.node_id.append(entry.node_id)
+        self.execution_id.append(entry.execution_id)
+        self.price_microcredits.append(entry.price_microcredits)
+        self.refusal.append(entry.refusal.reason.name.lower() if entry.refusal else None)
+
+
+@dataclass(slots=True)
+class NodeTotals:
+    """What a provider earned and spent."""
+
+    id: str
+    group: str
+    cheat: str
+    cpu_millicores: int
+    income_microcredits: int = 0
+    spent_microcredits: int = 0
+    executions: int = 0
+    busy_millicore_us: int = 0
+
+
+@dataclass(slots=True)
+class _Open:
+    """A job that has not ended. `deadline_us` is when it is late."""
+
+    arrival: Arrival
+    deadline_us: int | None
+    started_us: int = NEVER
+    bids: int = 0
+    fetched_bytes: int = 0
+    sound: bool = True
+
+
+class Measures:
+    """See the module. A Recorder of one world; `events` are only kept where they are wanted."""
+
+    def __init__(self, world: World, scenario: Scenario, *, keep_events: bool = False) -> None:
+        self.jobs = JobColumns()
+        self.events = EventColumns() if keep_events else None
+        self.nodes: dict[str, NodeTotals] = {}
+        self.prices: list[tuple[int, int, float]] = []
+        """(when, millicores, credits for an hour of a core) of each completed execution."""
+        self.load: list[tuple[int, int]] = []
+        """(when, change of the millicores that are in use)."""
+        self.submitted = self.late = self.refused_at_once = self.executions = 0
+        self.bound_microcredits: int | None = 0
+        self.on_job_ended: Callable[[], None] = lambda: None
+        self._world = world
+        self._scenario = scenario
+        self._costs: dict[str, Costs] = {}
+        self._open: dict[str, _Open] = {}
+        self._running: dict[str, tuple[int, int]] = {}
+        self._takes: dict[type, Callable[[Any], None]] = {
+            JobHappening: self._happened,
+            AnswerReceived: self._answered,
+            ExecutionRecord: self._execution,
+            JobChanged: self._job_changed,
+        }
+
+    def add_provider(self, node_id: str, costs: Costs, totals: NodeTotals) -> None:
+        self.nodes[node_id] = totals
+        self._costs[node_id] = costs
+
+    def costs_of(self, node_id: str) -> Costs:
+        return self._costs[node_id]
+
+    def comes(self, job_id: str, arrival: Arrival, now: int) -> None:
+        """Before it is submitted."""
+        self.submitted += 1
+        late_after = self._scenario.workload.late_after_percent
+        deadline = now + arrival.plan.run_us * late_after // 100 if late_after is not None else None
+        self._open[job_id] = _Open(arrival, deadline)
+
+    def refused(self, job_id: str) -> None:
+        """SubmitJob refused it."""
+        del self._open[job_id]
+        self.refused_at_once += 1
+        self.on_job_ended()
+
+    @property
+    def open_jobs(self) -> int:
+        return len(self._open)
+
+    # --- Recorder ---
+
+    def written(self, node: SimulatedNode, writes: Sequence[Write]) -> None:
+        for write in writes:
+            kind = type(write)
+            if kind is WorkRecord:
+                self._work(node, write)  # type: ignore[arg-type]  # it is one
+                continue
+            take = self._takes.get(kind)
+            if take is not None:
+                take(write)
+
+    def runs(self, node: SimulatedNode, execution_id: str, job_id: str, from_us: int, run_us: int) -> None:
+        job = self._open.get(job_id)
+        if job is None:
+            return
+        if job.started_us == NEVER:
+            job.started_us = from_us
+        millicores = job.arrival.plan.spec.resources.cpu_millicores
+        self._running[execution_id] = (self._world.loop.now, millicores)
+        self.load.append((self._world.loop.now, millicores))
+
+    def ended(self, node: SimulatedNode, execution_id: str) -> None:
+        running = self._running.pop(execution_id, None)
+        if running is None:
+            return
+        now = self._world.loop.now
+        from_us, millicores = running
+        self.load.append((now, -millicores))
+        counted_us = now - max(from_us, self._scenario.warmup_us)
+        self.nodes[node.id].busy_millicore_us += max(0, counted_us) * millicores
+
+    # --- records ---
+
+    def _happened(self, entry: JobHappening) -> None:
+        if self.events is not None:
+            self.events.add(entry)
+
+    def _answered(self, answer: AnswerReceived) -> None:
+        if answer.bid is not None:
+            job = self._open.get(answer.job_id)
+            if job is not None:
+                job.bids += 1
+
+    def _execution(self, execution: ExecutionRecord) -> None:
+        if execution.state is not ExecutionState.COMPLETED:
+            return
+        job, report = self._open.get(execution.job_id), execution.report
+        provider = self.nodes[execution.node_id]
+        provider.income_microcredits += execution.charged_microcredits
+        provider.executions += 1
+        self.executions += 1
+        if job is None or report is None:
+            return
+        job.fetched_bytes += report.usage.fetched_bytes
+        job.sound = job.sound and report.result == honest_result(execution.job_id)
+        spec, run_us = job.arrival.plan.spec, job.arrival.plan.run_us
+        core_hours = spec.resources.cpu_millicores * run_us / (1000 * HOUR_US)
+        if core_hours:
+            price = execution.charged_microcredits / MICROCREDITS_PER_CREDIT / core_hours
+            self.prices.append((execution.updated_us, spec.resources.cpu_millicores, price))
+
+    def _work(self, node: SimulatedNode, work: WorkRecord) -> None:
+        """The provider's side: what the work cost it, paid or not."""
+        if work.state is WorkState.REPORTED and work.report is not None and node.profile.honesty.computes:
+            award = work.award
+            spent = self._costs[node.id].spent(award.job_id, award.spec.resources, work.report.usage)
+            if work.report.usage.wall_us:
+                self.nodes[node.id].spent_microcredits += spent
+
+    def _job_changed(self, change: JobChanged) -> None:
+        if not change.state.ended:
+            return
+        job = self._open.pop(change.id)
+        plan, columns = job.arrival.plan, self.jobs
+        if job.deadline_us is not None and change.updated_us > job.deadline_us:
+            self.late += 1
+        columns.id.append(change.id)
+        columns.state.append(change.state.name.lower())
+        columns.fault.append(change.failure.kind.name.lower() if change.failure is not None else "")
+        columns.submitted_us.append(job.arrival.at_us)
+        columns.started_us.append(job.started_us)
+        columns.ended_us.append(change.updated_us)
+        columns.cpu_millicores.append(plan.spec.resources.cpu_millicores)
+        columns.run_us.append(plan.run_us)
+        columns.value_microcredits.append(job.arrival.value_microcredits)
+        columns.charged_microcredits.append(change.charged_microcredits)
+        columns.bids.append(job.bids)
+        columns.fetched_bytes.append(job.fetched_bytes)
+        columns.sound.append(int(job.sound))
+        self.on_job_ended()
+
+    # --- figures ---
+
+    def figures(self) -> dict[str, float]:
+        """Every figure by its name. Jobs of the warm-up are left out of those about jobs."""
+        counted = [row for row in self.jobs.rows() if row[3] >= self._scenario.warmup_us]
+        completed = [row for row in counted if row[1] == JobState.COMPLETED.name.lower()]
+        refused = [row for row in counted if row[2] in {kind.name.lower() for kind in _REFUSED}]
+        found: dict[str, float] = {
+            "jobs submitted": self.submitted,
+            "jobs completed": len(completed),
+            "jobs refused": len(refused) + self.refused_at_once,
+            "jobs failed": len(counted) - len(completed) - len(refused),
+            "jobs late": self.late,
+        }
+        waits = sorted((row[4] - row[3]) / SECOND_US for row in completed)
+        turnarounds = sorted((row[5] - row[3]) / SECOND_US for row in completed)
+        for name, values in (("wait", waits), ("turnaround", turnarounds)):
+            found[f"{name} mean, s"] = math.fsum(values) / len(values) if values else 0.0
+            for percent in (50, 90, 99):
+                found[f"{name} p{percent}, s"] = percentile(values, percent)
+        found |= self._market_figures(completed)
+        found |= self._provider_figures()
+        sent = self._world.sent
+        found["messages a job"] = sum(sent.values()) / max(1, self.submitted)
+        found["messages a job, heartbeats aside"] = (sum(sent.values()) - sent["heartbeat"]) / max(
+            1, self.submitted
+        )
+        found["bid decisions"] = sent["offer"]
+        found |= self._debts()
+        return found
+
+    def _debts(self) -> dict[str, float]:
+        """What requesters owe by the books of the providers, and how much of that by those that never pay."""
+        market = self._scenario.market
+        defaulters = [
+            f"requester-{n + 1}" for n in range(market.requesters * market.defaulters_percent // 100)
+        ]
+        owed = {True: 0, False: 0}
+        for node in self._world.nodes.values():
+            for peer_id, record in node.journal.books.receivables.items():
+                owed[peer_id in defaulters] += record.balance.owed_microcredits
+        found = {"owed, credits": (owed[True] + owed[False]) / MICROCREDITS_PER_CREDIT}
+        if defaulters:
+            found["owed by defaulters, credits"] = owed[True] / MICROCREDITS_PER_CREDIT
+        return found
+
+    def _market_figures(self, completed: list[tuple[Any, ...]]) -> dict[str, float]:
+        charged = [row[9] / MICROCREDITS_PER_CREDIT for row in completed]
+        found = {"price mean, credits": math.fsum(charged) / len(charged) if charged else 0.0}
+        below = 0
+        for ceiling, name in CPU_CLASSES:
+            prices = [price for _, millicores, price in self.prices if below < millicores <= ceiling]
+            if prices:
+                found[f"price of a core hour, {name}, credits"] = math.fsum(prices) / len(prices)
+            below = ceiling
+        value = sum(row[8] for row in self.jobs.rows() if row[1] == "completed" and row[12])
+        spent = sum(node.spent_microcredits for node in self.nodes.values())
+        found["welfare, credits"] = (value - spent) / MICROCREDITS_PER_CREDIT
+        if self.bound_microcredits:
+            found["welfare, share of the optimum without contention"] = (
+                value - spent
+            ) / self.bound_microcredits
+        gained = sum(row[8] - row[9] for row in completed if row[12])
+        paid_for_nothing = sum(row[9] for row in completed if not row[12])
+        found["users' surplus, credits"] = (gained - paid_for_nothing) / MICROCREDITS_PER_CREDIT
+        found["executions a job"] = self.executions / max(1, self.submitted)
+        found["bids a job"] = sum(row[10] for row in completed) / max(1, len(completed))
+        found["fetched a job, MB"] = sum(row[11] for row in completed) / max(1, len(completed)) / 1e6
+        found["jobs with a wrong result"] = sum(1 for row in completed if not row[12])
+        return found
+
+    def _provider_figures(self) -> dict[str, float]:
+        nodes = list(self.nodes.values())
+        income = [node.income_microcredits / MICROCREDITS_PER_CREDIT for node in nodes]
+        cheats = [node for node in nodes if node.cheat]
+        lasted_us = (self.jobs.ended_us[-1] if self.jobs.ended_us else 0) - self._scenario.warmup_us
+        offered = sum(node.cpu_millicores for node in nodes) * lasted_us
+        found = {
+            "utilisation": sum(node.busy_millicore_us for node in nodes) / offered if offered > 0 else 0.0,
+            "provider income mean, credits": math.fsum(income) / max(1, len(income)),
+            "provider income Gini": gini(income),
+            "provider profit, credits": sum(_profit(node) for node in nodes if not node.cheat),
+            "executions of the busiest provider": max((node.executions for node in nodes), default=0),
+        }
+        groups = dict.fromkeys(node.group for node in nodes)
+        if len(groups) > 1:
+            for group in groups:
+                profit = sum(_profit(node) for node in nodes if node.group == group)
+                found[f"profit of {group}, credits"] = profit
+        if cheats:
+            found["cheaters' profit, credits"] = sum(_profit(node) for node in cheats)
+        return found
+
+
+def _profit(node: NodeTotals) -> float:
+    return (node.income_microcredits - node.spent_microcredits) / MICROCREDITS_PER_CREDIT

@@ -1,0 +1,231 @@
+"""The jobs of a simulated market: when they come, what they ask for, what they are worth.
+
+Generated one after the other, so that memory holds the open ones only. Traces are read line by line.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bacalhau.model.auction import AuctionTerms
+from bacalhau.model.cid import RAW, Cid
+from bacalhau.model.job import SECOND_US, DockerTask, Engine, InputSource, JobSpec, Timeouts, WasmTask
+from bacalhau.model.market import ClaimedInput
+from bacalhau.model.resources import Resources
+from bacalhau.simulation.scenario import HOUR_US, ArrivalKind
+from bacalhau.simulation.world import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from random import Random
+
+    from bacalhau.simulation.scenario import Arrivals, Scenario, Trace, Workload
+
+_LIMIT_MIN_US = SECOND_US
+_SWF_FIELDS = 18
+_KIB = 1024
+_MODULE = Cid.of(RAW, b"module")
+
+
+class TraceFailure(Exception):
+    """The trace cannot be read: names the file, the line, and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A job that comes at `at_us`, for the requester with this number."""
+
+    at_us: int
+    requester: int
+    plan: Plan
+    value_microcredits: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a job asks for, as drawn or traced."""
+
+    at_us: int
+    cpu_millicores: int
+    memory_bytes: int
+    run_us: int
+    limit_us: int
+    value_microcredits: int | None = None
+
+
+def data_sets(scenario: Scenario, random: Random) -> tuple[ClaimedInput, ...]:
+    """The data of a scenario: every set with its size."""
+    data = scenario.workload.data
+    if data is None:
+        return ()
+    return tuple(
+        ClaimedInput(Cid.of(RAW, f"data set {index}".encode()), data.size_bytes.draw(random))
+        for index in range(data.count)
+    )
+
+
+def arrivals(scenario: Scenario, sets: tuple[ClaimedInput, ...], random: Random) -> Iterator[Arrival]:
+    """The jobs in the order in which they come, until the scenario's number or duration. Raises TraceFailure."""
+    workload = scenario.workload
+    asked = _traced(workload, random) if workload.trace is not None else _drawn(workload, random)
+    weights = _zipf(len(sets)) if workload.data is not None and workload.data.skewed else None
+    for number, job in enumerate(asked):
+        if scenario.jobs is not None and number >= scenario.jobs:
+            return
+        if scenario.duration_us is not None and job.at_us >= scenario.duration_us:
+            return
+        inputs: tuple[ClaimedInput, ...] = ()
+        if workload.data is not None:
+            picked = random.choices(sets, cum_weights=weights, k=workload.data.per_job)
+            inputs = tuple({claimed.cid: claimed for claimed in picked}.values())
+        value = _value(workload, job, random) if job.value_microcredits is None else job.value_microcredits
+        budget = workload.value.budget_percent
+        spec = JobSpec(
+            task=DockerTask("busybox") if workload.engine is Engine.DOCKER else WasmTask(_MODULE),
+            count=workload.replicas,
+            inputs=tuple(InputSource(claimed.cid, f"/inputs/{i}") for i, claimed in enumerate(inputs)),
+            resources=Resources(job.cpu_millicores, job.memory_bytes, workload.disk_bytes.draw(random)),
+            timeouts=Timeouts(execution_us=job.limit_us, queue_us=workload.queue_us),
+            max_price_microcredits=None if budget is None else value * budget // 100,
+            auction=AuctionTerms(scenario.market.rule, scenario.market.weights),
+            verification=scenario.market.verification,
+        )
+        if workload.engine is Engine.WASM:
+            inputs = (*inputs, ClaimedInput(_MODULE, 0))
+        plan = Plan(spec, job.run_us, inputs, workload.result_bytes.draw(random))
+        yield Arrival(job.at_us, random.randrange(scenario.market.requesters), plan, value)
+
+
+def _value(workload: Workload, job: _Asked, random: Random) -> int:
+    amount = workload.value.amount.draw(random)
+    if not workload.value.per_cpu_hour:
+        return amount
+    return amount * job.cpu_millicores * job.run_us // (1000 * HOUR_US)
+
+
+def _zipf(count: int) -> list[float]:
+    total, cumulated = 0.0, []
+    for rank in range(1, count + 1):
+        total += 1 / rank
+        cumulated.append(total)
+    return cumulated
+
+
+# --- drawn ---
+
+
+def _drawn(workload: Workload, random: Random) -> Iterator[_Asked]:
+    for at_us in _times(workload.arrivals, random):
+        run_us = max(1, workload.run_us.draw(random))
+        limit_us = max(_LIMIT_MIN_US, run_us * workload.overestimate_percent // 100)
+        cpu, memory = workload.cpu_millicores.draw(random), workload.memory_bytes.draw(random)
+        yield _Asked(at_us, cpu, memory, run_us, limit_us)
+
+
+def _times(arrivals: Arrivals, random: Random) -> Iterator[int]:
+    at = 0.0
+    every = arrivals.every_us
+    match arrivals.kind:
+        case ArrivalKind.POISSON:
+            while True:
+                at += random.expovariate(1.0) * every
+                yield int(at)
+        case ArrivalKind.FIXED:
+            while True:
+                yield int(at)
+                at += every
+        case ArrivalKind.BURSTS:
+            while True:
+                at += random.expovariate(1.0) * every
+                for _ in range(arrivals.size):
+                    yield int(at)
+        case ArrivalKind.DIURNAL:
+            # Thinning (Lewis and Shedler 1979): candidates at twice the mean rate, kept with the rate's share of it.
+            while True:
+                at += random.expovariate(2.0) * every
+                share = (1 - math.cos(2 * math.pi * at / arrivals.period_us)) / 2
+                if random.random() < share:
+                    yield int(at)
+
+
+# --- traced ---
+
+
+def _traced(workload: Workload, random: Random) -> Iterator[_Asked]:
+    trace = workload.trace
+    if trace is None:
+        raise AssertionError("there is no trace")
+    return _swf(trace, workload, random) if trace.form == "swf" else _csv(trace, workload, random)
+
+
+def _swf(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
+    """The Standard Workload Format, version 2.2: 18 numbers a line, -1 is unknown, `;` begins a comment
+    (https://www.cs.huji.ac.il/labs/parallel/workload/swf.html). Processors are cores, memory is per processor.
+    Jobs that never ran (no run time, or no processors) are left out."""
+    with Path(trace.path).open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            text = line.partition(";")[0].split()
+            if not text:
+                continue
+            if len(text) != _SWF_FIELDS:
+                raise TraceFailure(f"{trace.path}:{number}: a job has 18 fields, here are {len(text)}")
+            try:
+                fields = [float(field) for field in text]
+            except ValueError as error:
+                raise TraceFailure(f"{trace.path}:{number}: a field is no number: {error}") from error
+            submit, run = fields[1], fields[3]
+            processors = int(fields[4] if fields[4] > 0 else fields[7])
+            used_kib, asked_kib, limit = fields[6], fields[9], fields[8]
+            if run <= 0 or processors <= 0 or submit < 0:
+                continue
+            kib = asked_kib if asked_kib > 0 else used_kib
+            memory = int(kib * _KIB) * processors if kib > 0 else workload.memory_bytes.draw(random)
+            run_us = int(run * SECOND_US)
+            limit_us = int(limit * SECOND_US) if limit > 0 else run_us * workload.overestimate_percent // 100
+            yield _Asked(
+                int(submit * SECOND_US) * trace.scale_percent // 100,
+                processors * 1000,
+                memory,
+                run_us,
+                max(limit_us, _LIMIT_MIN_US),
+            )
+
+
+_CSV_COLUMNS = ("submit_s", "run_s", "cpu", "memory_bytes", "limit_s", "value")
+
+
+def _csv(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
+    """Columns submit_s and run_s, and where they are there cpu (cores), memory_bytes, limit_s and value (credits);
+    the others are drawn."""
+    with Path(trace.path).open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        names = reader.fieldnames or ()
+        for needed in ("submit_s", "run_s"):
+            if needed not in names:
+                raise TraceFailure(f"{trace.path}:1: there is no column {needed}")
+        for name in names:
+            if name not in _CSV_COLUMNS:
+                raise TraceFailure(f"{trace.path}:1: unknown column {name}; known: {', '.join(_CSV_COLUMNS)}")
+        for row in reader:
+            try:
+                given = {name: float(text) for name, text in row.items() if text}
+            except (TypeError, ValueError) as error:
+                raise TraceFailure(
+                    f"{trace.path}:{reader.line_num}: a field is no number: {error}"
+                ) from error
+            if given.get("run_s", 0) <= 0 or given.get("submit_s", -1) < 0:
+                raise TraceFailure(f"{trace.path}:{reader.line_num}: needs submit_s from 0 and run_s above 0")
+            run_us = int(given["run_s"] * SECOND_US)
+            limit_us = int(given["limit_s"] * SECOND_US) if "limit_s" in given else 0
+            yield _Asked(
+                int(given["submit_s"] * SECOND_US) * trace.scale_percent // 100,
+                int(given["cpu"] * 1000) if "cpu" in given else workload.cpu_millicores.draw(random),
+                int(given["memory_bytes"]) if "memory_bytes" in given else workload.memory_bytes.draw(random),
+                run_us,
+                max(limit_us or run_us * workload.overestimate_percent // 100, _LIMIT_MIN_US),
+                int(given["value"] * 1_000_000) if "value" in given else None,
+            )

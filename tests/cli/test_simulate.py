@@ -1,0 +1,144 @@
+"""`bacalhau simulate`: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import polars
+import pytest
+
+from bacalhau.cli.main import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = ["--set", "jobs=30", "--set", "nodes.seller.count=2"]
+
+
+class Page(HTMLParser):
+    """The pictures and links of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attributes if name in ("src", "href")]
+
+
+def test_ready_scenarios_are_listed_with_what_they_are_about(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "--list"]) == 0
+    assert re.search(r"^busy-day +A day of a small market", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_scenario_is_summed_up_with_intervals_and_its_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(["simulate", "first-price", "--replications", "3", "--seed", "5", "--workers", "1", *SMALL]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert "seeds 5 to 7" in shown
+    assert re.search(r"^price mean, credits +0\.\d+ +± 0\.\d+$", shown, re.MULTILINE)
+    assert re.search(r"^digest of seed 5: [0-9a-f]{64}$", shown, re.MULTILINE)
+
+
+def test_programs_get_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(["simulate", "first-price", "--replications", "2", "--workers", "1", "--output", "json", *SMALL])
+        == 0
+    )
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["scenario"], summary["seeds"]) == ("first-price", [1, 2])
+    assert summary["figures"]["jobs completed"]["mean"] == 30
+
+
+def test_everything_about_a_scenario_is_written_with_its_seed(tmp_path: Path) -> None:
+    words = ["simulate", "cheats", "--set", "jobs=60", "--replications", "2", "--workers", "1"]
+    assert run([*words, "--out", str(tmp_path)]) == 0
+    with (tmp_path / "jobs.csv").open(newline="") as file:
+        jobs = list(csv.DictReader(file))
+    assert len(jobs) == 60
+    assert {(row["scenario"], row["seed"]) for row in jobs} == {("cheats", "1")}
+    events = polars.read_parquet(tmp_path / "events.parquet")
+    assert events["seed"].unique().to_list() == [1]
+    assert events["job_id"].n_unique() == 60
+    for name in ("price", "utilisation", "wait", "income"):
+        png = (tmp_path / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert b"scenario cheats, seed 1" in png
+    page = (tmp_path / "report.html").read_text()
+    parsed = Page()
+    parsed.feed(page)
+    assert len(parsed.sources) == 4
+    assert all(source.startswith("data:image/png;base64,") for source in parsed.sources)
+    assert "seeds 1 to 2" in page
+    assert json.loads((tmp_path / "summary.json").read_text())["seeds"] == [1, 2]
+    assert (tmp_path / "scenario.yaml").read_text().startswith("# --set jobs=60\n# --set replications=2\n")
+
+
+def test_what_was_written_runs_again_to_the_same_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--replications", "1", "--output", "json"]
+    assert run(["simulate", "first-price", *SMALL, *words, "--out", str(tmp_path)]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert run(["simulate", str(tmp_path / "scenario.yaml"), *SMALL, *words]) == 0
+    assert json.loads(capsys.readouterr().out)["digests"] == first["digests"]
+
+
+def test_a_sweep_has_a_column_for_each_combination(capsys: pytest.CaptureFixture[str]) -> None:
+    sweeps = [
+        "--sweep",
+        "nodes.seller.count=2,3",
+        "--sweep",
+        "nodes.seller.cost={per_job: {uniform: [0, 1]}}",
+    ]
+    words = ["simulate", "first-price", "--set", "jobs=20", "--replications", "1", "--workers", "1"]
+    assert run([*words, *sweeps]) == 0
+    header = capsys.readouterr().out.splitlines()[0]
+    assert "count=2 cost={per_job: {uniform: [0, 1]}}" in header
+    assert "count=3 cost=" in header
+
+
+def test_two_scenarios_are_compared_seed_by_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(["simulate", "compare", "first-price", "second-price", "--replications", "3", "--set", "jobs=20"])
+        == 0
+    )
+    shown = capsys.readouterr().out
+    assert re.search(r"^FIGURE +first-price +second-price +DIFFERENCE", shown)
+    assert re.search(r"^jobs completed +20 +20 +0 ", shown, re.MULTILINE)
+
+
+def test_stories_of_faults_are_told_by_their_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "faults", "--seed", "3", "--seeds", "2", "--compared"]) == 0
+    assert capsys.readouterr().out == "seeds 3 to 4: 2 stories, 0 broken promises\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "name one scenario"),
+        (["nowhere"], "no ready scenario of that name"),
+        (["first-price", "--set", "jobs"], "should be FIELD=VALUE"),
+        (["first-price", "--set", "nodes.buyer.count=2"], "the list has no buyer"),
+        (["first-price", "--set", "jobs=many"], "jobs: should be a whole number"),
+        (["compare", "first-price"], "name one scenario"),
+        (["compare", "first-price", "busy-day"], "want the same seeds"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused_with_what_to_do(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["simulate", *words]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_trace_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trace"
+    path.write_text("hello\n")
+    assert run(["simulate", "replay", str(path)]) == 125
+    assert "trace:1: this is no JSON" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""Markets in simulated time: same seed, same run; figures that can be worked out by hand; what cheats gain."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from bacalhau.simulation.experiment import compare, grid, run_all
+from bacalhau.simulation.fingerprint import Fingerprint
+from bacalhau.simulation.reading import find_scenario, read_scenario
+from bacalhau.simulation.run import simulate
+
+ONE_NODE = """\
+name: one
+nodes: [{cpu: 2, cost: {start: 0.25}, pricing: {strategy: cost_plus, markup: 2}}]
+workload: {arrivals: {fixed: {every: 10s}}, run: 30s, overestimate: 10, value: {per_job: 1}, queue: 1h}
+network: {latency: 10ms}
+jobs: 4
+"""
+BUSY = read_scenario(*find_scenario("busy-day"), [("duration", "3h"), ("replications", "1")])
+
+
+def test_the_figures_of_four_jobs_on_two_cores_are_those_worked_out_by_hand() -> None:
+    """Jobs come at 0, 10, 20, 30; two run at a time for 30 s. The third waits from 20 to 30, the fourth from 30
+    to 40. Offer, bid, award are a message of 10 ms each."""
+    figures = simulate(read_scenario(ONE_NODE, "one.yaml")).figures
+    assert figures["jobs completed"] == 4
+    assert figures["wait mean, s"] == pytest.approx((0.03 + 0.03 + 10.03 + 10.03) / 4, abs=0.1)
+    assert figures["price mean, credits"] == 0.5
+    assert figures["welfare, credits"] == pytest.approx(4 - 4 * 0.25)
+    assert figures["provider profit, credits"] == pytest.approx(1.0)
+    assert figures["utilisation"] == pytest.approx(120 / (2 * 70), rel=0.01)
+
+
+def test_a_seed_is_the_same_run_each_time_and_another_seed_another() -> None:
+    runs = [simulate(BUSY, seed, watch=Fingerprint) for seed in (1, 1, 2)]
+    assert runs[0].digest == runs[1].digest != runs[2].digest
+    assert runs[0].fingerprint == runs[1].fingerprint != runs[2].fingerprint
+    assert runs[0].figures == runs[1].figures
+
+
+def test_a_run_does_not_depend_on_the_order_of_sets() -> None:
+    code = (
+        "from bacalhau.simulation.fingerprint import Fingerprint\n"
+        "from bacalhau.simulation.reading import find_scenario, read_scenario\n"
+        "from bacalhau.simulation.run import simulate\n"
+        "scenario = read_scenario(*find_scenario('busy-day'), [('duration', '2h')])\n"
+        "print(simulate(scenario, watch=Fingerprint).fingerprint)\n"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+
+
+def test_replications_are_the_same_in_one_process_and_in_several() -> None:
+    scenario = replace(BUSY, replications=2)
+    alone, together = (run_all([scenario], workers=workers)[0] for workers in (1, 2))
+    assert [run.digest for run in alone.runs] == [run.digest for run in together.runs]
+    assert alone.estimates() == together.estimates()
+
+
+def test_two_scenarios_see_the_same_jobs_and_differ_by_what_they_say() -> None:
+    few, many = (
+        read_scenario(
+            *find_scenario("ask-some"), [("jobs", "40"), ("replications", "3"), ("market.offers_to", to)]
+        )
+        for to in ("2", "20")
+    )
+    before, after = run_all([few, many], workers=1)
+    differences = compare(before, after)
+    assert differences["turnaround p50, s"].paired.mean == pytest.approx(0, abs=1e-6)
+    assert differences["price mean, credits"].is_clear
+    assert differences["price mean, credits"].paired.high < 0
+    with pytest.raises(ValueError, match="the same seeds"):
+        compare(before, run_all([replace(few, seed=7, replications=1)], workers=1)[0])
+
+
+def test_a_grid_has_every_combination() -> None:
+    assert list(grid([("a", ["1", "2"]), ("b", ["3"])])) == [
+        (("a", "1"), ("b", "3")),
+        (("a", "2"), ("b", "3")),
+    ]
+
+
+def test_cheats_gain_where_nothing_is_verified_and_their_results_are_counted_as_wrong() -> None:
+    settings = [("jobs", "150"), ("replications", "1")]
+    figures = simulate(read_scenario(*find_scenario("cheats"), settings)).figures
+    assert figures["jobs with a wrong result"] > 0
+    assert figures["profit of fabricator, credits"] > 0
+    assert figures["profit of undercutter, credits"] == 0
+    assert figures["jobs completed"] == 150
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [("network.loss", "0.05"), ("network.straggling", "0.02"), ("network.duplication", "0.05")],
+        [("network.partition", "{share: 0.5, from: 10m, to: 20m}")],
+        [("nodes.office.outages.every", "{exponential: 20m}"), ("market.lease", "30s")],
+        [("workload.replicas", "2"), ("market.offers_to", "4")],
+    ],
+    ids=["loss", "partition", "outages", "replicas to a sample"],
+)
+def test_every_job_ends_whatever_the_scenario_makes_go_wrong(settings: list[tuple[str, str]]) -> None:
+    base = [("duration", "40m"), ("workload.arrivals", "{poisson: {every: 20s}}"), ("replications", "1")]
+    figures = simulate(read_scenario(*find_scenario("busy-day"), [*base, *settings])).figures
+    ended = sum(figures[f"jobs {name}"] for name in ("completed", "refused", "failed"))
+    assert ended == figures["jobs submitted"] > 50
+    assert figures["jobs completed"] > 10
+
+
+def test_an_offer_to_some_is_answered_by_as_many() -> None:
+    settings = [("jobs", "60"), ("market.offers_to", "7"), ("warmup", "1ms")]
+    figures = simulate(read_scenario(*find_scenario("ask-some"), settings)).figures
+    assert figures["jobs completed"] == 60
+    assert figures["bids a job"] == pytest.approx(7, abs=0.5)
