@@ -60,7 +60,9 @@ def run(network: Network, *, nodes: int, offers: int) -> Figures:
             node.wait_ready(STARTING_SECONDS)
     figures.all_seen_s = _until_all_seen([first, *others])
     first.kill()
-    newcomer = _node(network, nodes, others[-1]).start()
+    newcomer = _node(network, nodes, others[-1])
+    newcomer.begin()
+    newcomer.wait_ready(STARTING_SECONDS)
     members = [*others, newcomer]
     figures.newcomer_seen_s = _until_all_seen(members)
     _make_offers(others[0], offers)
