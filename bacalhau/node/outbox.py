@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 VALID_FOR_US = 60 * 1_000_000
 """How long a statement may travel; offers, which are repeated, are signed anew each time."""
 
-REPEAT_FIRST_S, REPEAT_LAST_S = 0.25, 5.0
+REPEAT_FIRST_S, REPEAT_LAST_S = 0.5, 5.0
 """Between two gossips of an offer: twice as long each time."""
 GOSSIPED_TO_MIN = 3
 """An offer that was gossiped before goes to fewer nodes by gRPC alone."""

@@ -27,7 +27,7 @@ from bacalhau.p2p.bans import Bans, Bucket
 from bacalhau.p2p.host import PeerWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from libp2p.abc import IHost
 
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 PROTOCOLS = [TProtocol("/meshsub/1.1.0"), TProtocol("/meshsub/1.0.0")]
 DEGREE, DEGREE_LOW, DEGREE_HIGH = 4, 3, 6
 HEARTBEAT_S = 1
+BACK_OFF_S = 5
 PUBLISHERS_MAX = 4096
 
 # What a message costs its forwarder, of the PENALTY_MAX that get it cut off. An honest node passes on no message that
@@ -83,12 +84,14 @@ class Gossip:
         self._nursery: trio.Nursery | None = None
 
     async def run(self, host: IHost, *, task_status: trio.TaskStatus[None]) -> None:
-        router = GossipSub(
+        router = _Router(
             protocols=PROTOCOLS,
             degree=DEGREE,
             degree_low=DEGREE_LOW,
             degree_high=DEGREE_HIGH,
             heartbeat_interval=HEARTBEAT_S,
+            # By default a minute, for which whoever a full bootstrap node has turned away would hear nothing of it.
+            prune_back_off=BACK_OFF_S,
             # Both of these would set degrees and heartbeat anew by a measure of its own (pubsub/gossipsub.py:2766,
             # :2932), for which nodes of one machine or office are an attack.
             adaptive_gossip_enabled=False,
@@ -195,6 +198,21 @@ class Gossip:
     def _cut_off(self, node_id: str) -> None:
         if self._nursery is not None and self._pubsub is not None:
             self._nursery.start_soon(self._pubsub.host.disconnect, ID.from_string(node_id))
+
+
+class _Router(GossipSub):
+    """Gossipsub that sends a node's own messages to every neighbour, as the specification of 1.1 has it (flood
+    publishing) and go-libp2p does: they reach most nodes in one step, and also where the mesh has not formed."""
+
+    def _get_peers_to_send(
+        self, topic_ids: Iterable[str], msg_forwarder: ID, origin: ID, msg_id: bytes | None = None
+    ) -> Iterable[ID]:
+        chosen = set(super()._get_peers_to_send(topic_ids, msg_forwarder, origin, msg_id))
+        assert self.pubsub is not None
+        if msg_forwarder == self.pubsub.my_id:
+            for topic in topic_ids:
+                chosen |= self.pubsub.peer_topics.get(topic, set())
+        return chosen
 
 
 class _Pubsub(Pubsub):
