@@ -17,7 +17,7 @@ from bacalhau.simulation.run import simulate
 ONE_NODE = """\
 name: one
 nodes: [{cpu: 2, cost: {start: 0.25}, pricing: {strategy: cost_plus, markup: 2}}]
-workload: {arrivals: {fixed: {every: 10s}}, run: 30s, overestimate: 10, value: {per_job: 1}, queue: 1h}
+workload: {arrivals: {fixed: {every: 10s}}, run: 30s, overestimate: 1, value: {per_job: 1}, queue: 1h}
 network: {latency: 10ms}
 jobs: 4
 """
@@ -101,6 +101,20 @@ def test_cheats_gain_where_nothing_is_verified_and_their_results_are_counted_as_
     assert figures["profit of fabricator, credits"] > 0
     assert figures["profit of undercutter, credits"] == 0
     assert figures["jobs completed"] == 150
+
+
+def test_who_never_pays_gets_no_more_than_the_credit_that_nodes_give() -> None:
+    settings = [
+        ("jobs", "150"),
+        ("nodes", "[{count: 3, cpu: 16, cost: {start: 0.01}, pricing: {strategy: cost_plus, markup: 1}}]"),
+        ("workload.run", "5s"),
+        ("workload.value", "{per_job: 1}"),
+        ("market", "{requesters: 2, credit: 0.1, settle: 30s, defaulters: 0.5, pay_floor: 1, heartbeat: 1m}"),
+    ]
+    figures = simulate(read_scenario(*find_scenario("cheats"), settings)).figures
+    assert figures["owed by defaulters, credits"] == pytest.approx(3 * 0.1)
+    assert figures["jobs refused"] > 20
+    assert figures["jobs completed"] + figures["jobs refused"] == 150
 
 
 @pytest.mark.parametrize(
