@@ -16,6 +16,7 @@ from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.events import (
     CommitmentReceived,
+    LeaseRenewed,
     NoteReceived,
     ReceiptReceived,
     ReceiptsAnswered,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bacalhau.model.reputation import Reputation
-    from bacalhau.scheduler.events import ComputeEvent, LeaseRenewed, RequesterEvent
+    from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
     from bacalhau.scheduler.records import Books
 
@@ -187,12 +188,13 @@ class AwardsAgainAtOnce(RequesterMachine):
 class BreedsRenewals(ComputeMachine):
     """Each answer to a renewal that took longer than a third of the lease sets off one more."""
 
-    def _lease_renewed(self, event: LeaseRenewed) -> fx.Effects:
-        effects = super()._lease_renewed(event)
-        work = self._running(event.execution_id)
-        if work is not None:
-            due = event.sent_us + work.record.award.lease_us // 3
-            self._deadlines.set(("renew", event.execution_id), due)
+    def handle(self, event: ComputeEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        if isinstance(event, LeaseRenewed):
+            work = self._running(event.execution_id)
+            if work is not None:
+                due = event.sent_us + work.record.award.lease_us // 3
+                self._deadlines.set(("renew", event.execution_id), due)
         return effects
 
 
