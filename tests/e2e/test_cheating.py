@@ -72,7 +72,7 @@ def test_a_cheater_is_caught_by_replication_and_loses_its_business(
     said, described = run(requester, module)
     assert list(by_node(described)) == [cheater.node_id]
     assert said != [SAID]
-    assert described["ChargedMicrocredits"] == 100
+    assert described["ChargedMicrocredits"] == 10  # a tenth of its price, for a moment of its time
 
     said, described = run(requester, "--count", "3", "--confidence", "2", module)
     assert said == [SAID, SAID]

@@ -50,7 +50,7 @@ async def process(module: str, *arguments: str) -> AsyncIterator[asyncio.subproc
 
 async def line_of(started: asyncio.subprocess.Process) -> str:
     assert started.stdout is not None
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         line = await started.stdout.readline()
     assert line, "the process has ended"
     return line.decode().strip()
@@ -140,11 +140,11 @@ async def test_a_dag_without_end_is_given_up_at_the_limit(victim: Victim, attack
     disk = victim.disk_bytes()
     async with process("hostile", attack, victim.address) as attacker:
         root = (await line_of(attacker)).split()[1]
-        fetching = asyncio.create_task(victim.ask(f"fetch {root} {50 * MIB}"))
+        fetching = asyncio.create_task(victim.ask(f"fetch {root} {20 * MIB}"))
         await victim.serves_a_bystander()
         fetched = await fetching
-        assert fetched["failed"] == "FetchLimit", fetched
-        assert victim.disk_bytes() - disk < 60 * MIB
+        assert fetched.get("failed") == "FetchLimit", fetched
+        assert victim.disk_bytes() - disk < 30 * MIB
         assert victim.grown_bytes() < 80 * MIB
 
 
