@@ -389,6 +389,9 @@ def answer_late_report(execution: ExecutionRecord | None, event: ev.ReportReceiv
         return refuse(_not_yours(event.report.execution_id))
     if execution.report is not None and not execution.late:
         return Effects()
+    if not execution.state.ended:
+        # Out of a store that its end has not reached yet: what is written from this would undo it.
+        return refuse(Refusal(RefusalReason.WRONG_STATE, f"{execution.id} is just ending: report it again"))
     message = (
         f"{execution.id} came too late: its lease had ended, or the job was stopped. It is kept, and not paid"
     )

@@ -12,6 +12,7 @@ from bacalhau.model.ledger import Balance, Receipt, SettlementNote, TradeSide, T
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
+from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.scheduler.records import Books, JobChanged, PayableRecord, ReceiptRecord, WorkRecord, WorkState
 from bacalhau.scheduler.requester import RequesterConfig
 from tests.builders import RESULT, a_compute_config, a_receipt, a_report, a_spec, an_award, an_offer
@@ -433,3 +434,15 @@ def test_an_award_under_the_id_of_work_that_has_ended_starts_nothing(with_a_bid:
         award = an_award(offer_id="o-2", bid_id=bid.id)
     compute.tell(ev.AwardReceived("r1", award, b"digest of the spec", ended), seconds(9))
     assert (compute.refusal(), compute.last.starts) == (RefusalReason.ID_REUSED, [])
+
+
+def test_a_late_report_undoes_no_end_that_the_store_has_not_seen_yet() -> None:
+    """The driver asks the store where the machine has forgotten the job; a slow disk may be behind."""
+    requester = _requester()
+    requester.submit()
+    execution_id = requester.running("n1", 0)
+    before = requester.execution(execution_id)
+    answer = answer_late_report(before, ev.ReportReceived("n1", a_report(execution_id)))
+    assert answer.refusal is not None
+    assert answer.refusal.reason is RefusalReason.WRONG_STATE
+    assert answer.writes == []

@@ -74,7 +74,8 @@ def expected_payment(sellers: int, reserve: float) -> float:
 
 
 def test_a_reserve_sells_as_often_and_costs_as_much_as_theory_says() -> None:
-    """P(sale) = 1 - (1 - r)^n with n = 5, r = 1/2; and a buyer with value 1 does best there (Myerson 1981)."""
+    """P(sale) = 1 - (1 - r)^n with n = 5, r = 1/2; and a buyer with value 1 does better there than at 0.3
+    (Myerson 1981)."""
     surplus = {}
     for reserve in (0.3, 0.5, 0.9):
         settings = (("workload.value.budget", str(reserve)), ("jobs", "250"), ("replications", "3"))
@@ -84,7 +85,8 @@ def test_a_reserve_sells_as_often_and_costs_as_much_as_theory_says() -> None:
         paid = [one["price mean, credits"] * one["jobs completed"] / one["jobs submitted"] for one in found]
         assert estimate(paid, CONFIDENCE).holds(expected_payment(5, reserve))
         surplus[reserve] = estimated(found, "users' surplus, credits", "jobs submitted").mean
-    assert surplus[0.5] > max(surplus[0.3], surplus[0.9])
+    # At 0.9 the buyer loses a two-hundredth of its value, which these few jobs cannot tell from nothing.
+    assert surplus[0.5] > surplus[0.3]
 
 
 def test_nobody_gains_by_leaving_the_first_price_equilibrium() -> None:
@@ -123,8 +125,8 @@ def test_two_choices_are_much_better_than_one_and_three_a_little_better_than_two
     busiest = []
     for choices in ("1", "2", "3"):
         settings = (
-            ("nodes.bin.count", "200"),
-            ("jobs", "200"),
+            ("nodes.bin.count", "500"),
+            ("jobs", "500"),
             ("market.offers_to", choices),
             ("replications", "3"),
         )
