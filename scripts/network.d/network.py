@@ -209,7 +209,8 @@ class Network(devstack.Network):
         if self._delay is None:
             words += ["--peer-host", address, "--peer-port", str(PEER_PORT)]
         else:
-            words += ["--peer-port", str(BEHIND_PORT), "--advertise", f"{address}:{PEER_PORT}"]
+            # libp2p would go round the proxy.
+            words += ["--peer-port", str(BEHIND_PORT), "--advertise", f"{address}:{PEER_PORT}", "--no-p2p"]
         if number:
             joined = number - 1 if topology.kind == "line" else 0
             words += ["--peer", f"{topology.address(joined)}:{PEER_PORT}"]

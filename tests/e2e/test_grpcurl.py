@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.nodes import NodeProcess
 
-CLIENT_SERVICES = {"JobService", "NodeService", "IpfsService"}
+CLIENT_SERVICES = {"JobService", "NodeService", "IpfsService", "LedgerService", "MarketService"}
 PEER_SERVICES = {"PeerService", "RequesterService", "ComputeService", "BlockService"}
 
 
