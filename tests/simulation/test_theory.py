@@ -74,19 +74,17 @@ def expected_payment(sellers: int, reserve: float) -> float:
 
 
 def test_a_reserve_sells_as_often_and_costs_as_much_as_theory_says() -> None:
-    """P(sale) = 1 - (1 - r)^n with n = 5, r = 1/2; and a buyer with value 1 does better there than at 0.3
-    (Myerson 1981)."""
+    """P(sale) = 1 - (1 - r)^n with n = 5, r = 1/2; and a buyer with value 1 does best there (Myerson 1981)."""
     surplus = {}
     for reserve in (0.3, 0.5, 0.9):
-        settings = (("workload.value.budget", str(reserve)), ("jobs", "250"), ("replications", "3"))
+        settings = (("workload.value.budget", str(reserve)), ("jobs", "1000"), ("replications", "3"))
         found = figures("reserve", *settings)
         if reserve < 0.9:  # nearly all are sold there, and three seeds may see no other
             assert estimated(found, "jobs completed", "jobs submitted").holds(1 - (1 - reserve) ** 5)
         paid = [one["price mean, credits"] * one["jobs completed"] / one["jobs submitted"] for one in found]
         assert estimate(paid, CONFIDENCE).holds(expected_payment(5, reserve))
         surplus[reserve] = estimated(found, "users' surplus, credits", "jobs submitted").mean
-    # At 0.9 the buyer loses a two-hundredth of its value, which these few jobs cannot tell from nothing.
-    assert surplus[0.5] > surplus[0.3]
+    assert surplus[0.5] > max(surplus[0.3], surplus[0.9])
 
 
 def test_nobody_gains_by_leaving_the_first_price_equilibrium() -> None:
