@@ -81,15 +81,19 @@ class StoreFull(IpfsError):
 
 
 class NoPeerHas(IpfsError):
-    """No source delivered the block `cid` of the DAG `root`; `reasons` says by source name why not."""
+    """No source delivered the block `cid` of the DAG `root`; `reasons` says by source name why not.
 
-    def __init__(self, cid: Cid, root: Cid, reasons: dict[str, str]) -> None:
+    With `broke_off` a source failed or fell silent, so that it may have the block when it is asked again.
+    """
+
+    def __init__(self, cid: Cid, root: Cid, reasons: dict[str, str], *, broke_off: bool = False) -> None:
         part = "" if cid == root else f", a part of {root}"
         detail = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         super().__init__(f"no peer has CID {cid}{part}" + (f" ({detail})" if detail else ""))
         self.cid = cid
         self.root = root
         self.reasons = reasons
+        self.broke_off = broke_off
 
 
 class KuboError(IpfsError):

@@ -103,6 +103,10 @@ class _SourceFailed(Exception):
     """The source is of no more use; the message says why."""
 
 
+class _SourceBroke(_SourceFailed):
+    """It raised or fell silent: it may be of use again later."""
+
+
 _DEFAULT_LIMITS: Final = FetchLimits()
 
 
@@ -129,6 +133,7 @@ async def fetch_dag(
     else:
         run.wanted[root] = 0
     reasons: dict[str, str] = {}
+    broke_off = False
     for source in sources:
         if not run.wanted:
             break
@@ -137,10 +142,11 @@ async def fetch_dag(
         except _SourceFailed as failure:
             log.info("fetching %s from %s: %s", root, source.name, failure)
             reasons[source.name] = str(failure)
+            broke_off |= isinstance(failure, _SourceBroke)
     if run.wanted and exchange is not None:
         reasons |= await run.ask_exchange(exchange)
     if run.wanted:
-        raise NoPeerHas(next(iter(run.wanted)), root, reasons)
+        raise NoPeerHas(next(iter(run.wanted)), root, reasons, broke_off=broke_off)
     if run.has_unsynced:
         await asyncio.to_thread(store.sync)
     return Fetched(run.blocks, run.block_bytes)
@@ -293,15 +299,15 @@ class _Fetch:
 
 
 async def _next_block(stream: AsyncIterator[tuple[Cid, bytes]], seconds: float) -> tuple[Cid, bytes] | None:
-    """The next block of a source, None at its end. Raises _SourceFailed."""
+    """The next block of a source, None at its end. Raises _SourceFailed, where it may recover _SourceBroke."""
     try:
         async with asyncio.timeout(seconds):
             found = await anext(stream, None)
     except TimeoutError as error:
-        raise _SourceFailed(f"silent for {seconds:g} s") from error
+        raise _SourceBroke(f"silent for {seconds:g} s") from error
     except Exception as error:
         # Whatever a source raises (gRPC, a socket, its own bug) says only that it is of no use now.
-        raise _SourceFailed(f"failed: {error}") from error
+        raise _SourceBroke(f"failed: {error}") from error
     if found is not None and len(found[1]) > MAX_BLOCK_BYTES:
         raise _SourceFailed(f"sent a block of {len(found[1])} bytes, above the limit of {MAX_BLOCK_BYTES}")
     return found

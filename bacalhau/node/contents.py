@@ -42,6 +42,12 @@ FIND_TIMEOUT_S = 4.0
 SEARCH_S = 30.0
 """Patience with Kubo, which looks for each block among all nodes of its network."""
 
+_RETURN_S = 15.0
+"""How long a node that must have the content is waited for while it does not answer: a restart, with some to spare."""
+
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 2.0
+
 
 class Contents:
     """The block store with the other nodes behind it; with `kubo`, that is a buffer of what Kubo keeps."""
@@ -150,7 +156,8 @@ class Contents:
         progress: Callable[[int, int], None] | None = None,
     ) -> Fetched | None:
         """Brings a whole DAG here, asking the nodes in `first` before others and the exchange last; None where it was
-        here already. Raises what fetch_dag raises."""
+        here already. Those in `first` are waited for while they do not answer: they may be starting again. Raises
+        what fetch_dag raises."""
         if await asyncio.to_thread(self.complete, cid):
             return None
         limits = limits or FetchLimits()
@@ -158,18 +165,44 @@ class Contents:
             if await self.bring(cid, limits):
                 return None
             try:
-                return await fetch_dag(
-                    cid,
-                    self.store,
-                    await self.sources(first),
-                    exchange=self._exchange,
-                    limits=limits,
-                    progress=progress,
-                )
+                return await self._fetch_patiently(cid, first, limits, progress)
             except NoPeerHas as failure:
                 if self.kubo is None:
                     raise
                 return await self._search(self.kubo, cid, limits, progress, failure)
+
+    async def _fetch_patiently(
+        self,
+        cid: Cid,
+        first: Sequence[str],
+        limits: FetchLimits,
+        progress: Callable[[int, int], None] | None,
+    ) -> Fetched:
+        clock = asyncio.get_running_loop()
+        give_up_at = clock.time() + _RETURN_S
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            sources = await self.sources(first)
+            try:
+                return await fetch_dag(
+                    cid, self.store, sources, exchange=self._exchange, limits=limits, progress=progress
+                )
+            except NoPeerHas as failure:
+                failure.broke_off |= not await self._reached(first)
+                if not first or not failure.broke_off or clock.time() >= give_up_at:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _reached(self, node_ids: Sequence[str]) -> bool:
+        """Whether all of them can be connected to."""
+        try:
+            for node_id in node_ids:
+                if node_id != self._membership.node_id:
+                    await self._membership.link(node_id)
+        except PeerUnreachable:
+            return False
+        return True
 
     async def bring(self, cid: Cid, limits: FetchLimits) -> bool:
         """Brings a DAG out of Kubo into the buffer; whether it is all there. Raises what fetch_dag raises but

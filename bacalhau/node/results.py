@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from bacalhau.ipfs.errors import IpfsError
+from bacalhau.ipfs.errors import IpfsError, NoPeerHas
 from bacalhau.ipfs.fetch import FetchLimits
 from bacalhau.node.comparing import compare
 from bacalhau.scheduler.events import ResultFetched, ResultUnavailable
@@ -59,7 +59,8 @@ class Results:
                 )
             except IpfsError as failure:
                 log.info("result %s of %s: %s", start.result, start.execution_id, failure)
-                if attempt == ATTEMPTS:
+                waited_in_vain = isinstance(failure, NoPeerHas) and failure.broke_off
+                if attempt == ATTEMPTS or waited_in_vain:
                     message = f"the result {start.result} could not be fetched: {failure}"
                     self._driver.tell_requester(ResultUnavailable(start.execution_id, message))
                     return

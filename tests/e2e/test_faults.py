@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,8 @@ from bacalhau.v1.job_pb2 import JobState
 from tests.e2e.nodes import containers_of, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import docker
 
     from bacalhau.v1.job_pb2 import Job
@@ -104,6 +107,25 @@ def test_the_requester_is_killed_and_its_next_life_gets_the_result(
     assert job.state == JobState.JOB_STATE_COMPLETED
     assert paid_once(job)
     assert requester.cli("logs", job_id).stdout == "done\n"
+
+
+def test_a_requester_that_dies_while_its_input_is_fetched_is_waited_for(
+    network: Network, wasm_program: WasmProgram, tmp_path: Path
+) -> None:
+    requester = network.node("requester", *QUICK, "--node-type", "requester")
+    worker = network.node("worker", *QUICK, "--node-type", "compute")
+    requester.variables["DIE_AT"] = "after:requester:started"
+    requester.start()
+    network.join(requester, worker)
+    source = tmp_path / "input"
+    source.write_bytes(random.Random(3).randbytes(50_000_000))
+    added = requester.cli("ipfs", "add", "--quieter", str(source)).stdout.strip()
+    job_id = requester.submit("wasm", "-i", f"{added}:/inputs/data", str(wasm_program("hello")))
+    requester.wait_killed()
+    worker.cli("job", "list")  # time in which nobody answers the worker
+    requester.start()
+    job = requester.wait_completed(job_id)
+    assert [e.node_id for e in job.executions] == [worker.node_id]
 
 
 def test_the_requester_is_killed_in_mid_auction_and_its_next_life_holds_it_anew(

@@ -175,8 +175,21 @@ async def test_a_cid_that_nobody_has_is_named_with_what_each_source_said(store: 
     with pytest.raises(NoPeerHas, match=f"no peer has CID {cid} .a: does not have it; b: does not") as caught:
         await fetch_dag(cid, store, [empty, other])
     assert caught.value.cid == cid
+    assert not caught.value.broke_off
     with pytest.raises(NoPeerHas, match=f"no peer has CID {cid}$"):
         await fetch_dag(cid, store, [])
+
+
+@pytest.mark.parametrize(
+    ("then", "broke_off"), [("stall", True), ("raise", True), ("end", False), ("lie", False)]
+)
+async def test_it_is_told_whether_a_source_may_be_of_use_again(
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported, then: str, *, broke_off: bool
+) -> None:
+    sources = [Misbehaving(remote, count=0, then=then), StoreSource(MemoryBlockStore())]
+    with pytest.raises(NoPeerHas) as caught:
+        await fetch_dag(tree.cid, store, sources, limits=QUICK)
+    assert caught.value.broke_off is broke_off
 
 
 async def test_blocks_that_do_not_fit_are_never_stored(
