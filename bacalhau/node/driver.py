@@ -3,7 +3,8 @@
 One event is one step, never interleaved with another. All steps of one turn of the event loop are gathered into one
 transaction; only when that is on disk do their messages leave, their work start and their callers get an answer.
 What the machines of one node tell each other, and what they ask that is known here, never leaves: it is handled
-before the commit, in the same transaction. A turn for which a full disk has no room waits for it; any other failure
+before the commit, in the same transaction. What nobody waits for, and nothing follows from, is written with what
+comes next, or soon. A turn for which a full disk has no room waits for it; any other failure
 of the disk stops the node.
 """
 
@@ -49,11 +50,16 @@ class Journal(Protocol):
 CLOCK_META = "clock_us"
 _CLOCK_SAVE_US = 1_000_000
 FULL_DISK_RETRY_S = 1.0
+LINGER_S = 0.01
+"""A turn from which nothing follows waits at most this long for one from which something does: a commit less."""
 
 
 @dataclass(slots=True)
 class _Turn:
     """What the steps of one turn of the event loop ask for together."""
+
+    is_urgent: bool = False
+    """Something follows from it: messages, work, or an answer that somebody waits for."""
 
     blocks: list[tuple[Cid, bytes]] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
@@ -97,6 +103,7 @@ class Driver:
         self._fresh: list[Effects] = []
         """Effects of this turn whose sends and starts were not looked at yet."""
         self._flush_due = False
+        self._lingering: asyncio.TimerHandle | None = None
         self._committing = False
         """A turn is under way to the disk, or waits for room on it; the steps that come gather for the next."""
         self._without_room: tuple[_Turn, asyncio.TimerHandle] | None = None
@@ -144,6 +151,7 @@ class Driver:
             self._gather(Effects())
         reply: asyncio.Future[None] = self._loop.create_future()
         self._turn.replies.append(reply)
+        self._hurry()
         await reply
 
     def keep(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
@@ -194,15 +202,29 @@ class Driver:
         return effects.refusal
 
     def _gather(self, effects: Effects) -> None:
-        turn = self._turn
-        turn.writes += effects.writes
-        if effects.sends or effects.starts:
-            self._fresh.append(effects)
+        self._turn.writes += effects.writes
         if not self._flush_due:
             self._flush_due = True
             self._idle.clear()
+        if effects.sends or effects.starts:
+            self._fresh.append(effects)
+            self._hurry()
+        elif not self._committing:
+            self._linger()
+
+    def _hurry(self) -> None:
+        if not self._turn.is_urgent:
+            self._turn.is_urgent = True
             if not self._committing:
                 self._loop.call_soon(self._flush)
+
+    def _linger(self) -> None:
+        if self._lingering is None:
+            self._lingering = self._loop.call_later(LINGER_S, self._lingered)
+
+    def _lingered(self) -> None:
+        self._lingering = None
+        self._flush()
 
     def _handle_what_stays(self) -> None:
         """Until nothing is left that this node can answer itself. It ends: each offer is answered once a turn."""
@@ -226,6 +248,9 @@ class Driver:
         except Exception as bug:  # whatever it is, half of the turn is in the machines' memory
             self._fail(bug, turn)
             return
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         self._flush_due = False
         self._turn = _Turn()
         if not turn.writes:
@@ -264,7 +289,10 @@ class Driver:
             log.warning("there is room again: what was decided is written")
         self._committing = False
         self._finish(turn)
-        self._flush()
+        if self._turn.is_urgent:
+            self._flush()
+        elif self._flush_due:
+            self._linger()
 
     def _not_written(self, turn: _Turn, failure: BaseException) -> None:
         """On a full disk the turn waits for room: nothing of it has left, so that it can be written later as it is.
@@ -287,16 +315,17 @@ class Driver:
         """The turn is on disk: its callers hear of it, its messages leave, its work starts."""
         if not self._flush_due:
             self._idle.set()
-        for reply in turn.replies:
-            if not reply.done():
-                reply.set_result(None)
+        # In this order, for a job waits for messages and work, and those who watch it do not.
         try:
-            for write in turn.writes:
-                self.on_written(write)
             for send in turn.sends:
                 self.on_send(send)
             for start in turn.starts:
                 self.on_start(start)
+            for reply in turn.replies:
+                if not reply.done():
+                    reply.set_result(None)
+            for write in turn.writes:
+                self.on_written(write)
         except BaseException as bug:  # raised again
             # Some of what is on disk was not begun: only a restart takes that up.
             self._fail(bug)

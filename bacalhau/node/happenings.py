@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bacalhau.model.refusals import RefusalReason, refused
@@ -18,26 +19,49 @@ if TYPE_CHECKING:
 
 WATCHERS_MAX = 10_000
 _QUEUE_MAX = 10_000
+GATHER_S = 0.02
+"""What happens within this time is told together; the end of a job is told at once."""
+
+
+@dataclass(eq=False, slots=True)
+class Watch:
+    """One watcher's queue, and whether its job has ended."""
+
+    queue: asyncio.Queue[JobHappening | ProgressSeen] = field(default_factory=asyncio.Queue)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def gathered(self) -> list[JobHappening | ProgressSeen]:
+        """Everything that happens within a moment, at least one."""
+        waiting = [await self.queue.get()]
+        if not self.ended.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self.ended.wait()
+        while not self.queue.empty():
+            waiting.append(self.queue.get_nowait())
+        return waiting
 
 
 class Happenings:
     """Hands committed happenings, and progress, to the watchers of each job."""
 
     def __init__(self) -> None:
-        self._watchers: dict[str, list[asyncio.Queue[JobHappening | ProgressSeen]]] = {}
+        self._watchers: dict[str, list[Watch]] = {}
         self._count = 0
 
     def committed(self, write: Write) -> None:
         if isinstance(write, JobHappening):
-            for queue in self._watchers.get(write.job_id, ()):
-                queue.put_nowait(write)
+            for watch in self._watchers.get(write.job_id, ()):
+                watch.queue.put_nowait(write)
+                if write.ends_job:
+                    watch.ended.set()
 
     def renewed(self, job_id: str | None, node_id: str, renewal: LeaseRenewal, now_us: int) -> None:
         """A lease was renewed: what the renewal says of a long phase goes to watchers, and is kept nowhere."""
         watchers = self._watchers.get(job_id, ()) if job_id is not None and renewal.done_bytes else ()
-        for queue in watchers:
-            if queue.qsize() < _QUEUE_MAX:
-                queue.put_nowait(
+        for watch in watchers:
+            if watch.queue.qsize() < _QUEUE_MAX:
+                watch.queue.put_nowait(
                     ProgressSeen(
                         now_us,
                         node_id,
@@ -49,20 +73,20 @@ class Happenings:
                 )
 
     @contextmanager
-    def watch(self, job_id: str) -> Iterator[asyncio.Queue[JobHappening | ProgressSeen]]:
-        """A queue of what happens to the job from now on. Raises Refused(LIMIT_REACHED)."""
+    def watch(self, job_id: str) -> Iterator[Watch]:
+        """What happens to the job from now on. Raises Refused(LIMIT_REACHED)."""
         if self._count >= WATCHERS_MAX:
             raise refused(
                 RefusalReason.LIMIT_REACHED, f"{WATCHERS_MAX} streams watch jobs already; try later"
             )
-        queue: asyncio.Queue[JobHappening | ProgressSeen] = asyncio.Queue()
-        self._watchers.setdefault(job_id, []).append(queue)
+        watch = Watch()
+        self._watchers.setdefault(job_id, []).append(watch)
         self._count += 1
         try:
-            yield queue
+            yield watch
         finally:
             self._count -= 1
             watchers = self._watchers[job_id]
-            watchers.remove(queue)
+            watchers.remove(watch)
             if not watchers:
                 del self._watchers[job_id]

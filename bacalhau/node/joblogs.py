@@ -76,9 +76,9 @@ class JobLogs:
                     job = self._store.job(job_id)
                     if not follow or job is None or job.state.ended:
                         return
-                    await changed.get()
+                    await changed.queue.get()
                     continue
-                async with contextlib.aclosing(self._one(execution, follow, tail, changed)) as pieces:
+                async with contextlib.aclosing(self._one(execution, follow, tail, changed.queue)) as pieces:
                     async for piece in pieces:
                         yield execution.id, *piece
                 done.add(execution.id)

@@ -147,7 +147,7 @@ class Jobs:
         """History, then what happens, to the event that ends the job; what is known together comes together."""
         resolved = self.resolve(job_id)
         last = after_sequence
-        with self._happenings.watch(resolved) as queue:
+        with self._happenings.watch(resolved) as watched:
             # Asked first: what a job that is on disk as ended has in its history is then on disk as well.
             ended = self.job(resolved).state.ended
             while page := self._history(resolved, last):
@@ -155,7 +155,7 @@ class Jobs:
                 yield [*page]
             while not (ended or history_only):
                 fresh: list[JobHappening | ProgressSeen] = []
-                for seen in await _all_waiting(queue):
+                for seen in await watched.gathered():
                     if isinstance(seen, ProgressSeen):
                         fresh.append(seen)
                     elif seen.sequence > last:
@@ -195,13 +195,3 @@ class Jobs:
 
     def answers(self, job_id: str, page_size: int, page_token: str) -> tuple[list[StoredAnswer], str]:
         return self._store.answers(self.resolve(job_id), page_size=page_size, page_token=page_token)
-
-
-async def _all_waiting(
-    queue: asyncio.Queue[JobHappening | ProgressSeen],
-) -> list[JobHappening | ProgressSeen]:
-    """Everything that is in the queue, at least one: what one commit holds arrives at once."""
-    waiting = [await queue.get()]
-    while not queue.empty():
-        waiting.append(queue.get_nowait())
-    return waiting

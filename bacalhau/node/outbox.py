@@ -45,8 +45,13 @@ VALID_FOR_US = 60 * 1_000_000
 
 REPEAT_FIRST_S, REPEAT_LAST_S = 0.5, 5.0
 """Between two gossips of an offer: twice as long each time."""
+DIRECT_MAX = 8
+"""As many nodes are offered a job by gRPC too: gossip is collected for some time and may be lost."""
 GOSSIPED_TO_MIN = 3
 """An offer that was gossiped before goes to fewer nodes by gRPC alone."""
+
+RECEIPTS_WAIT_S = 0.25
+"""Receipts hold nobody up, so that those of one moment travel together."""
 
 _FINAL = (
     RefusalReason.LEASE_ENDED,
@@ -200,8 +205,9 @@ class Outbox:
     # --- to other nodes ---
 
     async def _send_receipts(self, node_id: str) -> None:
-        """One call carries as many as wait, in the order of their sequence."""
+        """One call carries as many as wait, in the order of their sequence; they wait for each other."""
         try:
+            await asyncio.sleep(RECEIPTS_WAIT_S)
             while waiting := self._receipts[node_id]:
                 batch = [waiting.pop(sequence) for sequence in sorted(waiting)[:RECEIPTS_PER_CALL_MAX]]
                 link = await self._membership.link(node_id)
@@ -238,7 +244,8 @@ class Outbox:
         direct = send.to
         if network is not None and (offer_id not in self._repeating or len(send.to) >= GOSSIPED_TO_MIN):
             network.publish_offers((sealed,))
-            direct = tuple(node_id for node_id in send.to if not self._membership.hears_gossip(node_id))
+            if len(send.to) > DIRECT_MAX:
+                direct = tuple(node_id for node_id in send.to if not self._membership.hears_gossip(node_id))
             if offer_id not in self._repeating:
                 self._repeating.add(offer_id)
                 self._spawn(self._repeat(send.offer, set(send.to).difference(direct)))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,13 @@ FIRST_LOOK_S = 10.0
 LOOK_INTERVAL_S = 300.0
 QUERY_TIMEOUT_S = 20.0
 PROVIDERS_MAX = 20
+WAITING_MAX = 10_000
+"""Announcements that wait; of more, the oldest are given up."""
+RETRY_S = 10.0
+"""After an announcement of which nobody took note."""
+REST = 9.0
+REST_MAX_S = 1.0
+"""Announcing rests this many times as long as the processor worked for it, for jobs need the same processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ class Dht:
         self._serves = serves
         self._dht: KadDHT | None = None
         self._host: IHost | None = None
+        self._waiting: OrderedDict[Cid, None] = OrderedDict()
+        self._woken = trio.Event()
 
     async def run(self, host: IHost, *, task_status: trio.TaskStatus[None]) -> None:
         # Nodes of one office or machine share a subnet, of which the default takes two a bucket.
@@ -62,21 +73,18 @@ class Dht:
             host.get_network().register_notifee(watch)
             self._dht, self._host = dht, host
             task_status.started()
+            nursery.start_soon(self._announce, dht)
             try:
                 await self._look(host, dht)
             finally:
                 self._dht = self._host = None
 
-    async def provide(self, cid: Cid) -> bool:
-        """Announces that this node has the content; whether anybody took note. In trio."""
-        if self._dht is None:
-            return False
-        try:
-            with trio.move_on_after(QUERY_TIMEOUT_S):
-                return bool(await self._dht.provide(str(cid)))
-        except Exception as failure:  # what peers answer makes it raise a dozen kinds
-            log.info("%s could not be announced to the DHT: %s", cid, failure)
-        return False
+    async def provide(self, cid: Cid) -> None:
+        """Announces that this node has the content, when its turn has come and until somebody takes note. In trio."""
+        self._waiting[cid] = None
+        if len(self._waiting) > WAITING_MAX:
+            self._waiting.popitem(last=False)
+        self._woken.set()
 
     async def find_providers(self, cid: Cid, count: int = PROVIDERS_MAX) -> list[Provider]:
         """Others that say that they have the content. In trio."""
@@ -86,7 +94,7 @@ class Dht:
         try:
             with trio.move_on_after(QUERY_TIMEOUT_S):
                 found = await self._dht.find_providers(str(cid), count)
-        except Exception as failure:  # as in provide
+        except Exception as failure:  # as in _announce_one
             log.info("providers of %s could not be looked up: %s", cid, failure)
         # The library names one provider as often as it is told of it (kad_dht/provider_store.py:343).
         addresses: dict[str, dict[str, None]] = {}
@@ -94,6 +102,32 @@ class Dht:
             addresses.setdefault(str(peer.peer_id), {}).update(dict.fromkeys(map(str, peer.addrs)))
         addresses.pop(str(self._host.get_id()), None)
         return [Provider(node_id, tuple(known)) for node_id, known in addresses.items()]
+
+    async def _announce(self, dht: KadDHT) -> None:
+        """What waits, one after another."""
+        while True:
+            while not self._waiting:
+                self._woken = trio.Event()
+                await self._woken.wait()
+            cid = next(iter(self._waiting))
+            worked_s = time.thread_time()
+            noted = await self._announce_one(dht, cid)
+            worked_s = time.thread_time() - worked_s
+            if noted:
+                self._waiting.pop(cid, None)
+                await trio.sleep(min(REST_MAX_S, REST * worked_s))
+            else:
+                if cid in self._waiting:
+                    self._waiting.move_to_end(cid)
+                await trio.sleep(RETRY_S)
+
+    async def _announce_one(self, dht: KadDHT, cid: Cid) -> bool:
+        try:
+            with trio.move_on_after(QUERY_TIMEOUT_S):
+                return bool(await dht.provide(str(cid)))
+        except Exception as failure:  # what peers answer makes it raise a dozen kinds
+            log.info("%s could not be announced to the DHT: %s", cid, failure)
+        return False
 
     async def _add(self, dht: KadDHT, peer: ID) -> None:
         try:
@@ -115,6 +149,6 @@ class Dht:
                     for peer in peers:
                         known = host.get_peerstore().addrs(peer)
                         self._found(str(peer), tuple(map(str, known)))
-            except Exception as failure:  # as in provide
+            except Exception as failure:  # as in _announce_one
                 log.debug("looking for peers in the DHT: %s", failure)
             await trio.sleep(LOOK_INTERVAL_S)

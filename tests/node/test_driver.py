@@ -13,14 +13,14 @@ import pytest
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.model.cid import RAW, Cid
-from bacalhau.model.job import Engine
+from bacalhau.model.job import Engine, JobEventType, JobState
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.node.clock import Clock
-from bacalhau.node.driver import Driver
+from bacalhau.node.driver import LINGER_S, Driver
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.compute import ComputeMachine
-from bacalhau.scheduler.records import JobAccepted
+from bacalhau.scheduler.records import JobAccepted, JobHappening
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from bacalhau.store.errors import StoreError, StoreFailed, StoreFull
 from bacalhau.store.store import Store
@@ -143,6 +143,40 @@ async def test_steps_that_come_while_the_disk_works_gather_for_the_next_transact
     await asyncio.gather(first, *later)
     assert len(outside.disk.staged) == 2
     assert len(outside.disk.open_jobs()) == 20
+
+
+async def test_what_nobody_waits_for_is_written_with_what_comes_next_or_soon(outside: Outside) -> None:
+    seen: list[Write] = []
+    outside.driver.on_written = seen.append
+    notes = [JobHappening(f"j-{n}", 1, JobEventType.QUEUED, 1, JobState.PENDING) for n in range(2)]
+    outside.driver.write(notes[:1])
+    await some_turns()
+    assert (outside.disk.staged, seen) == ([], [])
+    await outside.submit("j-9")
+    assert len(outside.disk.staged) == 1
+    assert seen[0] == notes[0]
+    outside.driver.write(notes[1:])
+    await until(lambda: len(outside.disk.staged) == 2, "it is written by itself")
+    outside.driver.write(notes[:1])
+    await outside.driver.committed()
+    assert len(outside.disk.staged) == 3
+
+
+async def test_steps_that_follow_within_a_turn_hold_up_nothing_that_lingers_later(outside: Outside) -> None:
+    """What a send to this node itself sets off belongs to the turn that is being flushed."""
+
+    def answered_here(send: fx.Send) -> fx.Send:
+        outside.driver.tell_requester(ev.PeerHeard("n1"))
+        return send
+
+    outside.driver.deliver_here = answered_here
+    outside.disk.may_go_on.clear()
+    submitting = asyncio.ensure_future(outside.submit("j-1"))
+    await asyncio.sleep(3 * LINGER_S)
+    outside.disk.may_go_on.set()
+    await submitting
+    outside.driver.write([JobHappening("j-1", 9, JobEventType.QUEUED, 1, JobState.PENDING)])
+    await until(lambda: len(outside.disk.staged) == 2, "it is written by itself")
 
 
 async def test_a_step_taken_by_a_hook_is_written_too(outside: Outside) -> None:

@@ -89,7 +89,7 @@ async def test_a_job_is_counted_from_its_submission_to_its_price(tmp_path: Path)
     assert page("bacalhau_open_jobs") == page("bacalhau_running_executions") == 0
     commits = page("bacalhau_journal_commit_seconds_count")
     assert commits is not None
-    assert commits >= 3
+    assert commits >= 2  # what was accepted, and what came of it
     service = {"grpc_service": "bacalhau.v1.JobService"}
     assert page("grpc_server_handled_total", grpc_method="GetJob", grpc_code="OK", **service) == 1
     assert page("grpc_server_handled_total", grpc_method="GetJob", grpc_code="NOT_FOUND", **service) == 1

@@ -101,6 +101,7 @@ async def test_what_another_job_has_shown_already_is_not_sealed(tmp_path: Path) 
             request = job_service_pb2.SubmitJobRequest(spec=wasm_job(a, module))
             first = str((await JobServiceStub(channel).SubmitJob(request)).job.id)
         await until(lambda: state_of(a, first) is JobState.COMPLETED, "the first job has completed")
+        await until(lambda: not b.store.unsettled_work(), "b knows that it was accepted")
         job_id = await submit(a, module, count=2)
         await until_committed(a, job_id)
         assert await served(b, result_of(b)) == [result_of(b).raw]
@@ -118,7 +119,7 @@ async def test_a_job_that_is_cancelled_lets_its_node_show_the_result_or_forget_i
         async with client_of(a) as channel:
             await JobServiceStub(channel).CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id))
         await until(lambda: not b.store.unsettled_work(), "b has let it go")
-        assert b.contents.may_serve(result)
+        await until(lambda: b.contents.may_serve(result), "the seal is off")
 
 
 async def test_a_requester_shows_no_result_before_there_is_a_verdict(

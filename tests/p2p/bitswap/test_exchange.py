@@ -225,7 +225,11 @@ async def test_single_blocks_are_given_as_by_a_source_and_what_nobody_has_is_lef
         assert sorted(found) == sorted([one, two])
 
 
-async def test_a_provider_that_nobody_is_connected_with_is_found_in_the_dht_and_dialled() -> None:
+async def test_a_provider_that_nobody_is_connected_with_is_found_in_the_dht_and_dialled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Until the one between has been taken into their tables, nobody takes note.
+    monkeypatch.setattr("bacalhau.p2p.dht.RETRY_S", 0.1)
     store = MemoryBlockStore()
     root = content(store)
     dhts = [Dht(lambda _peer, _addresses: None, serves=True) for _ in range(3)]
@@ -237,9 +241,7 @@ async def test_a_provider_that_nobody_is_connected_with_is_found_in_the_dht_and_
         await host.connect(between)
         await other.connect(between)
         async with asyncio.timeout(30):
-            # Until the one between has been taken into their tables, nobody takes note.
-            while not await other.host.bridge.call(dhts[2].provide, root):
-                await asyncio.sleep(0.1)
+            await other.host.bridge.call(dhts[2].provide, root)
             while not await host.host.bridge.call(dhts[0].find_providers, root):
                 await asyncio.sleep(0.1)
         await host.fetch(root)
