@@ -18,6 +18,7 @@ from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.tools.anyio_service import background_trio_service
 
 from bacalhau.p2p.host import PeerWatch
+from bacalhau.p2p.providers import BoundedProviders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +69,7 @@ class Dht:
         # Nodes of one office or machine share a subnet, of which the default takes two a bucket.
         mode = DHTMode.SERVER if self._serves else DHTMode.CLIENT
         dht = KadDHT(host, mode, max_peers_per_subnet=0)
+        dht.provider_store = BoundedProviders(host, dht.peer_routing)
         async with trio.open_nursery() as nursery, background_trio_service(dht):
             watch = PeerWatch(lambda peer: nursery.start_soon(self._add, dht, peer), lambda _: None)
             host.get_network().register_notifee(watch)
