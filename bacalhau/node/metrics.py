@@ -371,7 +371,7 @@ def register_network(metrics: Metrics, network: Callable[[], Network | None]) ->
     counter(
         "bacalhau_gossip_dropped",
         "Gossip messages of others that were not passed on.",
-        lambda network: dict(network.counts.dropped),
+        lambda network: {key: count for key, count in dict(network.counts.dropped).items()},
         ("topic", "reason"),
     )
     counter(
