@@ -304,6 +304,11 @@ def register_node(metrics: Metrics, node: Node) -> None:
         lambda: by(node.envelopes_refused),
         ("reason",),
     )
+    metrics.counter(
+        "bacalhau_offers_passed_over",
+        "Gossiped offers that were left to their repetition, for one requester made too many.",
+        lambda: one(node.offers_passed_over),
+    )
     gauge("bacalhau_open_jobs", "Jobs that have not ended.", lambda: one(requester.open_jobs))
     gauge(
         "bacalhau_running_executions",

@@ -442,6 +442,10 @@ class Node:
     def envelopes_refused(self) -> Mapping[str, int]:
         return self._inbound.envelopes_refused
 
+    @property
+    def offers_passed_over(self) -> int:
+        return self._inbound.offers_passed_over
+
     # --- upkeep and end ---
 
     async def _upkeep(self) -> None:
