@@ -137,6 +137,11 @@ class NodeProcess:
         self.metrics_address = ready["metrics_address"]
 
     @property
+    def is_ready(self) -> bool:
+        """Whether this life of it listens."""
+        return self.running and self._ready.exists()
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
