@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 import urllib.request
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -25,6 +26,7 @@ from tests.builders import a_bid
 from tests.docs.documents import code_spans, read
 from tests.node.live import (
     SLEEPER,
+    SMALL,
     Stranger,
     all_of,
     client_of,
@@ -181,7 +183,10 @@ async def test_what_is_gossiped_and_refused_over_libp2p_is_counted(tmp_path: Pat
         ):
             await until(lambda: node.membership.live_ids(), "the other node is heard")
             jobs = JobServiceStub(channel)
-            await jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=wasm_job(other)))
+            # Of two that each need the whole node one waits, and its offer stays open.
+            spec = wasm_job(other, SLEEPER, resources=replace(SMALL, cpu_millicores=4000))
+            for _ in range(2):
+                await jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec))
             counts = node.membership.network.counts  # type: ignore[union-attr]
             await until(lambda: counts.accepted["offers"] and counts.accepted["records"], "both are gossiped")
         page = await scrape(node)
