@@ -102,6 +102,8 @@ class Settings:
     keep_results_us: int = 7 * DAY_US
     keep_jobs_us: int = 30 * DAY_US
     upkeep_us: int = 3600 * SECOND_US
+    provide_again_us: int = 12 * 3600 * SECOND_US
+    """How often the DHT is told anew of what is kept: its nodes forget providers, Kubo after two days."""
     gc_grace_us: int = 3600 * SECOND_US
     """Blocks that came within this time are not collected: whoever imports has that long to pin."""
     disk_reserve_bytes: int = 64 * MIB

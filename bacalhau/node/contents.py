@@ -89,9 +89,13 @@ class Contents:
         return self.network.exchange if self.network is not None else None
 
     def provide(self, root: Cid) -> None:
-        """A result is here: libp2p peers hear of it, too."""
+        """Content of this node's own is here: libp2p peers hear of it, too."""
         if self.network is not None:
             self.network.provide(root)
+
+    def provide_again(self, roots: Sequence[Cid]) -> None:
+        if self.network is not None:
+            self.network.provide_again(roots)
 
     async def everybody(self) -> list[BlockSource]:
         """Whoever can be asked for single blocks: Kubo, live nodes, and the exchange as one."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.ledger import TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
+from bacalhau.node.membership import PEERS_MAX
+from bacalhau.p2p.bans import Bucket
 from bacalhau.rpc.peer_api import ClearingPage
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
     from bacalhau.wire.envelope import Body, SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
+OFFERS_PER_S, OFFERS_BURST = 200.0, 1000
+"""Gossiped offers of one requester that are answered."""
+
 
 class Inbound:
     """See the module. `lease_us` is the term that this requester grants."""
@@ -56,6 +63,9 @@ class Inbound:
         self.node_id = key.node_id
         self.envelopes_refused: Counter[str] = Counter()
         """By reason."""
+        self.offers_passed_over = 0
+        """Gossiped ones that were too many of one requester."""
+        self._allowances: dict[str, Bucket] = {}
         self._key = key
         self._driver = driver
         self._store = store
@@ -203,11 +213,29 @@ class Inbound:
         self._membership.record_gossiped(opened, envelope)
 
     def offers_gossiped(self, offers: Sequence[Opened[JobOffer]]) -> None:
-        """Offers of a node whose record has not come yet wait for their repetition: no bid would get there."""
+        """Offers, all of one node. Where its record has not come yet, or nothing answers where that says, they wait for
+        their repetition: no bid would get there, and what it holds would be held for nobody."""
+        self._membership.when_linked(offers[0].sender, functools.partial(self._answer_offers, offers))
+
+    def _answer_offers(self, offers: Sequence[Opened[JobOffer]]) -> None:
+        """Those above what one requester may ask of this node's processor wait for their repetition, too: a message
+        holds many, and each is answered."""
+        now = time.monotonic()
+        allowance = self._allowance(offers[0].sender, now)
         for opened in offers:
-            if self._membership.knows(opened.sender):
-                with contextlib.suppress(Refused):  # the node stops
-                    self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body))
+            if not allowance.take(now):
+                self.offers_passed_over += 1
+                continue
+            with contextlib.suppress(Refused):  # the node stops
+                self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body))
+
+    def _allowance(self, requester_id: str, now: float) -> Bucket:
+        bucket = self._allowances.get(requester_id)
+        if bucket is None:
+            if len(self._allowances) >= PEERS_MAX:
+                del self._allowances[next(iter(self._allowances))]
+            bucket = self._allowances[requester_id] = Bucket(OFFERS_PER_S, OFFERS_BURST, now)
+        return bucket
 
     def peer_met(self, node_id: str, found_by: str) -> None:
         self._membership.peer_met(node_id, found_by)

@@ -120,6 +120,7 @@ class Ipfs:
             if pin:
                 await self._in_thread(lambda: self._pins.add(added.cid))
             await self._contents.keep(added.cid, pin=pin)
+            self._contents.provide(added.cid)
             return added
 
     async def get(
@@ -161,6 +162,7 @@ class Ipfs:
                 await self._contents.need(root)
                 await self._in_thread(lambda root=root: self._pins.add(root))  # type: ignore[misc]
                 await self._contents.keep(root)
+                self._contents.provide(root)
             return imported
 
     async def export_car(self, cid: Cid) -> AsyncGenerator[list[bytes], None]:
@@ -178,6 +180,7 @@ class Ipfs:
                 await self._contents.need(cid)
                 await self._in_thread(lambda: self._pins.add(cid))
                 await self._contents.keep(cid)
+                self._contents.provide(cid)
 
     async def unpin(self, cid: Cid) -> None:
         with refusing():
@@ -202,6 +205,10 @@ class Ipfs:
         Reads databases: for threads."""
         roots = {pin.cid for pin in self._pins.all()} | set(self._needed())
         return {root for root in roots if self._contents.may_serve(root)}
+
+    def provided(self) -> list[Cid]:
+        """Those of them that are here, for others to fetch. For threads, too."""
+        return [root for root in self.wanted() if self._store.has(root)]
 
     async def tidy(self) -> Collected:
         """Collects the garbage of the store; where Kubo keeps what is wanted, that is not kept here as well."""

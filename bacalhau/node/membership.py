@@ -190,9 +190,6 @@ class Membership:
             and self._driver.clock.now() - peer.gossiped_us <= recent_us
         )
 
-    def knows(self, node_id: str) -> bool:
-        return node_id in self._peers
-
     def _drop_one_lost(self) -> bool:
         for node_id, peer in self._peers.items():
             if not self.live(peer):
@@ -222,6 +219,26 @@ class Membership:
             self._dialling[node_id] = dialling
             dialling.add_done_callback(lambda _: self._dialling.pop(node_id, None))
         return await asyncio.shield(dialling)
+
+    def when_linked(self, node_id: str, then: Callable[[], None]) -> None:
+        """Calls `then` where there is a connection to a known node: at once, or as soon as one is made. Not at all
+        where none can be made, or while one is being made for somebody else."""
+        peer = self._peers.get(node_id)
+        if peer is None:
+            return
+        if peer.link is not None:
+            then()
+            return
+
+        async def dial() -> None:
+            try:
+                await self.link(node_id)
+            except PeerUnreachable as failure:
+                log.info("%s gossips, and cannot be reached: %s", node_id, failure)
+                return
+            then()
+
+        self._announce(f"dial {node_id}", dial())
 
     async def _tunnel_is_gone(self, peer: Peer) -> bool:
         """Whether the link went through a tunnel that libp2p has closed since; then there is no link any more."""

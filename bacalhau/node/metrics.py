@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from bacalhau.node.driver import Journal
     from bacalhau.node.node import Node
+    from bacalhau.p2p.port import Network
     from bacalhau.scheduler.records import Write
 
     Values = Mapping[tuple[str, ...], int]
@@ -69,6 +70,13 @@ _EXECUTION_ENDS: Final = {
     JobEventType.EXECUTION_CANCELLED: ExecutionState.CANCELLED,
     JobEventType.AWARD_REFUSED: ExecutionState.REFUSED,
 }
+_BITSWAP_REFUSED: Final = (
+    "unsolicited_blocks",
+    "unread_want_bytes",
+    "refused_streams",
+    "faulty_streams",
+    "dropped_peers",
+)
 
 
 @dataclass(slots=True)
@@ -228,6 +236,7 @@ class Metrics(Collector):
         """Shows those of `node` at 127.0.0.1. Raises CannotListen."""
         register_market(self)
         register_node(self, node)
+        register_network(self, lambda: node.membership.network)
         try:
             self._server, self._thread = await asyncio.to_thread(
                 start_http_server, port, HOST, self._registry
@@ -295,6 +304,11 @@ def register_node(metrics: Metrics, node: Node) -> None:
         lambda: by(node.envelopes_refused),
         ("reason",),
     )
+    metrics.counter(
+        "bacalhau_offers_passed_over",
+        "Gossiped offers that were left to their repetition, for one requester made too many.",
+        lambda: one(node.offers_passed_over),
+    )
     gauge("bacalhau_open_jobs", "Jobs that have not ended.", lambda: one(requester.open_jobs))
     gauge(
         "bacalhau_running_executions",
@@ -333,4 +347,59 @@ def register_node(metrics: Metrics, node: Node) -> None:
         "1, with what runs.",
         lambda: {(__version__, node.node_id): 1},
         ("version", "node_id"),
+    )
+
+
+def register_network(metrics: Metrics, network: Callable[[], Network | None]) -> None:
+    """What libp2p has passed on and refused; nothing where it does not run."""
+
+    def counter(name: str, help: str, read: Callable[[Network], Values], labels: Sequence[str] = ()) -> None:
+        def read_if_running() -> Values:
+            running = network()
+            return {} if running is None else read(running)
+
+        metrics.counter(name, help, read_if_running, labels)
+
+    # The thread of libp2p adds to these meanwhile: a copy made in one step is safe to go through, they are not.
+    counter(
+        "bacalhau_gossip_published",
+        "Gossip messages of this node.",
+        lambda network: by(dict(network.counts.published)),
+        ("topic",),
+    )
+    counter(
+        "bacalhau_gossip_received",
+        "Gossip messages of others that were right, and passed on.",
+        lambda network: by(dict(network.counts.accepted)),
+        ("topic",),
+    )
+    counter(
+        "bacalhau_gossip_dropped",
+        "Gossip messages of others that were not passed on.",
+        lambda network: {key: count for key, count in dict(network.counts.dropped).items()},
+        ("topic", "reason"),
+    )
+    counter(
+        "bacalhau_gossip_peers_cut_off",
+        "How often a peer was cut off for its gossip.",
+        lambda network: one(network.counts.bans),
+    )
+    counter(
+        "bacalhau_libp2p_restarts",
+        "How often libp2p had ended by itself and was started anew.",
+        lambda network: one(network.counts.restarts),
+    )
+    counter(
+        "bacalhau_bitswap_bytes",
+        "Blocks on the wire.",
+        lambda network: by(
+            {"sent": network.exchanged.bytes_sent, "received": network.exchanged.bytes_received}
+        ),
+        ("direction",),
+    )
+    counter(
+        "bacalhau_bitswap_refused",
+        "What peers sent by Bitswap that was not taken.",
+        lambda network: by({what: getattr(network.exchanged, what) for what in _BITSWAP_REFUSED}),
+        ("what",),
     )

@@ -148,6 +148,7 @@ class Node:
         if self.kubo is not None:
             self._go_on(self.kubo.run(self._ipfs.wanted))
         self._go_on(self._upkeep())
+        self._go_on(self._provide_again())
 
     async def _start_network(self, key: NodeKey) -> None:
         network = await start_network(
@@ -442,6 +443,10 @@ class Node:
     def envelopes_refused(self) -> Mapping[str, int]:
         return self._inbound.envelopes_refused
 
+    @property
+    def offers_passed_over(self) -> int:
+        return self._inbound.offers_passed_over
+
     # --- upkeep and end ---
 
     async def _upkeep(self) -> None:
@@ -462,6 +467,14 @@ class Node:
         collected = await self._ipfs.tidy()
         log.info("upkeep: %s, %s", pruned, collected)
         return collected
+
+    async def _provide_again(self) -> None:
+        while True:
+            try:
+                self.contents.provide_again(await asyncio.to_thread(self._ipfs.provided))
+            except StoreError as failure:
+                log.warning("what is kept is announced again later: %s", failure)
+            await asyncio.sleep(self.settings.provide_again_us / 1e6)
 
     def _needed_contents(self) -> set[Cid]:
         return self.store.needed_contents(self.clock.now() - self.settings.keep_results_us)

@@ -320,8 +320,15 @@ class Outbox:
                 await self._call(to, Cancellation(execution_id, message), PeerLink.cancel_execution)
 
     async def _send_bid(self, send: fx.SendBid) -> None:
-        """The acknowledgement, signed, says whether the bid counts; it is kept, for it proves that it must."""
+        """The acknowledgement, signed, says whether the bid counts; it is kept, for it proves that it must. A bid that
+        there is nobody to send to gives back what it holds; when the offer is heard again there is another."""
         bid, sent_us = send.bid, self._driver.clock.now()
+        try:
+            await self._membership.link(send.to)
+        except PeerUnreachable as failure:
+            log.info("a bid to %s: %s", send.to, failure)
+            self._driver.tell_compute(ev.OfferClosedReceived(send.to, bid.offer_id))
+            return
         answers: list[tuple[SignedEnvelope, Opened[Acknowledgement]]] = []
 
         async def submit(link: PeerLink, envelope: SignedEnvelope) -> None:

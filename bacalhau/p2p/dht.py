@@ -21,7 +21,7 @@ from bacalhau.p2p.host import PeerWatch
 from bacalhau.p2p.providers import BoundedProviders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from libp2p.abc import IHost
     from libp2p.peer.id import ID
@@ -63,6 +63,7 @@ class Dht:
         self._dht: KadDHT | None = None
         self._host: IHost | None = None
         self._waiting: OrderedDict[Cid, None] = OrderedDict()
+        self._again: OrderedDict[Cid, None] = OrderedDict()
         self._woken = trio.Event()
 
     async def run(self, host: IHost, *, task_status: trio.TaskStatus[None]) -> None:
@@ -88,6 +89,12 @@ class Dht:
             self._waiting.popitem(last=False)
         self._woken.set()
 
+    async def provide_again(self, cids: Sequence[Cid]) -> None:
+        """Announces once more what this node still has, for others forget it: when nothing new waits. What is left of
+        the last time is given up. In trio."""
+        self._again = OrderedDict.fromkeys(cids)
+        self._woken.set()
+
     async def find_providers(self, cid: Cid, count: int = PROVIDERS_MAX) -> list[Provider]:
         """Others that say that they have the content. In trio."""
         if self._dht is None or self._host is None:
@@ -108,19 +115,20 @@ class Dht:
     async def _announce(self, dht: KadDHT) -> None:
         """What waits, one after another."""
         while True:
-            while not self._waiting:
+            while not (self._waiting or self._again):
                 self._woken = trio.Event()
                 await self._woken.wait()
-            cid = next(iter(self._waiting))
+            queue = self._waiting or self._again
+            cid = next(iter(queue))
             worked_s = time.thread_time()
             noted = await self._announce_one(dht, cid)
             worked_s = time.thread_time() - worked_s
             if noted:
-                self._waiting.pop(cid, None)
+                queue.pop(cid, None)
                 await trio.sleep(min(REST_MAX_S, REST * worked_s))
             else:
-                if cid in self._waiting:
-                    self._waiting.move_to_end(cid)
+                if cid in queue:
+                    queue.move_to_end(cid)
                 await trio.sleep(RETRY_S)
 
     async def _announce_one(self, dht: KadDHT, cid: Cid) -> bool:

@@ -215,6 +215,10 @@ class StrangerNetwork:
         if self.dht is not None:
             self._call(self.dht.provide, cid)
 
+    def provide_again(self, cids: Sequence[Cid]) -> None:
+        if self.dht is not None:
+            self._call(self.dht.provide_again, cids)
+
     # --- between the loops ---
 
     def _call(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> None:

@@ -49,7 +49,8 @@ class Listener(Protocol):
     """The node's side."""
 
     def record_gossiped(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None: ...
-    def offers_gossiped(self, offers: Sequence[Opened[JobOffer]]) -> None: ...
+    def offers_gossiped(self, offers: Sequence[Opened[JobOffer]]) -> None:
+        """One or more, all of one node."""
 
     def peer_met(self, node_id: str, found_by: str) -> None:
         """There is a connection with a peer, whoever began it; it need not be a node."""
@@ -86,5 +87,8 @@ class Network(Protocol):
 
     def provide(self, cid: Cid) -> None:
         """This node has the content, and says so to whoever asked for it and to the DHT; never waits."""
+
+    def provide_again(self, cids: Sequence[Cid]) -> None:
+        """This node still has all of this content, and says so to the DHT, one after another; never waits."""
 
     async def stop(self) -> None: ...

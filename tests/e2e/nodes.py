@@ -85,6 +85,7 @@ class NodeProcess:
         self.flags = flags
         self.variables = variables
         self.node_id = self.api_address = self.peer_address = self.p2p_address = ""
+        self.metrics_address = ""
         self._log = folder.with_name(folder.name + ".log")
         self._ready = folder.with_name(folder.name + ".ready")
         self._process: subprocess.Popen[bytes] | None = None
@@ -133,6 +134,12 @@ class NodeProcess:
             ready["peer_address"],
         )
         self.p2p_address = next(iter(ready["p2p_addresses"]), "")
+        self.metrics_address = ready["metrics_address"]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this life of it listens."""
+        return self.running and self._ready.exists()
 
     @property
     def running(self) -> bool:

@@ -19,11 +19,11 @@ from tests.e2e.nodes import COMMAND, REPOSITORY, environment, wait_until
 from tests.parts import missing_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.parts.wasm import WasmProgram
 
-SERVE = ("--heartbeat", "500ms", "--bid-window", "5s", "--limit-total-cpu", "2", "--lease")
+SERVE = ("--heartbeat", "500ms", "--bid-window", "5s", "--limit-total-cpu", "2")
 
 
 def namespaces() -> set[str]:
@@ -34,7 +34,7 @@ def namespaces() -> set[str]:
 class Topology:
     """A running `scripts/network`; `nodes` is what its ready file lists."""
 
-    def __init__(self, folder: Path, *words: str, lease: str) -> None:
+    def __init__(self, folder: Path, *words: str, serve: Sequence[str]) -> None:
         self.folder = folder / "data"
         ready = folder / "ready"
         self.output = folder / "output"
@@ -42,7 +42,7 @@ class Topology:
         script = REPOSITORY / "scripts" / "network.d" / "network.py"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, str(script), *words, *flags, "--", *SERVE, lease],
+                [sys.executable, str(script), *words, *flags, "--", *SERVE, *serve],
                 stderr=output,
                 env=environment(),
             )
@@ -64,9 +64,25 @@ class Topology:
         listed = json.loads(self.within(number, "node", "list", "--output", "json"))
         return {node["record"]["node_id"] for node in listed if node["live"]}
 
-    def describe(self, job_id: str) -> dict[str, Any]:
-        described: dict[str, Any] = json.loads(self.within(0, "describe", "--json", job_id))
+    def describe(self, job_id: str, requester: int = 0) -> dict[str, Any]:
+        described: dict[str, Any] = json.loads(
+            self.within(requester, "describe", "--json", "--include-events", job_id)
+        )
         return described
+
+    def happened(self, job_id: str, kind: str, number: int | None = None) -> bool:
+        """Whether the job has an event of the kind, of the node with that number if one is given."""
+        node_id = None if number is None else self.nodes[number]["node_id"]
+        events = self.describe(job_id)["Events"]
+        return any(e["Type"] == kind and node_id in (None, e.get("Node")) for e in events)
+
+    def signal(self, number: int, what: signal.Signals) -> None:
+        """To all that runs in the namespace of a node."""
+        listed = subprocess.run(
+            ["ip", "netns", "pids", f"{self.prefix}node-{number}"], check=True, capture_output=True, text=True
+        )
+        for pid in listed.stdout.split():
+            os.kill(int(pid), what)
 
     def link(self, name: str, state: str) -> None:
         subprocess.run(["ip", "-n", f"{self.prefix}switch", "link", "set", name, state], check=True)
@@ -82,8 +98,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Topology]]:
         missing_part("network namespaces", "run as root on Linux with iproute2")
     started: list[Topology] = []
 
-    def run(*words: str, lease: str = "4s") -> Topology:
-        topology = Topology(tmp_path, *words, lease=lease)
+    def run(*words: str, lease: str = "4s", serve: Sequence[str] = ()) -> Topology:
+        topology = Topology(tmp_path, *words, serve=("--lease", lease, *serve))
         started.append(topology)
         return topology
 
@@ -155,6 +171,90 @@ def test_a_cut_between_the_islands_while_jobs_run_ends_with_one_paid_execution_o
     assert [e["State"] for e in again] == ["Failed", "Completed"]
     assert again[0]["Node"] == topology.nodes[2]["node_id"]
     wait_until(lambda: [runs(topology, number) for number in range(3)] == [0, 0, 0], "nothing runs any more")
+
+
+def paid_nodes(job: dict[str, Any]) -> list[str]:
+    return [e["Node"] for e in job["Executions"] if e["ChargedMicrocredits"]]
+
+
+def test_an_offer_that_a_cut_swallows_is_bid_on_when_the_cut_heals_within_the_bid_window(
+    start: Callable[..., Topology], wasm_program: WasmProgram
+) -> None:
+    patient = ("--bid-window", "30s", "--heartbeat", "5s")
+    topology = start("two-islands", "--nodes", "2", serve=patient)
+    words = ("wasm", "run", "--id-only", "--selector", "island=east", str(wasm_program("hello")))
+    topology.link("islands", "down")
+    job_id = topology.within(0, *words).strip()
+    wait_until(lambda: topology.happened(job_id, "Declined", 0), "the west has answered")
+    assert not topology.happened(job_id, "BidReceived")
+    topology.link("islands", "up")
+    wait_until(lambda: topology.describe(job_id)["State"] == "Completed", "the job has ended")
+    job = topology.describe(job_id)
+    assert len(job["Executions"]) == 1
+    assert paid_nodes(job) == [topology.nodes[1]["node_id"]]
+
+
+def test_an_award_that_a_cut_swallows_goes_to_another_bidder_and_one_execution_is_paid(
+    start: Callable[..., Topology], wasm_program: WasmProgram, tmp_path: Path
+) -> None:
+    price = tmp_path / "price"
+    price.write_text("#!/bin/sh\nip address show eth0 | grep -q 10.77.0.3/ && echo 1 || echo 2\n")
+    price.chmod(0o755)
+    patient = ("--bid-window", "30s", "--heartbeat", "5s", "--price-script", str(price))
+    topology = start("two-islands", "--nodes", "3", "--log-level", "info", serve=patient)
+    # The auction waits for the second, so that there is a time between the bid and the award.
+    topology.signal(1, signal.SIGSTOP)
+    try:
+        job_id = topology.within(0, "wasm", "run", "--id-only", str(wasm_program("hello"))).strip()
+        wait_until(lambda: topology.happened(job_id, "BidReceived", 2), "the east has bid least")
+        topology.link("islands", "down")
+    finally:
+        topology.signal(1, signal.SIGCONT)
+    wait_until(lambda: topology.happened(job_id, "AwardRefused", 2), "the award was lost")
+    topology.link("islands", "up")
+    wait_until(lambda: topology.describe(job_id)["State"] == "Completed", "the job has ended")
+    job = topology.describe(job_id)
+    assert [e["Node"] == topology.nodes[2]["node_id"] for e in job["Executions"]] == [True, False]
+    assert paid_nodes(job) == [job["Executions"][1]["Node"]]
+    wait_until(lambda: [runs(topology, number) for number in range(3)] == [0, 0, 0], "nothing runs any more")
+
+
+def test_a_report_that_a_cut_swallows_is_made_again_and_paid_when_the_cut_heals(
+    start: Callable[..., Topology], wasm_program: WasmProgram
+) -> None:
+    topology = start("two-islands", "--nodes", "2", "--log-level", "info", lease="30s")
+    words = ("wasm", "run", "--id-only", "--selector", "island=east", str(wasm_program("sleep")), "4")
+    job_id = topology.within(0, *words).strip()
+    wait_until(lambda: runs(topology, 1) == 1, "it runs in the east")
+    topology.link("islands", "down")
+    log = topology.folder / "node-1.log"
+    wait_until(lambda: "ExecutionReport to" in log.read_text(), "the report was lost")
+    assert topology.describe(job_id)["State"] != "Completed"
+    topology.link("islands", "up")
+    wait_until(lambda: topology.describe(job_id)["State"] == "Completed", "the job has ended")
+    job = topology.describe(job_id)
+    assert len(job["Executions"]) == 1
+    assert paid_nodes(job) == [topology.nodes[1]["node_id"]]
+
+
+def test_a_report_that_comes_after_the_lease_and_another_execution_is_not_paid(
+    start: Callable[..., Topology], wasm_program: WasmProgram
+) -> None:
+    topology = start("two-islands", "--nodes", "3", "--log-level", "info", lease="8s")
+    words = ("wasm", "run", "--id-only", "--selector", "island=west", str(wasm_program("sleep")), "4")
+    job_id = topology.within(2, *words).strip()
+    wait_until(lambda: runs(topology, 0) + runs(topology, 1) == 1, "it runs in the west")
+    first, other = (0, 1) if runs(topology, 0) else (1, 0)
+    topology.link(f"node-{first}", "down")
+    log = topology.folder / f"node-{first}.log"
+    wait_until(lambda: "ExecutionReport to" in log.read_text(), "it has ended, and its report was lost")
+    wait_until(lambda: topology.describe(job_id, 2)["State"] == "Completed", "another has run it")
+    topology.link(f"node-{first}", "up")
+    refused = f"ExecutionReport to {topology.nodes[2]['node_id']} was refused"
+    wait_until(lambda: refused in log.read_text(), "its report was refused")
+    job = topology.describe(job_id, 2)
+    assert [e["State"] for e in job["Executions"]] == ["Failed", "Completed"]
+    assert paid_nodes(job) == [topology.nodes[other]["node_id"]]
 
 
 def test_what_is_sent_to_a_node_arrives_late_where_a_delay_is_asked_for(

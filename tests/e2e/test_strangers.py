@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e import strangers
+from tests.e2e import churn, strangers
 from tests.e2e.nodes import wait_until
 from tests.node.live import HELLO
 from tests.parts import missing_part
@@ -31,6 +31,16 @@ def test_five_strangers_see_each_other_outlive_their_bootstrap_node_and_hear_eve
 ) -> None:
     figures = strangers.run(network, nodes=5, offers=10)
     assert figures.received == figures.expected == 40
+
+
+@pytest.mark.timeout(300)
+def test_jobs_end_and_none_is_paid_twice_while_half_the_nodes_are_killed_and_start_again(
+    network: Network,
+) -> None:
+    figures = churn.run(network, nodes=6, killed=3, jobs=20, per_second=2.0, seed=1)
+    assert (figures.unended, figures.paid_twice, figures.wrongly_charged) == (0, 0, 0), figures.jobs
+    # Those that ran where nobody was killed, and those that were tried again elsewhere.
+    assert figures.in_state("COMPLETED") >= 15, [job.failure for job in figures.jobs]
 
 
 @pytest.mark.timeout(300)

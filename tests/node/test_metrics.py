@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 import urllib.request
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -15,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bacalhau.model.job import Constraint, ConstraintOperator
 from bacalhau.model.resources import GIB, MIB
+from bacalhau.node.network import p2p_installed
 from bacalhau.rpc.servers import CannotListen
 from bacalhau.v1 import job_service_pb2, node_service_pb2, requester_service_pb2
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
@@ -24,6 +26,7 @@ from tests.builders import a_bid
 from tests.docs.documents import code_spans, read
 from tests.node.live import (
     SLEEPER,
+    SMALL,
     Stranger,
     all_of,
     client_of,
@@ -33,6 +36,7 @@ from tests.node.live import (
     until,
     wasm_job,
 )
+from tests.parts import missing_part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,6 +166,35 @@ async def test_gauges_follow_what_runs(tmp_path: Path) -> None:
             await jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id))
         await until(lambda: node.driver.compute.running_executions == 0, "nothing runs any more")
         assert (await scrape(node))("bacalhau_jobs_ended_total", state="cancelled") == 4
+
+
+async def test_what_is_gossiped_and_refused_over_libp2p_is_counted(tmp_path: Path) -> None:
+    if not p2p_installed():
+        missing_part("libp2p", "pip install 'bacalhau[p2p]'")
+    libp2p = {"p2p_listen": ("/ip4/127.0.0.1/tcp/0",)}
+    async with running(tmp_path / "node", metrics_port=0, **libp2p) as node:
+        quiet = await scrape(node)
+        assert quiet("bacalhau_gossip_peers_cut_off_total") == quiet("bacalhau_libp2p_restarts_total") == 0
+        assert quiet("bacalhau_gossip_received_total", topic="records") is None
+        [address] = node.p2p_addresses
+        async with (
+            running(tmp_path / "other", peers=(address,), compute=False, **libp2p) as other,
+            client_of(other) as channel,
+        ):
+            await until(lambda: node.membership.live_ids(), "the other node is heard")
+            jobs = JobServiceStub(channel)
+            # Of two that each need the whole node one waits, and its offer stays open.
+            spec = wasm_job(other, SLEEPER, resources=replace(SMALL, cpu_millicores=4000))
+            for _ in range(2):
+                await jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec))
+            counts = node.membership.network.counts  # type: ignore[union-attr]
+            await until(lambda: counts.accepted["offers"] and counts.accepted["records"], "both are gossiped")
+        page = await scrape(node)
+    for topic in ("records", "offers"):
+        assert page("bacalhau_gossip_received_total", topic=topic) == counts.accepted[topic]
+    assert (page("bacalhau_gossip_published_total", topic="records") or 0) > 0
+    assert page("bacalhau_gossip_published_total", topic="offers") is None
+    assert page("bacalhau_bitswap_refused_total", what="unsolicited_blocks") == 0
 
 
 async def test_a_method_that_is_not_there_makes_no_metric(tmp_path: Path) -> None:

@@ -8,15 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import trio
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
-from libp2p.pubsub.pubsub import Pubsub
-from libp2p.tools.anyio_service import background_trio_service
-from libp2p.utils.varint import encode_varint_prefixed
 
 from bacalhau.model.node import NodeRecord
 from bacalhau.p2p import gossip
@@ -27,13 +22,12 @@ from bacalhau.wire import broadcast
 from bacalhau.wire.identity import NodeKey
 from tests import builders
 from tests.node.live import Stranger, until
+from tests.p2p.hostile import Hostile
 from tests.p2p.hosts import LOOPBACK
 from tests.p2p.networks import SECOND_US, member, members, now_us
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from libp2p.abc import IHost
 
     from bacalhau.model.market import JobOffer
     from tests.p2p.networks import Member
@@ -42,34 +36,6 @@ if TYPE_CHECKING:
 def an_offer(id: str = "o-1") -> JobOffer:
     """With a digest as it travels."""
     return builders.an_offer(id=id, spec_digest=bytes(32))
-
-
-class Hostile:
-    """A gossiping host that publishes whatever it is told to, signed or not."""
-
-    def __init__(self) -> None:
-        self.pubsub: Any = None
-
-    async def run(self, host: IHost, *, task_status: trio.TaskStatus[None]) -> None:
-        router = GossipSub(gossip.PROTOCOLS, 4, 3, 6, heartbeat_interval=1, spam_protection_enabled=False)
-        self.pubsub = Pubsub(host, router)
-        async with background_trio_service(router), background_trio_service(self.pubsub):
-            await self.pubsub.wait_until_ready()
-            for topic in (RECORDS_TOPIC, OFFERS_TOPIC):
-                await self.pubsub.subscribe(topic)
-            task_status.started()
-            await trio.sleep_forever()
-
-    async def publish(self, topic: str, data: bytes, times: int = 1) -> None:
-        for _ in range(times):
-            await self.pubsub.publish(topic, data)
-            await trio.sleep(0.002)
-
-    async def send(self, message: rpc_pb2.Message) -> None:
-        """A message as it stands, to everybody that it is connected with."""
-        rpc = rpc_pb2.RPC(publish=[message])
-        for stream in self.pubsub.peers.values():
-            await stream.write(encode_varint_prefixed(rpc.SerializeToString()))
 
 
 @contextlib.asynccontextmanager

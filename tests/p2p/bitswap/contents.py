@@ -1,4 +1,4 @@
-"""What is exchanged with other implementations: a large file, a deep tree, a folder so large that it is sharded."""
+"""What is exchanged with other implementations: files, a deep tree, a folder so large that it is sharded."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
     from bacalhau.ipfs.blockstore import CollectableStore
 
-LARGE_BYTES = 16 * 1024 * 1024
+FILE_BYTES = {"file": 16 * 1024 * 1024, "large file": 100 * 1024 * 1024}
 FOLDER_ENTRIES = 6000
 
 
 def make_content(folder: Path, shape: str, *, links: bool = True) -> Path:
-    """The content of a shape ("file", "tree", "folder") below `folder`, different for each. Without `links` the tree
-    has no symlinks."""
-    if shape == "file":
+    """The content of a shape ("file", "large file", "tree", "folder") below `folder`, different for each. Without
+    `links` the tree has no symlinks."""
+    if shape in FILE_BYTES:
         path = folder / "large"
-        path.write_bytes(random.Random(str(folder)).randbytes(LARGE_BYTES))
+        path.write_bytes(random.Random(str(folder)).randbytes(FILE_BYTES[shape]))
         return path
     path = folder / shape
     if shape == "tree":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-SHAPES = ("file", "tree", "folder")
+SHAPES = ("file", "large file", "tree", "folder")
 
 
 @dataclass

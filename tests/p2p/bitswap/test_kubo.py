@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+SHAPES = [*itertools.product(("file", "tree", "folder"), (0, 1)), ("large file", 1)]
+
 
 @pytest.fixture
 def daemon(kubo: Path, tmp_path: Path) -> Iterator[KuboDaemon]:
@@ -30,8 +33,7 @@ def daemon(kubo: Path, tmp_path: Path) -> Iterator[KuboDaemon]:
         yield running
 
 
-@pytest.mark.parametrize("version", [0, 1])
-@pytest.mark.parametrize("shape", ["file", "tree", "folder"])
+@pytest.mark.parametrize(("shape", "version"), SHAPES)
 async def test_kubo_fetches_what_we_hold(
     shape: str, version: int, daemon: KuboDaemon, tmp_path: Path
 ) -> None:
@@ -55,8 +57,7 @@ async def test_kubo_fetches_what_we_hold(
         assert counters.blocks_received == 0
 
 
-@pytest.mark.parametrize("version", [0, 1])
-@pytest.mark.parametrize("shape", ["file", "tree", "folder"])
+@pytest.mark.parametrize(("shape", "version"), SHAPES)
 async def test_we_fetch_what_kubo_holds(shape: str, version: int, daemon: KuboDaemon, tmp_path: Path) -> None:
     path = make_content(tmp_path, shape)
     added = daemon.run("add", "-r", "-Q", "--hidden", f"--cid-version={version}", path)

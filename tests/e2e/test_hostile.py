@@ -1,0 +1,146 @@
+"""Hostile peers on gossip, each a process that sends the real bytes: the node serves a bystander meanwhile, its memory
+and disk stay bounded, and its metrics tell. Those of Bitswap are in tests/p2p/bitswap."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.nodes import REPOSITORY, environment, wait_until
+from tests.e2e.strangers import LISTEN
+from tests.node.live import HELLO
+from tests.parts import missing_part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.nodes import Network, NodeProcess
+
+MIB = 1024 * 1024
+GROWTH_BYTES = 60 * MIB
+DISK_BYTES = 30 * MIB
+
+
+@contextlib.contextmanager
+def attacking(attack: str, victim: NodeProcess) -> Iterator[str]:
+    """A hostile peer in mid-attack; its id."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.p2p.hostile", attack, victim.p2p_address],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=REPOSITORY,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, "the attacker has ended"
+        yield line.split()[-1]
+        assert process.poll() is None, "the attacker has ended"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@dataclass
+class Pair:
+    """A node that is attacked, and one that is not."""
+
+    victim: NodeProcess
+    bystander: NodeProcess
+    program: Path
+
+    def runs(self, requester: NodeProcess, name: str) -> None:
+        """A job of the requester on the node with this name, from its submission to its output."""
+        done = requester.cli("wasm", "run", "--selector", f"name={name}", str(self.program))
+        assert (done.returncode, done.stdout) == (0, "Hello World\n"), done.stderr
+
+    def serves(self) -> None:
+        self.runs(self.bystander, "victim")
+        self.runs(self.victim, "bystander")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Its value, 0 where it has none; the sum of those that have these labels among theirs."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://{self.victim.metrics_address}/metrics", timeout=20) as answer:
+            text = answer.read().decode()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def resident_bytes(self) -> int:
+        resident: int = psutil.Process(self.victim.pid).memory_info().rss
+        return resident
+
+    def disk_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.victim.folder.rglob("*") if path.is_file())
+
+    @contextlib.contextmanager
+    def bounded(self) -> Iterator[None]:
+        resident, disk = self.resident_bytes(), self.disk_bytes()
+        yield
+        grown, written = self.resident_bytes() - resident, self.disk_bytes() - disk
+        print(f"memory {grown / MIB:+.1f} MiB, disk {written / MIB:+.1f} MiB")
+        assert grown < GROWTH_BYTES
+        assert written < DISK_BYTES
+
+
+@pytest.fixture(scope="module")
+def pair(shared_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    if importlib.util.find_spec("libp2p") is None:
+        missing_part("libp2p", "pip install 'bacalhau[p2p]'")
+    program = tmp_path_factory.mktemp("program") / "hello.wat"
+    program.write_bytes(HELLO)
+    flags = (*LISTEN, "--disable-engine", "docker", "--heartbeat", "500ms", "--bid-window", "2s")
+    victim = shared_network.start("victim", *flags, "--labels", "name=victim", "--metrics-port", "0")
+    bystander = shared_network.node("bystander", *flags, "--labels", "name=bystander")
+    bystander.flags += ("--peer", victim.p2p_address)
+    bystander.start()
+    victim.wait_knows(bystander)
+    bystander.wait_knows(victim)
+    pair = Pair(victim, bystander, program)
+    # What first jobs cost is nobody's attack.
+    pair.serves()
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [("forged", "forged"), ("replayed", "forged"), ("changed_key", "forged"), ("flood", "frequent")],
+)
+def test_whoever_floods_forges_or_replays_is_cut_off_while_jobs_go_on(
+    pair: Pair, attack: str, reason: str
+) -> None:
+    dropped = pair.metric("bacalhau_gossip_dropped_total", reason=reason)
+    cut_off = pair.metric("bacalhau_gossip_peers_cut_off_total")
+    with pair.bounded(), attacking(attack, pair.victim):
+        pair.serves()
+        wait_until(
+            lambda: pair.metric("bacalhau_gossip_peers_cut_off_total") > cut_off, "the metrics tell", 30
+        )
+        assert pair.metric("bacalhau_gossip_dropped_total", reason=reason) >= dropped + 5
+        pair.serves()
+    assert pair.metric("bacalhau_libp2p_restarts_total") == 0
+    assert pair.bystander.node_id in pair.victim.live_ids()
+
+
+def test_streams_and_connections_that_never_say_anything_hold_nobody_up(pair: Pair) -> None:
+    files = pair.metric("process_open_fds")
+    with pair.bounded(), attacking("slow_loris", pair.victim):
+        wait_until(lambda: pair.metric("process_open_fds") > files + 50, "it is attacked")
+        pair.serves()
+    wait_until(lambda: pair.metric("process_open_fds") < files + 10, "what it held is free again")
+    assert pair.metric("bacalhau_libp2p_restarts_total") == 0
