@@ -120,6 +120,10 @@ def plain_execution(execution: Execution) -> dict[str, Any]:
         "PriceMicrocredits": execution.price_microcredits,
         "ChargedMicrocredits": execution.charged_microcredits,
     }
+    if execution.bond_microcredits:
+        shown["BondMicrocredits"] = execution.bond_microcredits
+    if execution.penalty_microcredits:
+        shown["PenaltyMicrocredits"] = execution.penalty_microcredits
     if execution.phase:
         shown["Phase"] = enum_name(ExecutionPhase, execution.phase)
     if execution.HasField("report"):
@@ -176,6 +180,8 @@ def _answers(answers: list[OfferAnswer]) -> tuple[list[dict[str, Any]], list[dic
                 shown["StartDelay"] = duration_text(answer.start_delay)
             if answer.missing_input_bytes:
                 shown["MissingInputBytes"] = answer.missing_input_bytes
+            if answer.bond_microcredits:
+                shown["BondMicrocredits"] = answer.bond_microcredits
             bids.append(shown)
             continue
         reason = RefusalReason.Name(answer.refusal.reason).removeprefix("REFUSAL_REASON_")
