@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bacalhau.market.payment import shortfall_microcredits
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US
-from bacalhau.model.ledger import Balance
+from bacalhau.model.ledger import Balance, Receipt
 from bacalhau.model.market import PPM, PaymentTerms
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.model.verification import Verification, VerificationPolicy
@@ -96,17 +96,23 @@ class Pair:
         """What the requester would send now is taken in that order; what the node signs comes back."""
         (sent,) = self.payables.send_again("n1", 0).sends
         assert isinstance(sent, fx.SendReceipts)
-        signed = []
-        for receipt in sent.receipts:
-            if not self.receivables.knows(receipt):
-                work = self.works[receipt.execution_id]
-                effects = self.receivables.take(ev.ReceiptReceived(receipt), work, 0)
-                assert effects.refusal is None, effects.refusal
-                self.receivables.release(work)
-                paid = receipt.pay_microcredits
-                self.works[work.id] = replace(work, paid_microcredits=paid, receipt_sequence=receipt.sequence)
-            signed.append((receipt.sequence, b""))
-        self.payables.answered(ev.ReceiptsAnswered("n1", tuple(signed)), 0)
+        assert all([self.taken(receipt) for receipt in sent.receipts])
+        signed = tuple((receipt.sequence, b"") for receipt in sent.receipts)
+        self.payables.answered(ev.ReceiptsAnswered("n1", signed), 0)
+
+    def taken(self, receipt: Receipt) -> bool:
+        """Whether the node signs it: it is the next, or was taken before."""
+        if self.receivables.knows(receipt):
+            return True
+        work = self.works[receipt.execution_id]
+        effects = self.receivables.take(ev.ReceiptReceived(receipt), work, 0)
+        if effects.refusal is not None:
+            assert effects.refusal.reason is RefusalReason.WRONG_STATE, effects.refusal
+            return False
+        self.receivables.release(work)
+        paid = receipt.pay_microcredits
+        self.works[work.id] = replace(work, paid_microcredits=paid, receipt_sequence=receipt.sequence)
+        return True
 
     def check(self) -> None:
         self.payables.check(())
@@ -136,6 +142,31 @@ def test_no_trade_holds_up_those_after_it_and_both_sides_come_to_the_same_balanc
     accepted = [work for work, trade in paid if trade.fault is None]
     short = [shortfall_microcredits(due_microcredits(work), work.paid_microcredits) for work in accepted]
     assert record.disputed_microcredits == sum(short)
+
+
+@given(st.lists(TRADES, min_size=1, max_size=6), st.lists(st.integers(0, 5), max_size=30))
+def test_receipts_in_any_order_and_however_often_pay_each_trade_once(
+    trades: list[Trade], deliveries: list[int]
+) -> None:
+    pair = Pair()
+    for number, trade in enumerate(trades):
+        pair.trade(number, trade)
+    (sent,) = pair.payables.send_again("n1", 0).sends
+    assert isinstance(sent, fx.SendReceipts)
+    for index in deliveries:
+        receipt = sent.receipts[index % len(sent.receipts)]
+        taken = pair.taken(receipt)
+        next_sequence = (
+            pair.receivables.records["r1"].balance.sequence if "r1" in pair.receivables.records else 0
+        )
+        assert taken is (receipt.sequence <= next_sequence)
+        pair.check()
+    pair.deliver()
+    pair.check()
+    paid = sum(work.paid_microcredits for work in pair.works.values())
+    penalties = sum(receipt.penalty_microcredits for receipt in sent.receipts)
+    owed = pair.payables.balances["n1"]
+    assert owed == pair.receivables.records["r1"].balance == Balance(len(trades), paid - penalties)
 
 
 @pytest.mark.parametrize(
