@@ -315,15 +315,15 @@ class Driver:
         """The turn is on disk: its callers hear of it, its messages leave, its work starts."""
         if not self._flush_due:
             self._idle.set()
-        # In this order, for a job waits for messages and work, and those who watch it do not.
+        # In this order, for jobs wait for messages, clients for answers, and for what watchers hear nobody waits.
         try:
             for send in turn.sends:
                 self.on_send(send)
-            for start in turn.starts:
-                self.on_start(start)
             for reply in turn.replies:
                 if not reply.done():
                     reply.set_result(None)
+            for start in turn.starts:
+                self.on_start(start)
             for write in turn.writes:
                 self.on_written(write)
         except BaseException as bug:  # raised again

@@ -46,10 +46,8 @@ VALID_FOR_US = 60 * 1_000_000
 REPEAT_FIRST_S, REPEAT_LAST_S = 0.5, 5.0
 """Between two gossips of an offer: twice as long each time."""
 DIRECT_MAX = 8
-"""As many nodes are offered a job by gRPC too: gossip is collected for some time and may be lost."""
-GOSSIPED_TO_MIN = 3
-"""An offer that was gossiped before goes to fewer nodes by gRPC alone."""
-
+"""So many nodes are offered a job by gRPC, which is quicker and is not lost; others hear of it by gossip if it is still
+open when that is due."""
 RECEIPTS_WAIT_S = 0.25
 """Receipts hold nobody up, so that those of one moment travel together."""
 
@@ -242,9 +240,9 @@ class Outbox:
         sealed = self._seal(send.offer, "")
         network, offer_id = self._membership.network, send.offer.id
         direct = send.to
-        if network is not None and (offer_id not in self._repeating or len(send.to) >= GOSSIPED_TO_MIN):
-            network.publish_offers((sealed,))
+        if network is not None:
             if len(send.to) > DIRECT_MAX:
+                network.publish_offers((sealed,))
                 direct = tuple(node_id for node_id in send.to if not self._membership.hears_gossip(node_id))
             if offer_id not in self._repeating:
                 self._repeating.add(offer_id)
