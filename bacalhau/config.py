@@ -86,6 +86,8 @@ class Settings:
     """A requester that was seen to pay badly is asked more, up to ten times."""
     price_script: str | None = None
     price_floor_microcredits: int = 0
+    bond_permille: int = 0
+    """What its bids say that it forfeits where it is proven to have cheated, of their price."""
     fetch_bytes_per_second: int = 10_000_000
     """What bids estimate their start delay with."""
     # What requesters may owe for its work: each of them, and all together that have no limit of their own.

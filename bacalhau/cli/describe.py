@@ -117,8 +117,7 @@ def plain_execution(execution: Execution) -> dict[str, Any]:
         "State": enum_name(ExecutionState, execution.state),
         "Created": time_text(execution.create_time),
         "Updated": time_text(execution.update_time),
-        "PriceMicrocredits": execution.price_microcredits,
-        "ChargedMicrocredits": execution.charged_microcredits,
+        **_money(execution),
     }
     if execution.phase:
         shown["Phase"] = enum_name(ExecutionPhase, execution.phase)
@@ -133,6 +132,30 @@ def plain_execution(execution: Execution) -> dict[str, Any]:
     if execution.HasField("failure"):
         shown["Failure"] = _fault(execution.failure)
     return shown
+
+
+def _money(execution: Execution) -> dict[str, int]:
+    """Where the execution's price is: set aside until it ends, then charged and returned; and what became of a bond."""
+    from bacalhau.v1.execution_pb2 import ExecutionState
+
+    ended = execution.state in (
+        ExecutionState.EXECUTION_STATE_COMPLETED,
+        ExecutionState.EXECUTION_STATE_FAILED,
+        ExecutionState.EXECUTION_STATE_CANCELLED,
+        ExecutionState.EXECUTION_STATE_REFUSED,
+    )
+    price, charged = execution.price_microcredits, execution.charged_microcredits
+    money = {
+        "PriceMicrocredits": price,
+        "SetAsideMicrocredits": 0 if ended else price,
+        "ChargedMicrocredits": charged,
+        "ReturnedMicrocredits": price - charged if ended else 0,
+    }
+    if execution.bond_microcredits:
+        money["BondMicrocredits"] = execution.bond_microcredits
+    if execution.penalty_microcredits:
+        money["PenaltyMicrocredits"] = execution.penalty_microcredits
+    return money
 
 
 def plain_event(event: JobEvent) -> dict[str, Any]:
@@ -176,6 +199,8 @@ def _answers(answers: list[OfferAnswer]) -> tuple[list[dict[str, Any]], list[dic
                 shown["StartDelay"] = duration_text(answer.start_delay)
             if answer.missing_input_bytes:
                 shown["MissingInputBytes"] = answer.missing_input_bytes
+            if answer.bond_microcredits:
+                shown["BondMicrocredits"] = answer.bond_microcredits
             bids.append(shown)
             continue
         reason = RefusalReason.Name(answer.refusal.reason).removeprefix("REFUSAL_REASON_")

@@ -92,7 +92,7 @@ def register(verbs: Subparsers) -> None:
     # What every node of the network is started with.
     _add_policy(devstack)
     devstack.set_defaults(peer=[], advertise=[], tls_cert=None, tls_key=None, ipfs_api=None)
-    devstack.set_defaults(pricing=None, price_flat=None, fetch_rate=None)
+    devstack.set_defaults(pricing=None, price_flat=None, fetch_rate=None, bond=None)
 
 
 def run_serve(args: argparse.Namespace) -> int:
@@ -307,6 +307,12 @@ def _add_prices(parser: argparse.ArgumentParser) -> None:
         help="asked for each bid, which it gets as JSON on stdin; prints microcredits",
     )
     group.add_argument("--price-floor", type=price, metavar="N", help="no bid is lower (0)")
+    group.add_argument(
+        "--bond",
+        type=whole_number(0, 1000),
+        metavar="PERCENT",
+        help="of each bid's price, which the node forfeits where it is proven to have cheated (0)",
+    )
     group.add_argument(
         "--fetch-rate",
         type=quantity(quantities.parse_bytes),

@@ -9,8 +9,8 @@ of CPU time and peak memory have no part in it. The floor pays for what every ex
 reservation, the inputs, the start.
 
 A node could report more time than the program ran. It gains at most the price, which it was ready to work for;
-and no more than the time that passed at the requester between award and report, for a report of more is not paid
-for more (`counted_usage`).
+and no more than the time that passed at the requester between award and report (or commitment), for a report of more
+is not paid for more (`counted_usage`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bacalhau.model.execution import FaultKind
 from bacalhau.model.market import PPM
 
 if TYPE_CHECKING:
@@ -39,9 +40,21 @@ def pay_microcredits(
     return _ceil_div(price_microcredits * share_ppm(payment, usage, execution_timeout_us), PPM)
 
 
+def bond_microcredits(price_microcredits: int, bond_permille: int) -> int:
+    """The bond that goes with a bid of that price: its part of it, rounded up."""
+    return _ceil_div(price_microcredits * bond_permille, 1000)
+
+
 def counted_usage(usage: Usage, passed_us: int) -> Usage:
-    """The usage that is paid for: no more time than passed at the requester between award and report."""
+    """The usage that is paid for: no more time than passed at the requester until report or commitment."""
     return replace(usage, wall_us=passed_us) if usage.wall_us > passed_us else usage
+
+
+def shortfall_microcredits(due_microcredits: int, pay_microcredits: int) -> int:
+    """What a receipt leaves out of the pay that the node's own report comes to. A hundredth of it is nothing: the
+    clocks of two honest nodes differ by less, and not by nothing."""
+    short = due_microcredits - pay_microcredits
+    return short if short > max(1, due_microcredits // 100) else 0
 
 
 def is_payable(report: ExecutionReport) -> bool:
@@ -58,8 +71,9 @@ def receipt_problem(receipt: Receipt) -> str | None:
         due = 0
     if receipt.pay_microcredits != due:
         return f"it pays {receipt.pay_microcredits} microcredits where its terms come to {due}"
-    if receipt.penalty_microcredits and receipt.rejection is None:
-        return "it takes a penalty for a result that it accepts"
+    refuted = receipt.rejection is not None and receipt.rejection.kind is FaultKind.RESULT_REFUTED
+    if receipt.penalty_microcredits and not refuted:
+        return "it takes a penalty for a result that it does not say to be refuted"
     if not 0 <= receipt.penalty_microcredits <= receipt.bond_microcredits:
         return f"its penalty is {receipt.penalty_microcredits} microcredits of a bond of {receipt.bond_microcredits}"
     if receipt.sequence == 1 and receipt.balance_microcredits != moved_microcredits(receipt):

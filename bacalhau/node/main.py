@@ -70,6 +70,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "price_by_reputation": args.price_by_reputation,
         "price_script": args.price_script,
         "price_floor_microcredits": args.price_floor,
+        "bond_permille": None if args.bond is None else args.bond * 10,
         "fetch_bytes_per_second": args.fetch_rate,
         "min_reputation_ppm": args.min_reputation,
         "ipfs_api": args.ipfs_api,

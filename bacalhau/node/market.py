@@ -128,11 +128,10 @@ class Market:
                 f"no job {job_id} of this node, and it bid on none: `bacalhau market bids` shows those that it did",
             )
         requester_id = bids[0].requester_id
-        held = await asyncio.to_thread(self._awards_of, bids[0].job_id)
         try:
             link = await self._membership.link(requester_id)
             offers = [
-                await self._disclosed_by(link, requester_id, offer_id, bids, held)
+                await self._disclosed_by(link, requester_id, offer_id, bids)
                 for offer_id in dict.fromkeys(bid.offer_id for bid in reversed(bids))
             ]
         except PeerUnreachable as failure:
@@ -151,26 +150,23 @@ class Market:
             if not token:
                 return bids
 
-    def _awards_of(self, job_id: str) -> tuple[HeldAward, ...]:
+    def _held_awards(self, requester_id: str, clearings: list[AuditedClearing]) -> tuple[HeldAward, ...]:
+        """What this node was promised by the requester, of all that the clearings state."""
+        stated = [award for audited in clearings for award in audited.clearing.awards]
+        works = [self._store.work(award.execution_id) for award in stated if award.node_id == self._node_id]
         return tuple(
             HeldAward(work.id, work.award.price_microcredits, work.award.bid_set_digest)
-            for work in self._store.recent_work(_PAGE)
-            if work.award.job_id == job_id
+            for work in works
+            if work is not None and work.requester_id == requester_id
         )
 
     async def _disclosed_by(
-        self,
-        link: PeerLink,
-        requester_id: str,
-        offer_id: str,
-        bids: list[OwnBid],
-        held: tuple[HeldAward, ...],
+        self, link: PeerLink, requester_id: str, offer_id: str, bids: list[OwnBid]
     ) -> _OnOffer:
         """Raises Refused where what the requester sends is no clearing of its own."""
         mine = [bid for bid in bids if bid.offer_id == offer_id]
         offer = open_stored(mine[0].offer_envelope, JobOffer).body
         receipts = tuple(receipt for bid in mine if (receipt := _receipt(bid)) is not None)
-        auditor = Auditor(self._node_id, receipts, held)
         clearings: list[AuditedClearing] = []
         try:
             count = 1
@@ -180,7 +176,8 @@ class Market:
         except Refused as error:
             if error.refusal.reason is not RefusalReason.WRONG_STATE:
                 raise
-        return _OnOffer(offer, clearings, auditor)
+        held = await asyncio.to_thread(self._held_awards, requester_id, clearings)
+        return _OnOffer(offer, clearings, Auditor(self._node_id, receipts, held))
 
 
 async def _clearing_of(

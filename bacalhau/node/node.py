@@ -319,6 +319,7 @@ class Node:
             min_reputation_ppm=settings.min_reputation_ppm,
             node_id=self.node_id,
             credit=settings.credit,
+            bond_permille=settings.bond_permille,
         )
         if trace is not None:
             trace.machines({"config": requester_config}, {"config": config, "pricing": pricing})

@@ -56,6 +56,8 @@ def execution_to_proto(execution: ExecutionRecord) -> execution_pb2.Execution:
         create_time=fields.timestamp(execution.created_us),
         update_time=fields.timestamp(execution.updated_us),
         offer_id=execution.offer_id,
+        bond_microcredits=execution.bond_microcredits,
+        penalty_microcredits=execution.penalty_microcredits,
     )
     if execution.phase is not None:
         message.phase = fields.number(execution.phase)
@@ -120,6 +122,7 @@ def answer_to_proto(answer: StoredAnswer) -> job_service_pb2.OfferAnswer:
         message.bid_id = answer.bid.id
         message.start_delay.CopyFrom(fields.duration(answer.bid.start_delay_us))
         message.missing_input_bytes = answer.bid.missing_input_bytes
+        message.bond_microcredits = answer.bid.bond_microcredits
     if answer.refusal is not None:
         message.refusal.CopyFrom(refusal_to_proto(answer.refusal))
     return message

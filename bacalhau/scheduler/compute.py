@@ -42,7 +42,7 @@ from bacalhau.scheduler.effects import (
 )
 from bacalhau.scheduler.leases import Leases, Work
 from bacalhau.scheduler.offers import Offers
-from bacalhau.scheduler.receivables import Receivables, due_microcredits
+from bacalhau.scheduler.receivables import Receivables, due_microcredits, shortfall_of
 from bacalhau.scheduler.records import BidKept, Books, WorkRecord, WorkState
 
 if TYPE_CHECKING:
@@ -434,7 +434,8 @@ class ComputeMachine:
         if effects.refusal is not None or record is None or record.requester_id != receipt.requester_id:
             return effects
         if not receipt.rejection:
-            effects.writes.append(self.reputations.note(receipt.requester_id, Conduct.PAID, now))
+            conduct = Conduct.DISPUTED if shortfall_of(receipt, record) else Conduct.PAID
+            effects.writes.append(self.reputations.note(receipt.requester_id, conduct, now))
         settled = replace(
             record, paid_microcredits=receipt.pay_microcredits, receipt_sequence=receipt.sequence
         )

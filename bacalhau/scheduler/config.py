@@ -75,6 +75,8 @@ class ComputeConfig:
     """Offers of requesters below it are declined."""
     node_id: str = ""
     credit: CreditPolicy = DEFAULT_CREDIT
+    bond_permille: int = 0
+    """The bond of its bids, of their price."""
     note_retry_us: int = SECOND_US
     note_retry_max_us: int = 60 * SECOND_US
     """How often a settlement note is sent to a debtor that does not sign it."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Answers, Ask, busy, quote, screen
+from bacalhau.market.payment import bond_microcredits
 from bacalhau.market.pricing import Situation
 from bacalhau.market.reputation import too_low
 from bacalhau.model.market import Bid, Decline, JobOffer
@@ -233,6 +234,7 @@ class Offers:
             valid_for_us,
             price.start_delay_us,
             price.missing_input_bytes,
+            bond_microcredits(price.price_microcredits, self._config.bond_permille),
         )
         self._deadlines.set(("bid", offer.id), now + valid_for_us)
         return _send_bid(entry, entry.bid)

@@ -219,5 +219,5 @@ class Payables:
 
 
 def _passed_us(reported: ExecutionRecord) -> int:
-    """From the award to the report, by this node's clock."""
-    return max(0, reported.updated_us - reported.created_us)
+    """From the award to the report, or to the commitment where there was one, by this node's clock."""
+    return max(0, (reported.committed_us or reported.updated_us) - reported.created_us)

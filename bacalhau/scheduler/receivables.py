@@ -2,6 +2,7 @@
 
     award: price on credit --reported--> taken --receipt of both--> owed --settlement note--> paid
                      |                    '--no receipt in time--> disputed --receipt, late--> owed
+                     |                    '--receipt of less time than reported--> owed, the rest disputed
                      '--failed, called off, refused, receipt of 0--> nothing
 
 Owns the compute node's half of the books and the credit of each peer. Work that is not settled counts with its whole
@@ -16,7 +17,15 @@ from typing import TYPE_CHECKING
 from bacalhau.market import ledger as books
 from bacalhau.market.credit import Credit
 from bacalhau.market.ledger import Ledger
-from bacalhau.market.payment import follows, is_payable, moved_microcredits, pay_microcredits, receipt_problem
+from bacalhau.market.payment import (
+    counted_usage,
+    follows,
+    is_payable,
+    moved_microcredits,
+    pay_microcredits,
+    receipt_problem,
+    shortfall_microcredits,
+)
 from bacalhau.model.ledger import Balance, SettlementNote, TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.effects import Effects, SendNote, refuse
@@ -107,6 +116,10 @@ class Receivables:
             transaction = books.earn(record.peer_id, receipt.execution_id, amount, now)
             self.ledger.post(transaction)
             effects.writes.append(transaction)
+        if work is not None:
+            short = shortfall_of(receipt, work)
+            if short:
+                effects.add(self._disputed(work, short))
         return effects
 
     def settled_late(self, work: WorkRecord) -> Effects:
@@ -237,10 +250,21 @@ def due_microcredits(work: WorkRecord) -> int:
     return pay_microcredits(award.price_microcredits, award.payment, report.usage, timeout_us)
 
 
+def shortfall_of(receipt: Receipt, work: WorkRecord) -> int:
+    """What of the work's pay the receipt of its accepted result leaves out; 0 where it rejects the result."""
+    if receipt.rejection is not None or work.requester_id != receipt.requester_id:
+        return 0
+    return shortfall_microcredits(due_microcredits(work), receipt.pay_microcredits)
+
+
 def _is_of(receipt: Receipt, work: WorkRecord, node_id: str) -> bool:
-    """It says what the award promised and the report reported."""
+    """It says what the award promised and the report reported. Of the time only the requester's own clock can say how
+    much it counts: less than was reported is taken as it is, and disputed, for a receipt that is refused would hold up
+    all that come after it."""
     award, report = work.award, work.report
     if report is None or receipt.node_id != node_id:
+        return False
+    if receipt.penalty_microcredits and not award.spec.verification.compares:
         return False
     promised = (
         award.job_id,
@@ -264,5 +288,6 @@ def _is_of(receipt: Receipt, work: WorkRecord, node_id: str) -> bool:
         receipt.execution_timeout_us,
         receipt.bond_microcredits,
     )
-    reported = (report.usage, report.result, report.exit_code)
-    return said == promised and (receipt.usage, receipt.result, receipt.exit_code) == reported
+    if said != promised or (receipt.result, receipt.exit_code) != (report.result, report.exit_code):
+        return False
+    return receipt.usage == counted_usage(report.usage, receipt.usage.wall_us)

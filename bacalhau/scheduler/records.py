@@ -152,6 +152,8 @@ class ExecutionRecord:
     """What its node forfeits of the bond: whoever proves that it cheated says so, with the failure."""
     late: bool = False
     """The report came after the execution had ended: it is kept, and unpaid."""
+    committed_us: int = 0
+    """When its commitment came: its node's work ended by then, whenever the result is revealed. 0 without one."""
 
 
 class WorkState(Enum):

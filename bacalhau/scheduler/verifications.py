@@ -90,6 +90,7 @@ class Verifications:
             updated_us=now,
             attempt=commitment.attempt,
             commitment=commitment.digest,
+            committed_us=now,
         )
         effects = self._executions.work_ended(job, execution)
         effects.writes.append(job.happened(JobEventType.COMMITTED, now, execution=execution))

@@ -6,7 +6,8 @@ made valid UTF-8 here, for file names in an engine's message may not be.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from bacalhau.market.audit import entry_of
 from bacalhau.model.cid import Cid
@@ -58,6 +59,10 @@ if TYPE_CHECKING:
     from bacalhau.model.market import Award, Bid, JobOffer, PaymentTerms
     from bacalhau.model.refusals import Refusal
     from bacalhau.model.reputation import Reputation, Role
+
+
+# Rows are written whole at each step of a life in which these do not change. Few, for each may hold a large spec.
+_REMEMBERED: Final = 32
 
 
 def spec_bytes(spec: JobSpec) -> bytes:
@@ -117,6 +122,7 @@ def bid_set_of(data: bytes) -> list[BidSetEntry]:
     return [entry_from_proto(entry) for entry in auction_pb2.BidSet.FromString(data).entries]
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def award_bytes(award: Award) -> bytes:
     return award_to_proto(award).SerializeToString()
 
@@ -125,6 +131,7 @@ def award_of(data: bytes) -> Award:
     return award_from_proto(market_pb2.Award.FromString(data))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def payment_bytes(payment: PaymentTerms) -> bytes:
     return payment_to_proto(payment).SerializeToString()
 
@@ -134,6 +141,7 @@ def payment_of(data: bytes | None) -> PaymentTerms:
     return WHOLE_PRICE if data is None else payment_from_proto(payment_pb2.PaymentTerms.FromString(data))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def receipt_bytes(receipt: Receipt) -> bytes:
     return receipt_to_proto(receipt).SerializeToString()
 
@@ -146,6 +154,7 @@ def note_bytes(note: SettlementNote) -> bytes:
     return note_to_proto(note).SerializeToString()
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def report_bytes(report: ExecutionReport | None) -> bytes | None:
     return None if report is None else report_to_proto(report).SerializeToString()
 

@@ -246,10 +246,3 @@ def unsettled_work(database: sqlite3.Connection) -> list[WorkRecord]:
 def reputations(database: sqlite3.Connection) -> list[Reputation]:
     found = database.execute("SELECT node_id, role, updated_us, reputation FROM reputations")
     return [rows.reputation_of(row) for row in found.fetchall()]
-
-
-def recent_work(database: sqlite3.Connection, limit: int) -> list[WorkRecord]:
-    found = database.execute(
-        f"SELECT {rows.WORK_COLUMNS} FROM work ORDER BY accepted_us DESC, id DESC LIMIT ?", (limit,)
-    )
-    return [rows.work_of(row) for row in found.fetchall()]

@@ -46,7 +46,7 @@ HAPPENING_COLUMNS: Final = (
 EXECUTION_COLUMNS: Final = (
     "id, job_id, offer_id, bid_id, node_id, state, price_microcredits, charged_microcredits, "
     "created_us, updated_us, bid_set_digest, phase, attempt, report, failure, commitment, compared, payment, "
-    "bond_microcredits, penalty_microcredits, late, result"
+    "bond_microcredits, penalty_microcredits, late, committed_us, result"
 )
 WORK_COLUMNS: Final = (
     "id, requester_id, state, attempt, accepted_us, updated_us, award, report, refusal, commitment, "
@@ -167,6 +167,7 @@ def _execution_row(record: ExecutionRecord) -> Row:
         record.bond_microcredits,
         record.penalty_microcredits,
         record.late,
+        record.committed_us,
         encoding.result_bytes(record.report),
     )
 
@@ -249,12 +250,12 @@ def _note_row(record: NoteRecord) -> Row:
 
 
 _UPSERT_EXECUTION: Final = (
-    f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+    f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
     "ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
     "charged_microcredits = excluded.charged_microcredits, updated_us = excluded.updated_us, "
     "phase = excluded.phase, attempt = excluded.attempt, "
     "report = excluded.report, result = excluded.result, failure = excluded.failure, "
-    "commitment = excluded.commitment, compared = excluded.compared, "
+    "commitment = excluded.commitment, committed_us = excluded.committed_us, compared = excluded.compared, "
     "penalty_microcredits = excluded.penalty_microcredits, late = excluded.late"
 )
 _UPSERT_WORK: Final = (
@@ -396,9 +397,8 @@ def happening_of(row: Row) -> JobHappening:
 
 def execution_of(row: Row) -> ExecutionRecord:
     id, job_id, offer_id, bid_id, node_id, state, price, charged, created_us, updated_us = row[:10]
-    bid_set_digest, phase, attempt, report, failure, commitment, compared, payment, bond, penalty, late = row[
-        10:21
-    ]
+    bid_set_digest, phase, attempt, report, failure, commitment, compared, payment = row[10:18]
+    bond, penalty, late, committed_us = row[18:22]
     return ExecutionRecord(
         id,
         job_id,
@@ -421,6 +421,7 @@ def execution_of(row: Row) -> ExecutionRecord:
         bond,
         penalty,
         bool(late),
+        committed_us,
     )
 
 

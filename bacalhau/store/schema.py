@@ -268,7 +268,10 @@ _LEDGER: Final = (
     """,
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERIFICATION, _AUCTIONS, _LEDGER)
+# When the commitment came; 0 without one, and where it came before this column.
+_COMMITTED: Final = ("ALTER TABLE executions ADD COLUMN committed_us INTEGER NOT NULL DEFAULT 0",)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERIFICATION, _AUCTIONS, _LEDGER, _COMMITTED)
 
 
 def migrate(

@@ -375,11 +375,6 @@ class Store:
         with self._reading() as database:
             return queries.reputations(database)
 
-    def recent_work(self, limit: int = 100) -> list[WorkRecord]:
-        """The work that was accepted last, newest first."""
-        with self._reading() as database:
-            return queries.recent_work(database, limit)
-
     # --- the books ---
 
     def books(self) -> Books:

@@ -135,7 +135,7 @@ class ExecutionReport(_message.Message):
     def __init__(self, execution_id: _Optional[str] = ..., attempt: _Optional[int] = ..., result_cid: _Optional[str] = ..., exit_code: _Optional[int] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., cancelled: _Optional[bool] = ..., salt: _Optional[bytes] = ...) -> None: ...
 
 class Execution(_message.Message):
-    __slots__ = ("id", "job_id", "node_id", "state", "phase", "price_microcredits", "charged_microcredits", "report", "create_time", "update_time", "failure", "offer_id")
+    __slots__ = ("id", "job_id", "node_id", "state", "phase", "price_microcredits", "charged_microcredits", "report", "create_time", "update_time", "failure", "offer_id", "bond_microcredits", "penalty_microcredits")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +148,8 @@ class Execution(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]
+    BOND_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
+    PENALTY_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
     id: str
     job_id: str
     node_id: str
@@ -160,4 +162,6 @@ class Execution(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     failure: Fault
     offer_id: str
-    def __init__(self, id: _Optional[str] = ..., job_id: _Optional[str] = ..., node_id: _Optional[str] = ..., state: _Optional[_Union[ExecutionState, str]] = ..., phase: _Optional[_Union[ExecutionPhase, str]] = ..., price_microcredits: _Optional[int] = ..., charged_microcredits: _Optional[int] = ..., report: _Optional[_Union[ExecutionReport, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failure: _Optional[_Union[Fault, _Mapping]] = ..., offer_id: _Optional[str] = ...) -> None: ...
+    bond_microcredits: int
+    penalty_microcredits: int
+    def __init__(self, id: _Optional[str] = ..., job_id: _Optional[str] = ..., node_id: _Optional[str] = ..., state: _Optional[_Union[ExecutionState, str]] = ..., phase: _Optional[_Union[ExecutionPhase, str]] = ..., price_microcredits: _Optional[int] = ..., charged_microcredits: _Optional[int] = ..., report: _Optional[_Union[ExecutionReport, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failure: _Optional[_Union[Fault, _Mapping]] = ..., offer_id: _Optional[str] = ..., bond_microcredits: _Optional[int] = ..., penalty_microcredits: _Optional[int] = ...) -> None: ...

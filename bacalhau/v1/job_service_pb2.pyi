@@ -196,7 +196,7 @@ class EstimatePriceResponse(_message.Message):
     def __init__(self, quotes: _Optional[_Iterable[_Union[NodeQuote, _Mapping]]] = ..., wanted: _Optional[int] = ..., total_microcredits: _Optional[int] = ..., clearing_rule: _Optional[_Union[_auction_pb2.ClearingRule, str]] = ...) -> None: ...
 
 class OfferAnswer(_message.Message):
-    __slots__ = ("offer_id", "node_id", "receive_time", "price_microcredits", "refusal", "won", "bid_id", "start_delay", "missing_input_bytes")
+    __slots__ = ("offer_id", "node_id", "receive_time", "price_microcredits", "refusal", "won", "bid_id", "start_delay", "missing_input_bytes", "bond_microcredits")
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     RECEIVE_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -206,6 +206,7 @@ class OfferAnswer(_message.Message):
     BID_ID_FIELD_NUMBER: _ClassVar[int]
     START_DELAY_FIELD_NUMBER: _ClassVar[int]
     MISSING_INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BOND_MICROCREDITS_FIELD_NUMBER: _ClassVar[int]
     offer_id: str
     node_id: str
     receive_time: _timestamp_pb2.Timestamp
@@ -215,7 +216,8 @@ class OfferAnswer(_message.Message):
     bid_id: str
     start_delay: _duration_pb2.Duration
     missing_input_bytes: int
-    def __init__(self, offer_id: _Optional[str] = ..., node_id: _Optional[str] = ..., receive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_microcredits: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., won: _Optional[bool] = ..., bid_id: _Optional[str] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ...) -> None: ...
+    bond_microcredits: int
+    def __init__(self, offer_id: _Optional[str] = ..., node_id: _Optional[str] = ..., receive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_microcredits: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., won: _Optional[bool] = ..., bid_id: _Optional[str] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ..., bond_microcredits: _Optional[int] = ...) -> None: ...
 
 class ListBidsRequest(_message.Message):
     __slots__ = ("job_id", "page_size", "page_token")

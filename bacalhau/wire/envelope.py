@@ -283,6 +283,8 @@ def _too_large(size: int) -> Exception:
 
 def _varint(value: int) -> bytes:
     """An unsigned varint, which multiformats and protobuf write alike."""
+    if value <= 0x7F:
+        return bytes((value,))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -317,8 +319,12 @@ def encode_envelope(public_key: bytes, payload_type: bytes, payload: bytes, sign
     )  # fmt: skip
 
 
+_SIGNED_PREFIX: Final = signing_input(DOMAIN, PAYLOAD_TYPE, b"").removesuffix(b"\0")
+
+
 def _signed(payload: bytes) -> bytes:
-    return signing_input(DOMAIN, PAYLOAD_TYPE, payload)
+    """`signing_input` of a statement: only the payload differs from one to the next."""
+    return b"".join((_SIGNED_PREFIX, _varint(len(payload)), payload))
 
 
 def _raw(public_key: bytes, payload: bytes, signature: bytes) -> bytes:

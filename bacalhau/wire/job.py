@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -46,6 +47,8 @@ DEFAULT_TARGET: Final = "/inputs"
 RESERVED_OUTPUT_NAMES: Final = frozenset({"stdout", "stderr", "exitCode"})
 
 # The grammar of the distribution project's reference package: [host[:port]/]path[:tag][@digest].
+# At most 32 times MAX_SPEC_BYTES is held for it.
+_SPECS_REMEMBERED: Final = 32
 _HOST: Final = r"(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*(?:\.[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*)*|\[[0-9A-Fa-f:]+\])"
 _PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _IMAGE: Final = re.compile(
@@ -58,10 +61,18 @@ _IMAGE: Final = re.compile(
 
 def spec_digest(spec: JobSpec) -> bytes:
     """SHA-256 of the spec as winners receive it, which the offer names and the award has to fit."""
-    return hashlib.sha256(spec_to_proto(spec).SerializeToString(deterministic=True)).digest()
+    return hashlib.sha256(_message_of(spec).SerializeToString(deterministic=True)).digest()
 
 
 def spec_to_proto(spec: JobSpec) -> job_pb2.JobSpec:
+    message = job_pb2.JobSpec()
+    message.CopyFrom(_message_of(spec))
+    return message
+
+
+@lru_cache(maxsize=_SPECS_REMEMBERED)
+def _message_of(spec: JobSpec) -> job_pb2.JobSpec:
+    """Shared, so never to be changed: one job's spec is converted ten times from its submission to its receipt."""
     message = job_pb2.JobSpec(
         name=spec.name,
         labels=labels_to_proto(spec.labels),

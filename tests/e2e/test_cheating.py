@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bacalhau.v1.ledger_service_pb2 import ListBalancesRequest
+from tests.e2e.nodes import wait_until
 from tests.node.live import program
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def five(shared_network: Network) -> tuple[list[NodeProcess], NodeProcess]:
         shared_network.node(f"honest-{index}", *FLAGS, *picky, "--price-flat", str(200 + index))
         for index in range(4)
     ]
-    cheater = shared_network.node("other", *FLAGS, "--price-flat", "100", "--misbehave", "wrong-result")
+    bad = ("--price-flat", "100", "--bond", "200", "--misbehave", "wrong-result")
+    cheater = shared_network.node("other", *FLAGS, *bad)
     honest[0].start()
     shared_network.join(honest[0], *honest[1:], cheater)
     return honest, cheater
@@ -59,6 +62,17 @@ def conduct(node: NodeProcess, other: NodeProcess) -> dict[str, int]:
     return {one["conduct"]: int(one["count"]) for one in seen["counts"]} if seen else {}
 
 
+def owed(debtor: NodeProcess, creditor: NodeProcess) -> list[int]:
+    """What receipts say in all that the one owes the other, by the books of both."""
+    amounts = []
+    for node, peer, direction in ((debtor, creditor, "payable"), (creditor, debtor, "receivable")):
+        balances = node.ledger.ListBalances(ListBalancesRequest(), timeout=5).balances
+        amounts += [
+            getattr(one, direction).charged_microcredits for one in balances if one.peer_id == peer.node_id
+        ]
+    return amounts
+
+
 def by_node(described: dict[str, Any]) -> dict[str, Any]:
     return {execution["Node"]: execution for execution in described["Executions"]}
 
@@ -79,6 +93,15 @@ def test_a_cheater_is_caught_by_replication_and_loses_its_business(
     caught = by_node(described)[cheater.node_id]
     assert (caught["State"], caught["ChargedMicrocredits"]) == ("Failed", 0)
     assert caught["Failure"]["Kind"] == "ResultRefuted"
+    # Its bids named a bond of twice their price, which is gone: it owes the requester more than it ever earned.
+    assert (caught["BondMicrocredits"], caught["PenaltyMicrocredits"]) == (200, 200)
+    (bid,) = [bid for bid in described["Bids"] if bid["Node"] == cheater.node_id]
+    assert (bid["PriceMicrocredits"], bid["BondMicrocredits"]) == (100, 200)
+    wait_until(lambda: owed(requester, cheater) == [10 - 200, 10 - 200], "both books say what the bond took")
+    receipt = cheater.cli("receipt", "get", caught["ID"])
+    (cheater.folder / "receipt.json").write_text(receipt.stdout)
+    verified = cheater.cli("receipt", "verify", str(cheater.folder / "receipt.json"))
+    assert "penalty 0.0002 credits" in verified.stdout, verified.stdout + verified.stderr
     paid = [e["ChargedMicrocredits"] for node, e in by_node(described).items() if node != cheater.node_id]
     assert described["ChargedMicrocredits"] == sum(paid) > 0
     assert conduct(requester, cheater) == {"Completed": 1, "Cheated": 1}

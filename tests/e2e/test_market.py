@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import stat
@@ -9,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bacalhau.model.market import Bid
 from bacalhau.v1 import auction_pb2
+from bacalhau.v1.envelope_pb2 import SignedEnvelope, Statement
 from bacalhau.v1.job_pb2 import JobState
 from bacalhau.v1.job_service_pb2 import SubmitJobRequest
 from bacalhau.v1.market_service_pb2 import AuditJobRequest
 from bacalhau.v1.market_service_pb2_grpc import MarketServiceStub
 from tests.e2e.nodes import wait_until
-from tests.node.live import HELLO
+from tests.node.live import HELLO, Stranger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bacalhau.v1.job_pb2 import Job
     from tests.e2e.nodes import Network, NodeProcess
 
 JOBS = 200
@@ -134,6 +138,73 @@ def alter_awards(journal: Path, job_id: str) -> None:
         )
     database.commit()
     database.close()
+
+
+def drop(bid_set: Any, journal: sqlite3.Connection, job: Job) -> None:
+    """A loser's bid was never there."""
+    (loser, *_) = [entry for entry in bid_set.entries if entry.node_id != job.executions[0].node_id]
+    bid_set.entries.remove(loser)
+
+
+def add(bid_set: Any, journal: sqlite3.Connection, job: Job) -> None:
+    """A bid of a fresh key, well signed, that would have been the price: made when the others were known."""
+    shill, bid = Stranger(), Bid("b-shill", job.executions[0].offer_id, 251, 10_000_000)
+    envelope = shill.seal(bid, job.requester_id, at_us=job.create_time.ToMicroseconds()).SerializeToString()
+    journal.execute(
+        "INSERT INTO answers (job_id, offer_id, bid_id, node_id, received_us, bid, evidence) "
+        "SELECT job_id, offer_id, ?, ?, received_us, bid, ? FROM answers WHERE job_id = ? LIMIT 1",
+        (bid.id, shill.key.node_id, envelope, job.id),
+    )
+    entry = bid_set.entries.add()
+    entry.CopyFrom(bid_set.entries[0])
+    entry.bid_id, entry.node_id, entry.position = bid.id, shill.key.node_id, 6
+
+
+def change(bid_set: Any, journal: sqlite3.Connection, job: Job) -> None:
+    """A loser asked for more than it did: one letter of its envelope is another."""
+    (loser, *_) = [entry for entry in bid_set.entries if entry.node_id != job.executions[0].node_id]
+    (evidence,) = journal.execute(
+        "SELECT evidence FROM answers WHERE bid_id = ? AND node_id = ?", (loser.bid_id, loser.node_id)
+    ).fetchone()
+    envelope = SignedEnvelope.FromString(evidence)
+    statement = Statement.FromString(envelope.payload)
+    statement.bid.price_microcredits += 1
+    envelope.payload = statement.SerializeToString(deterministic=True)
+    journal.execute(
+        "UPDATE answers SET evidence = ? WHERE bid_id = ? AND node_id = ?",
+        (envelope.SerializeToString(), loser.bid_id, loser.node_id),
+    )
+
+
+@pytest.mark.parametrize(
+    ("alter", "found"),
+    [
+        (drop, "not those that the awards commit to"),
+        (add, "not those that the awards commit to"),
+        (change, "has no signed envelope"),
+    ],
+    ids=["dropped", "added", "changed"],
+)
+def test_a_bid_set_that_was_altered_on_disk_fails_the_audit_of_its_requester_and_of_every_bidder(
+    five: Five, hello: Path, alter: Any, found: str
+) -> None:
+    first, *others = five
+    job_id = first.submit("wasm", *UNIFORM, str(hello))
+    job = first.wait_completed(job_id)
+    for node in others:
+        wait_bid_kept(node, job_id)
+        assert node.cli("market", "audit", job_id).returncode == 0
+    with contextlib.closing(sqlite3.connect(first.folder / "journal.sqlite")) as journal, journal:
+        (data,) = journal.execute("SELECT bid_set FROM clearings WHERE job_id = ?", (job_id,)).fetchone()
+        bid_set = auction_pb2.BidSet.FromString(data)
+        alter(bid_set, journal, job)
+        journal.execute(
+            "UPDATE clearings SET bid_set = ? WHERE job_id = ?", (bid_set.SerializeToString(), job_id)
+        )
+    for node in five:
+        done = node.cli("market", "audit", job_id)
+        assert done.returncode == 1, done.stdout
+        assert found in done.stdout, done.stdout
 
 
 def test_two_hundred_jobs_under_every_rule_complete_and_each_award_follows(five: Five, hello: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bacalhau.market.payment import (
+    bond_microcredits,
     counted_usage,
     follows,
     is_payable,
@@ -83,8 +84,19 @@ def test_only_a_report_with_a_result_claims_pay() -> None:
 
 def test_a_receipt_with_the_right_sums_has_no_problem() -> None:
     assert receipt_problem(a_receipt()) is None
-    rejected = a_receipt(rejection=Fault(FaultKind.RESULT_UNAVAILABLE, "gone"), bond=9, penalty=9)
+    rejected = a_receipt(rejection=Fault(FaultKind.RESULT_REFUTED, "wrong"), bond=9, penalty=9)
     assert (receipt_problem(rejected), rejected.balance_microcredits) == (None, -9)
+
+
+TAKEN = {"pay_microcredits": 0, "penalty_microcredits": 1, "balance_microcredits": -1}
+
+
+@pytest.mark.parametrize(
+    ("price", "bond_permille", "bond"),
+    [(1000, 0, 0), (1000, 500, 500), (1001, 500, 501), (7, 2000, 14), (0, 900, 0)],
+)
+def test_a_bond_is_its_part_of_the_price_rounded_up(price: int, bond_permille: int, bond: int) -> None:
+    assert bond_microcredits(price, bond_permille) == bond
 
 
 @pytest.mark.parametrize(
@@ -99,6 +111,8 @@ def test_a_receipt_with_the_right_sums_has_no_problem() -> None:
         {"rejection": Fault(FaultKind.RESULT_UNAVAILABLE, "gone")},
         {"penalty_microcredits": 1},
         {"penalty_microcredits": 1, "bond_microcredits": 1},
+        {"bond_microcredits": 1, "rejection": Fault(FaultKind.RESULT_UNAVAILABLE, "gone")} | TAKEN,
+        {"bond_microcredits": 0, "rejection": Fault(FaultKind.RESULT_REFUTED, "wrong")} | TAKEN,
     ],
     ids=lambda change: "+".join(change),
 )

@@ -126,16 +126,18 @@ async def test_a_scoring_auction_is_audited_with_its_weights(tmp_path: Path) -> 
 # --- a requester that tampers with what it discloses: its journal is changed behind its back ---
 
 
-def rewrite_clearing(node: Node, change: Any) -> None:
+def rewrite_clearing(node: Node, change: Any, job_id: str = "%") -> None:
     """Changes the stored clearing and bid set, as a requester might that wants to disclose something else."""
     database = sqlite3.connect(node.settings.data_dir / "journal.sqlite")
-    clearing_bytes, bid_set_bytes = database.execute("SELECT clearing, bid_set FROM clearings").fetchone()
+    clearing_bytes, bid_set_bytes = database.execute(
+        "SELECT clearing, bid_set FROM clearings WHERE job_id LIKE ?", (job_id,)
+    ).fetchone()
     clearing = auction_pb2.Clearing.FromString(clearing_bytes)
     bid_set = auction_pb2.BidSet.FromString(bid_set_bytes)
     change(clearing, bid_set)
     database.execute(
-        "UPDATE clearings SET clearing = ?, bid_set = ?",
-        (clearing.SerializeToString(), bid_set.SerializeToString()),
+        "UPDATE clearings SET clearing = ?, bid_set = ? WHERE job_id LIKE ?",
+        (clearing.SerializeToString(), bid_set.SerializeToString(), job_id),
     )
     database.commit()
     database.close()
@@ -176,6 +178,29 @@ async def test_bids_that_were_dropped_added_or_changed_are_found_by_both_sides(t
         for node in (requester, loser):
             (found,) = findings(await audit(node, job.id))
             assert any("comes with the envelope of bid" in reason for reason in found), found
+
+
+async def test_a_winner_finds_that_its_award_said_otherwise_however_much_it_did_since(tmp_path: Path) -> None:
+    async with network(tmp_path, 100) as (requester, winner):
+        job, later = await run(requester), await run(requester)
+        await all_acknowledged([winner], job.id)
+        database = sqlite3.connect(winner.settings.data_dir / "journal.sqlite")
+        (columns,) = database.execute("SELECT group_concat(name) FROM pragma_table_info('work')").fetchone()
+        rest = columns.removeprefix("id,")
+        with database:
+            database.execute(
+                f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500) "
+                f"INSERT INTO work ({columns}) SELECT printf('e-%d', i), {rest} FROM work, n WHERE id = ?",
+                (later.executions[0].id,),
+            )
+        database.close()
+        rewrite_clearing(
+            requester, lambda clearing, _: setattr(clearing.awards[0], "price_microcredits", 99), job.id
+        )
+        (found,) = findings(await audit(winner, job.id))
+        assert (
+            f"the award of {job.executions[0].id} is for 100 microcredits, the clearing says 99" in found
+        ), found
 
 
 def restore(journal: Path, kept: tuple[bytes, bytes]) -> None:

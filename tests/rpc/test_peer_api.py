@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -97,12 +99,14 @@ NAMES = ("record", *REQUESTERS, "offer", "award", "close", "reveal", "cancel", "
 
 def state_of(node: Node) -> object:
     """All that a refused call must leave as it was."""
+    with contextlib.closing(sqlite3.connect(node.settings.data_dir / "journal.sqlite")) as journal:
+        work = journal.execute("SELECT id FROM work ORDER BY id").fetchall()
     return (
         node.driver.requester.open_jobs,
         node.driver.compute.running_executions,
         node.driver.compute.capacity.free,
         [peer.record.node_id for peer in node.membership.peers()],
-        [record.id for record in node.store.recent_work()],
+        work,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.market.verification import commitment_digest, compared_digest
-from bacalhau.model.execution import ExecutionPhase
+from bacalhau.model.execution import ExecutionPhase, Usage
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import ClaimedInput, Decline, LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
@@ -194,10 +194,17 @@ class Requester(_Driven):
         return self.tell(ev.CommitmentReceived(node_id, ResultCommitment(execution_id, 1, digest)), now)
 
     def reveal(
-        self, node_id: str, execution_id: str, now: int, *, result: Cid = RESULT, salt: bytes = SALT
+        self,
+        node_id: str,
+        execution_id: str,
+        now: int,
+        *,
+        result: Cid = RESULT,
+        salt: bytes = SALT,
+        wall_us: int = 0,
     ) -> fx.Effects:
         """The report, and then the fetched result."""
-        report = replace(a_report(execution_id, result=result), salt=salt)
+        report = replace(a_report(execution_id, result=result), salt=salt, usage=Usage(wall_us=wall_us))
         self.tell(ev.ReportReceived(node_id, report), now)
         assert self.refusal() is None
         compared = Compared(compared_digest(0, result.raw, {}), 0)
@@ -282,9 +289,9 @@ class Compute(_Driven):
         assert self.refusal() is None
         return "e-1"
 
-    def taken(self, *, accept_within_us: int = seconds(100)) -> Receipt:
+    def taken(self, *, accept_within_us: int = seconds(100), wall_us: int = seconds(6)) -> Receipt:
         """Execution "e-1" for 100, reported, and the report taken; the receipt that it is owed."""
-        right = a_receipt()
+        right = replace(a_receipt(), usage=Usage(wall_us=wall_us))
         payment = replace(right.payment, accept_within_us=accept_within_us)
         self.offer(an_offer(payment=payment), now=0)
         bid = self.sent(fx.SendBid)[-1].bid
@@ -292,8 +299,8 @@ class Compute(_Driven):
         self.award(award, now=0)
         assert self.refusal() is None
         report = replace(a_report(), usage=right.usage)
-        self.tell(ev.ExecutionEnded(report), seconds(6))
-        self.tell(ev.ReportAnswered("e-1"), seconds(7))
+        self.tell(ev.ExecutionEnded(report), wall_us)
+        self.tell(ev.ReportAnswered("e-1"), wall_us + seconds(1))
         return replace(right, bid_id=bid.id, payment=payment)
 
     def declines(self) -> list[RefusalReason]:

@@ -67,6 +67,17 @@ def test_all_winners_of_a_uniform_auction_are_awarded_at_the_lowest_price_that_l
     assert {send.award.clearing_rule for send in requester.sent(fx.SendAward)} == {UNIFORM}
 
 
+def test_a_late_bid_of_a_uniform_auction_is_paid_what_those_on_time_were_paid(requester: Requester) -> None:
+    requester.hear("n1", "n2", "n3")
+    requester.submit(spec_of(UNIFORM, count=3))
+    requester.bid("n1", 40, now=10)
+    requester.bid("n2", 10, now=10)
+    requester.decline("n3", RefusalReason.BUSY, now=10)
+    assert requester.awards() == [("n2", 1000), ("n1", 1000)]
+    requester.bid("n3", 5, now=seconds(3))
+    assert requester.awards() == [("n3", 1000)]
+
+
 def test_a_posted_price_auction_closes_with_the_first_that_take_it(requester: Requester) -> None:
     requester.hear("n1", "n2", "n3")
     requester.submit(spec_of(POSTED, count=2))

@@ -13,7 +13,14 @@ from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
-from bacalhau.scheduler.records import Books, JobChanged, PayableRecord, ReceiptRecord, WorkRecord, WorkState
+from bacalhau.scheduler.records import (
+    Books,
+    JobChanged,
+    PayableRecord,
+    ReceiptRecord,
+    WorkRecord,
+    WorkState,
+)
 from bacalhau.scheduler.requester import RequesterConfig
 from tests.builders import RESULT, a_compute_config, a_receipt, a_report, a_spec, an_award, an_offer
 from tests.scheduler.driven import Compute, Requester, seconds
@@ -288,7 +295,8 @@ def test_a_receipt_that_comes_again_or_before_the_reports_answer_counts_once() -
         ({"sequence": 2}, RefusalReason.WRONG_STATE),
         ({"pay_microcredits": 9, "balance_microcredits": 9}, RefusalReason.MALFORMED),
         ({"balance_microcredits": 11}, RefusalReason.MALFORMED),
-        ({"usage": Usage(wall_us=seconds(5))}, RefusalReason.MALFORMED),
+        ({"usage": Usage(wall_us=seconds(7))}, RefusalReason.MALFORMED),
+        ({"usage": Usage(wall_us=seconds(5), cpu_us=1)}, RefusalReason.MALFORMED),
         ({"price_microcredits": 99}, RefusalReason.MALFORMED),
         ({"bid_set_digest": bytes(31) + b"1"}, RefusalReason.MALFORMED),
         ({"node_id": "n2"}, RefusalReason.MALFORMED),

@@ -63,6 +63,20 @@ def test_nobody_is_asked_before_all_have_committed_and_then_everybody() -> None:
     assert requester.history()[-2:] == [JobEventType.COMMITTED, JobEventType.VERIFYING]
 
 
+def test_what_is_paid_for_ends_with_the_commitment_however_late_the_others_are() -> None:
+    requester, awards = three_running()
+    for node_id, at_s in (("n1", 6), ("n2", 12), ("n3", 29)):
+        requester.commit(node_id, awards[node_id], seconds(at_s))
+    for node_id, execution_id in awards.items():
+        requester.reveal(node_id, execution_id, seconds(30), wall_us=seconds(60))
+    paid = {send.to: send.receipts[0] for send in requester.all.sends if isinstance(send, fx.SendReceipts)}
+    assert {node_id: receipt.usage.wall_us for node_id, receipt in paid.items()} == {
+        "n1": seconds(6),
+        "n2": seconds(12),
+        "n3": seconds(29),
+    }
+
+
 def test_a_commitment_that_is_repeated_is_known_and_another_one_is_refused() -> None:
     requester, awards = three_running()
     requester.commit("n1", awards["n1"], seconds(1))

@@ -211,6 +211,7 @@ executions = st.builds(
     bond_microcredits=wire.prices,
     penalty_microcredits=wire.prices,
     late=st.booleans(),
+    committed_us=st.integers(0, 2**60),
 )
 bids_received = st.builds(
     lambda job_id, node_id, at_us, bid, evidence: AnswerReceived(

@@ -235,7 +235,7 @@ def test_open_jobs_come_back_as_the_machine_takes_them_up(tmp_path: Path) -> Non
     store.close()
 
 
-def test_unsettled_work_comes_back_and_recent_work_newest_first(tmp_path: Path) -> None:
+def test_unsettled_work_comes_back_and_what_is_settled_by_its_id(tmp_path: Path) -> None:
     store = Store(tmp_path / "node.db", durable=False)
     old, new = h.history("old", 10), h.history("new", 20)
     reported = replace(
@@ -248,8 +248,6 @@ def test_unsettled_work_comes_back_and_recent_work_newest_first(tmp_path: Path) 
     assert settled is not None
     assert settled.state is WorkState.SETTLED
     assert store.unsettled_work() == [reported]
-    assert store.recent_work() == [reported, settled]
-    assert store.recent_work(1) == [reported]
     store.close()
 
 
