@@ -200,13 +200,14 @@ def _new_world(scenario: Scenario, seed: int, machines: Machines | None) -> Worl
     if machines is not None:
         world.machines = machines
     jitter: Distribution | None = network.jitter_us
-    world.weather = Weather(
+    weather = Weather(
         latency_us=network.latency_us,
         jitter_us=jitter.draw if jitter is not None else None,
         loss=network.loss,
         duplication=network.duplication,
         straggling=network.straggling,
     )
+    world.turn(weather)
     return world
 
 
@@ -367,4 +368,4 @@ def _plan_partition(world: World, scenario: Scenario) -> None:
 def _part(world: World, apart: frozenset[str]) -> None:
     weather = world.weather
     weather.apart = apart
-    world.weather = weather
+    world.turn(weather)
