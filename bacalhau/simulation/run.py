@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _YEAR_US = 366 * 24 * 3600 * 1_000_000
 _NO_LIMIT = 10**18
 _OPEN_JOBS_MAX = 10_000_000
-_BOUND_STEPS_MAX = 5_000_000
+_BOUND_STEPS_MAX = 500_000
 """Costs that are compared to find the optimum; beyond that it is not computed."""
 
 
@@ -170,7 +170,8 @@ class _Bound:
                 kinds[(costs, node.profile.speed_percent, node.profile.capacity)] = (costs, node)
         self._kinds = list(kinds.values())
         self._left = _BOUND_STEPS_MAX
-        if scenario.workload.replicas > 1 or scenario.workload.data is not None:
+        too_long = (scenario.jobs or 0) * len(self._kinds) > _BOUND_STEPS_MAX
+        if scenario.workload.replicas > 1 or scenario.workload.data is not None or too_long:
             measures.bound_microcredits = None
 
     def add(self, job_id: str, arrival: Arrival) -> None:
