@@ -15,13 +15,13 @@ the answers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from bacalhau.market.pricing import Situation
 from bacalhau.market.reputation import NEW_SCORE_PPM
 from bacalhau.model.auction import ClearingRule
+from bacalhau.model.frozen import dataclass
 from bacalhau.model.job import SECOND_US, Engine, NetworkMode
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.resources import amount_text
@@ -89,8 +89,7 @@ def screen(
     if refusal is not None:
         return refusal
     if answers is None:
-        ask = Ask(inputs=bool(offer.inputs), probe=policy.probe)
-        return ask if ask.inputs or ask.probe else None
+        return Ask(bool(offer.inputs), policy.probe) if offer.inputs or policy.probe else None
     if policy.only_local_inputs and answers.missing_inputs:
         return Refusal(
             RefusalReason.LOCALITY_POLICY,

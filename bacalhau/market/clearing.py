@@ -7,10 +7,10 @@ award commits to, and how that is checked, is in `audit`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bacalhau.model.auction import REPUTATION_MAX_PERMILLE, BidStanding, ClearingRule
+from bacalhau.model.frozen import dataclass
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.resources import GIB
 

@@ -71,13 +71,14 @@ class Credit:
 
     def refusal(self, peer_id: str, price_microcredits: int) -> Refusal | None:
         """Why work of that price is not taken on credit; None where it is."""
-        account = self._accounts.get(peer_id) or _Account()
-        used, limit = account.exposure, self.limit(peer_id)
-        if used + price_microcredits > limit:
-            return _over("you may owe this node", used, limit, price_microcredits)
-        if account.limit is None:
-            used, limit = self._unproven, self._policy.unproven_limit_microcredits
-            if max(0, account.exposure + price_microcredits) - max(0, account.exposure) + used > limit:
+        account, policy = self._accounts.get(peer_id), self._policy
+        exposure, own = (account.exposure, account.limit) if account is not None else (0, None)
+        limit = policy.peer_limit_microcredits if own is None else own
+        if exposure + price_microcredits > limit:
+            return _over("you may owe this node", exposure, limit, price_microcredits)
+        if own is None:
+            used, limit = self._unproven, policy.unproven_limit_microcredits
+            if max(0, exposure + price_microcredits) - max(0, exposure) + used > limit:
                 return _over(
                     "all peers that it does not know may owe it together", used, limit, price_microcredits
                 )

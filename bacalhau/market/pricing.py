@@ -6,10 +6,11 @@ that take an `inner` strategy wrap it, in any order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.market.reputation import NEW_SCORE_PPM, PPM, price_factor_ppm
+from bacalhau.model.frozen import dataclass
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.resources import GIB, Resources
 

@@ -130,16 +130,26 @@ class ReputationBook:
     def __init__(self, role: Role) -> None:
         self._role = role
         self._known: dict[str, Reputation] = {}
+        self._scores: dict[str, tuple[int, int]] = {}
+        """By node: a day's number, and the score on it: nothing is forgotten within a day."""
 
     def restore(self, reputations: Iterable[Reputation]) -> None:
         """Takes those of its role."""
+        self._scores.clear()
         self._known.update({known.node_id: known for known in reputations if known.role is self._role})
 
     def of(self, node_id: str) -> Reputation | None:
         return self._known.get(node_id)
 
     def score_ppm(self, node_id: str, now: int) -> int:
-        return score_ppm(self.of(node_id), now)
+        known = self._known.get(node_id)
+        if known is None:
+            return NEW_SCORE_PPM
+        day, score = self._scores.get(node_id, (-1, 0))
+        if day != now // DAY_US:
+            score = score_ppm(known, now)
+            self._scores[node_id] = now // DAY_US, score
+        return score
 
     def consecutive_valid(self, node_id: str) -> int:
         known = self.of(node_id)
@@ -163,4 +173,5 @@ class ReputationBook:
 
     def _keep(self, reputation: Reputation) -> Reputation:
         self._known[reputation.node_id] = reputation
+        self._scores.pop(reputation.node_id, None)
         return reputation

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from bacalhau.model.frozen import dataclass
 
 REPUTATION_MAX_PERMILLE = 1000
 """The best reputation, and what a node counts as where its requester keeps none."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from bacalhau.model.auction import FIRST_PRICE_TERMS, AuctionTerms
+from bacalhau.model.frozen import dataclass
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, Resources
 from bacalhau.model.verification import NO_VERIFICATION, Verification
 

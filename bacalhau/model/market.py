@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bacalhau.model.auction import NO_WEIGHTS, ScoringWeights
+from bacalhau.model.frozen import dataclass
 
 if TYPE_CHECKING:
     from bacalhau.model.auction import ClearingRule

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from bacalhau.model.frozen import dataclass
 
 
 class RefusalReason(Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bacalhau.model.frozen import dataclass
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

@@ -205,15 +205,16 @@ class Auctions:
         if job is None or auction is None:
             return None, _no_bid_taken(bid.offer_id)
         known = auction.acknowledged.get(node_id)
-        awarded = any(e.bid_id == bid.id and e.node_id == node_id for e in job.executions.values())
-        if known is not None and known.bid != bid and (awarded or known.issued_us > event.issued_us):
-            return None, Effects()  # a late copy of a bid that its node has replaced
-        if known is not None and known.bid == bid:
-            auction.awaiting.pop(node_id, None)
-            if known.expires_us > now and not awarded:
-                auction.bids[node_id] = known
-                auction.declines.pop(node_id, None)
-            return job, Effects()
+        if known is not None:
+            awarded = any(e.bid_id == bid.id and e.node_id == node_id for e in job.executions.values())
+            if known.bid == bid:
+                auction.awaiting.pop(node_id, None)
+                if known.expires_us > now and not awarded:
+                    auction.bids[node_id] = known
+                    auction.declines.pop(node_id, None)
+                return job, Effects()
+            if awarded or known.issued_us > event.issued_us:
+                return None, Effects()  # a late copy of a bid that its node has replaced
         if job.excludes(node_id):
             return None, _no_bid_taken(bid.offer_id)
         disliked = self._disliked(node_id, now)
@@ -244,7 +245,9 @@ class Auctions:
         auction.awaiting.pop(node_id, None)
         answer = AnswerReceived(auction.offer.id, job.id, node_id, now, bid, None, event.evidence)
         happened = job.happened(JobEventType.BID_RECEIVED, now, node_id=node_id, price_microcredits=price)
-        return job, Effects(writes=[answer, happened])
+        # Until the auction is ready a bid more or less changes nothing of what the job does next.
+        ready = auction.ready(now, job.missing())
+        return job if ready else None, Effects(writes=[answer, happened])
 
     def decline_received(self, event: ev.DeclineReceived, now: int) -> Step:
         node_id, refusal = event.node_id, event.decline.refusal

@@ -93,6 +93,8 @@ class ComputeMachine:
         match event:
             case ev.OfferReceived():
                 return self._offers.received(event, now)
+            case ev.OfferClosedReceived(requester_id, offer_id):
+                return self._offers.closed(requester_id, offer_id, now)
             case ev.AskAnswered():
                 return self._offers.answered(event, now)
             case ev.PriceAnswered():
@@ -109,8 +111,6 @@ class ComputeMachine:
                 return self._reveal_requested(event, now)
             case ev.ReportAnswered():
                 return self._report_answered(event, now)
-            case ev.OfferClosedReceived(requester_id, offer_id):
-                return self._offers.closed(requester_id, offer_id, now)
             case ev.BidRefused(offer_id):
                 return self._offers.forget(offer_id, now)
             case (

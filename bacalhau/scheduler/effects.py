@@ -7,8 +7,10 @@ is an event.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
+
+from bacalhau.model.frozen import dataclass
 
 if TYPE_CHECKING:
     from bacalhau.market.bidding import Ask

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from bacalhau.model.frozen import dataclass
 
 if TYPE_CHECKING:
     from bacalhau.market.bidding import Answers

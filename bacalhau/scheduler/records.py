@@ -6,10 +6,10 @@ A record replaces the earlier one with the same key; the machines only hold what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from bacalhau.model.frozen import dataclass
 from bacalhau.model.ledger import TradeSide, Transaction
 from bacalhau.model.market import WHOLE_PRICE
 from bacalhau.model.reputation import Reputation

@@ -45,6 +45,13 @@ class _Bids:
     def stepped(
         self, node: SimulatedNode, event: RequesterEvent | ComputeEvent | None, effects: Effects, now: int
     ) -> None:
+        match event:  # first: where all others have answered, the clearing is of the same step
+            case ev.DeclineReceived(node_id, decline) if effects.refusal is None:
+                answer = self._taken.get((node.id, node.life, decline.offer_id), {}).get(node_id)
+                if answer is not None and answer.bid is not None:
+                    self._withdrawn[answer.bid.id] = None
+            case _:
+                pass
         for write in effects.writes:
             match write:
                 case AnswerReceived(offer_id=offer_id, node_id=node_id, bid=Bid()):
@@ -57,13 +64,6 @@ class _Bids:
                     self._check(node, write, now)
                 case _:
                     pass
-        match event:
-            case ev.DeclineReceived(node_id, decline) if effects.refusal is None:
-                answer = self._taken.get((node.id, node.life, decline.offer_id), {}).get(node_id)
-                if answer is not None and answer.bid is not None:
-                    self._withdrawn[answer.bid.id] = None
-            case _:
-                pass
 
     def _check(self, node: SimulatedNode, cleared: AuctionCleared, now: int) -> None:
         offer_id = cleared.clearing.offer_id

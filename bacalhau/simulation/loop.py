@@ -24,30 +24,44 @@ class _Stopped(Exception):
 
 
 class EventLoop:
-    """See the module. `handled` counts the events so far."""
+    """See the module. `handled` counts the events so far.
 
-    __slots__ = ("_heap", "_order", "handled", "instant_steps_max", "now")
+    What is due at one instant is one list, and the heap holds instants: a message to a thousand nodes that takes
+    equally long to each costs the heap one entry.
+    """
+
+    __slots__ = ("_due", "_instants", "handled", "instant_steps_max", "now")
 
     def __init__(self, instant_steps_max: int = _STEPS_AT_ONE_INSTANT_MAX) -> None:
         self.now = 0
         self.handled = 0
         self.instant_steps_max = instant_steps_max
-        self._order = 0
-        self._heap: list[tuple[int, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._instants: list[int] = []
+        """A heap: each key of `_due` once."""
+        self._due: dict[int, list[tuple[Callable[..., object], tuple[Any, ...]]]] = {}
 
     def __len__(self) -> int:
-        """What is still due."""
-        return len(self._heap)
+        """What is still due; from within an action also what was due at this instant."""
+        return sum(map(len, self._due.values()))
 
     def at(self, due_us: int, action: Callable[..., object], *arguments: Any) -> None:
         """Calls `action` at `due_us`, which is not in the past."""
-        self._order = order = self._order + 1
-        heappush(self._heap, (due_us, order, action, arguments))
+        due = self._due.get(due_us)
+        if due is not None:
+            due.append((action, arguments))
+        else:
+            self._due[due_us] = [(action, arguments)]
+            heappush(self._instants, due_us)
 
     def after(self, delay_us: int, action: Callable[..., object], *arguments: Any) -> None:
         """Calls `action` when `delay_us` have passed; at once means after what is due now."""
-        self._order = order = self._order + 1
-        heappush(self._heap, (self.now + delay_us, order, action, arguments))
+        due_us = self.now + delay_us
+        due = self._due.get(due_us)
+        if due is not None:
+            due.append((action, arguments))
+        else:
+            self._due[due_us] = [(action, arguments)]
+            heappush(self._instants, due_us)
 
     def stop(self) -> NoReturn:
         """Called by an action: ends the run with it."""
@@ -56,25 +70,31 @@ class EventLoop:
     def run(self, until_us: int, *, done: Callable[[], bool] | None = None) -> None:
         """Lets time pass until then, until `done`, which is asked before each event, or until stop(). Raises
         StandstillError."""
-        heap, pop, now, first = self._heap, heappop, self.now, self.handled
-        handled = first
+        instants = self._instants
+        while instants and instants[0] <= until_us:
+            self.now = instants[0]
+            if not self._run_instant(self._due[self.now], done):
+                return
+            del self._due[heappop(instants)]
+        if done is None or not done():
+            self.now = max(self.now, until_us)
+
+    def _run_instant(
+        self, due: list[tuple[Callable[..., object], tuple[Any, ...]]], done: Callable[[], bool] | None
+    ) -> bool:
+        """Everything that is due now, with what its actions add to it. False where the run ends before that."""
+        handled = 0
         try:
-            while heap and heap[0][0] <= until_us:
+            for action, arguments in due:
                 if done is not None and done():
-                    return
-                due, _, action, arguments = pop(heap)
-                if due != now:
-                    self.now = now = due
-                    first = handled
-                elif handled - first > self.instant_steps_max:
-                    raise StandstillError(
-                        f"time stands still at {due}: {handled - first} events at one instant"
-                    )
+                    return False
+                if handled > self.instant_steps_max:
+                    raise StandstillError(f"time stands still at {self.now}: {handled} events at one instant")
                 handled += 1
                 action(*arguments)
         except _Stopped:
-            return
+            return False
         finally:
-            self.handled = handled
-        if done is None or not done():
-            self.now = max(self.now, until_us)
+            self.handled += handled
+            del due[:handled]
+        return True

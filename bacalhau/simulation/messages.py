@@ -74,7 +74,7 @@ def _send_award(world: World, node: SimulatedNode, send: fx.SendAward) -> None:
     world.sent["award"] += 1
     event = ev.AwardReceived(node.id, send.award, world.spec_digest(send.award.job_id))
     world.post(node, world.nodes[send.to], _take_award, node, node.life, event)
-    if not world.weather.calm or not world.nodes[send.to].up:
+    if not world.calm or not world.nodes[send.to].up:
         execution_id = send.award.execution_id
         unanswered = ev.AwardUnanswered(execution_id)
         world.loop.after(AWARD_TIMEOUT_US, _back_to_requester, node, node.life, unanswered)

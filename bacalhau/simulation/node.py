@@ -180,27 +180,29 @@ class SimulatedNode:
             # A refusal may keep what it refused: it is answered when that is on disk.
             told = answer
             answer = (lambda _: told(refusal)) if told is not None else None
-        if world.weather.commit_us or self._committing or self.disk_full:
+        weather = world.weather
+        if weather.commit_us or self._committing or self.disk_full:
             self._gather(effects, answer)
         else:
             try:
                 self._commit_now(effects, answer)
             except Crash:
                 return None
-        due = machine.deadline()
-        if due is not None and due != self._wakes_us:
+        due, wakes = machine.deadline(), self._wakes_us
+        if due is not None and (wakes is None or due < wakes):
             self._arm(due)
         return refusal
 
     def _commit_now(self, effects: Effects, answer: Callable[[Refusal | None], None] | None) -> None:
         world = self.world
-        if world.weather.crashes:
+        crashes = world.weather.crashes
+        if crashes:
             world.may_crash(self)
         if effects.writes:
             self.journal.commit(effects.writes)
             if world.recorder is not None:
                 world.recorder.written(self, effects.writes)
-            if world.weather.crashes:
+            if crashes:
                 world.may_crash(self)
         if answer is not None:
             answer(None)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _YEAR_US = 366 * 24 * 3600 * 1_000_000
 _NO_LIMIT = 10**18
 _OPEN_JOBS_MAX = 10_000_000
-_BOUND_STEPS_MAX = 5_000_000
+_BOUND_STEPS_MAX = 500_000
 """Costs that are compared to find the optimum; beyond that it is not computed."""
 
 
@@ -170,7 +170,8 @@ class _Bound:
                 kinds[(costs, node.profile.speed_percent, node.profile.capacity)] = (costs, node)
         self._kinds = list(kinds.values())
         self._left = _BOUND_STEPS_MAX
-        if scenario.workload.replicas > 1 or scenario.workload.data is not None:
+        too_long = (scenario.jobs or 0) * len(self._kinds) > _BOUND_STEPS_MAX
+        if scenario.workload.replicas > 1 or scenario.workload.data is not None or too_long:
             measures.bound_microcredits = None
 
     def add(self, job_id: str, arrival: Arrival) -> None:
@@ -200,13 +201,14 @@ def _new_world(scenario: Scenario, seed: int, machines: Machines | None) -> Worl
     if machines is not None:
         world.machines = machines
     jitter: Distribution | None = network.jitter_us
-    world.weather = Weather(
+    weather = Weather(
         latency_us=network.latency_us,
         jitter_us=jitter.draw if jitter is not None else None,
         loss=network.loss,
         duplication=network.duplication,
         straggling=network.straggling,
     )
+    world.turn(weather)
     return world
 
 
@@ -367,4 +369,4 @@ def _plan_partition(world: World, scenario: Scenario) -> None:
 def _part(world: World, apart: frozenset[str]) -> None:
     weather = world.weather
     weather.apart = apart
-    world.weather = weather
+    world.turn(weather)

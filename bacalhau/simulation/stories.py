@@ -116,7 +116,7 @@ def _tell(
     for index in range(random.randint(1, 5) + (2 if lots is not None else 0)):
         honesty = lots.choice(_CHARACTERS) if lots is not None else Honesty.HONEST
         world.add_node(f"n{index}", _draw_profile(random, requester, credit, honesty))
-    world.weather = draw_weather(random)
+    world.turn(draw_weather(random))
     world.begin_heartbeats()
     for number in range(random.randint(1, 8)):
         _plan_job(story, tuple(ClearingRule)[number % len(ClearingRule)], lots)
@@ -137,7 +137,7 @@ def _tell(
 def _calm_down(story: Story) -> None:
     """No more faults; what has begun still ends, and then every node is started."""
     world = story.world
-    world.weather = Weather(jitter_us=_up_to(50_000))
+    world.turn(Weather(jitter_us=_up_to(50_000)))
     for node in world.nodes.values():
         node.disk_full = False
     world.loop.run(world.loop.now + _CALM_US)
@@ -284,10 +284,10 @@ def _fill_disk(node: SimulatedNode, full: bool) -> None:
 def _part(world: World, pair: tuple[str, str]) -> None:
     weather = world.weather
     weather.partitioned += (pair,)
-    world.weather = weather
+    world.turn(weather)
 
 
 def _heal(world: World, pair: tuple[str, str]) -> None:
     weather = world.weather
     weather.partitioned = tuple(parted for parted in weather.partitioned if parted != pair)
-    world.weather = weather
+    world.turn(weather)

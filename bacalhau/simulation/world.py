@@ -103,8 +103,10 @@ class World:
     sizes: dict[Cid, int] = field(default_factory=dict)
     """Bytes of the data that jobs have named."""
     sent: dict[str, int] = field(init=False)
-    _weather: Weather = field(default_factory=Weather)
-    _calm: bool = True
+    weather: Weather = field(default_factory=Weather, init=False)
+    """Changed by turn()."""
+    calm: bool = field(default=True, init=False)
+    """Every message arrives once."""
     _requesters: list[SimulatedNode] = field(default_factory=list)
     _ids: int = 0
     _id_salt: int = field(init=False)
@@ -131,13 +133,9 @@ class World:
 
     # --- what is told to it ---
 
-    @property
-    def weather(self) -> Weather:
-        return self._weather
-
-    @weather.setter
-    def weather(self, weather: Weather) -> None:
-        self._weather, self._calm = weather, weather.calm
+    def turn(self, weather: Weather) -> None:
+        """The weather from now on."""
+        self.weather, self.calm = weather, weather.calm
 
     def add_node(self, id: str, profile: Profile) -> SimulatedNode:
         """A node, started; its heartbeats begin at once."""
@@ -223,8 +221,8 @@ class World:
     ) -> None:
         """One message, which may be lost, repeated, late, and overtaken by others. `deliver` is called with the
         receiver and the arguments, whether the receiver is up or not."""
-        loop, weather = self.loop, self._weather
-        if self._calm:
+        loop, weather = self.loop, self.weather
+        if self.calm:
             loop.after(weather.delay_us(self.random), deliver, receiver, *arguments)
             return
         chance = self.random.randrange
@@ -250,7 +248,7 @@ class World:
             return
         heard = ev.PeerHeard(node.id)
         self.sent["heartbeat"] += len(self._requesters)
-        if self._calm:
+        if self.calm:
             for requester in self._requesters:
                 if requester.up:
                     requester.tell_requester(heard)

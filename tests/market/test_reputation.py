@@ -121,3 +121,16 @@ def test_a_book_holds_one_role_and_a_cheat_ends_the_run_of_valid_results() -> No
     assert (cheated.consecutive_valid, cheated.count(Conduct.CHEATED), cheated.updated_us) == (0, 1, 6)
     assert book.consecutive_valid("n2") == 0
     assert book.score_ppm("n3", 6) == NEW_SCORE_PPM
+
+
+@given(st.lists(st.tuples(st.sampled_from(COMPUTE), st.integers(0, 40), st.booleans()), max_size=20))
+def test_a_book_gives_the_score_of_what_it_holds_whenever_it_is_asked(
+    story: list[tuple[Conduct, int, bool]],
+) -> None:
+    book, now = ReputationBook(Role.COMPUTE), 0
+    for conduct, later_days, notes in story:
+        now += later_days * DAY_US
+        if notes:
+            book.note("n1", conduct, now)
+        for moment in (now, now + DAY_US - 1, now + DAY_US, now):
+            assert book.score_ppm("n1", moment) == score_ppm(book.of("n1"), moment)

@@ -56,6 +56,12 @@ def test_a_bid_that_was_awarded_is_not_awarded_again_when_a_copy_of_it_straggles
     tell(73, requester=SHORT_LEASES)
 
 
+@pytest.mark.parametrize("seed", [301, 426])
+def test_a_bid_may_be_withdrawn_by_the_last_answer_that_its_auction_waits_for(seed: int) -> None:
+    """Found by these seeds, in the checker: it held against the clearing the bid that the same step had withdrawn."""
+    tell(seed)
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_where_results_are_compared_no_cheater_is_paid_and_no_honest_node_refuted(first: int) -> None:
     for seed in range(first, first + BATCH):
