@@ -46,9 +46,9 @@ DEFAULT_TARGET: Final = "/inputs"
 # The result folder has these of its own beside the outputs.
 RESERVED_OUTPUT_NAMES: Final = frozenset({"stdout", "stderr", "exitCode"})
 
-# The grammar of the distribution project's reference package: [host[:port]/]path[:tag][@digest].
 # At most 32 times MAX_SPEC_BYTES is held for it.
 _SPECS_REMEMBERED: Final = 32
+# The grammar of the distribution project's reference package: [host[:port]/]path[:tag][@digest].
 _HOST: Final = r"(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*(?:\.[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*)*|\[[0-9A-Fa-f:]+\])"
 _PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _IMAGE: Final = re.compile(
