@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.nodes import Network, NodeProcess
 
-REQUESTER = ("--node-type", "requester", "--heartbeat", "500ms", "--lease", "3s", "--bid-window", "2s")
+REQUESTER = ("--node-type", "requester", "--heartbeat", "500ms", "--lease", "20s", "--bid-window", "2s")
 COMPUTE = (
     "--node-type",
     "compute",
