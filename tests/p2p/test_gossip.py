@@ -79,7 +79,8 @@ async def test_offers_that_wait_travel_in_one_message() -> None:
         offers = [an_offer(f"o-{number}") for number in range(150)]
         a.network.publish_offers([a.seal(offer, at_us=now_us()) for offer in offers])
         await until(lambda: len(b.ears.offers) == 150, "all are heard")
-        assert b.ears.offers == offers
+        # The second message may overtake the first.
+        assert sorted(offer.id for offer in b.ears.offers) == sorted(offer.id for offer in offers)
         assert b.network.counts.accepted["offers"] == 2
         assert a.network.counts.published["offers"] == 2
 
