@@ -319,6 +319,5 @@ async def _close(stream: AsyncIterator[tuple[Cid, bytes]]) -> None:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await stream.aclose()
-        except Exception:
-            # What was fetched is verified and stored; how badly a source ends does not matter any more.
+        except Exception:  # what was fetched is verified and stored: how badly a source ends matters no more
             log.debug("a block source did not end well", exc_info=True)

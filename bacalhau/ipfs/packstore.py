@@ -369,7 +369,7 @@ class PackBlockStore:
             try:
                 yield
                 self._writer.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # whatever it was, the transaction ends as well
                 # A failed COMMIT may have rolled back already.
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")

@@ -139,8 +139,7 @@ class Contents:
                     async for found, block in source.get_blocks([cid], recursive=False):
                         if found == cid and cid.verify(block):
                             return block
-            except Exception:
-                # Whatever one source raises says only that it is no help; the others are asked all the same.
+            except Exception:  # it says only that this source is no help; the others are asked all the same
                 return None
             return None
 

@@ -445,7 +445,6 @@ async def _blocks_from(source: BlockSource, cids: list[Cid]) -> list[tuple[Cid, 
             async for cid, block in source.get_blocks(cids, recursive=False):
                 if cid in asked and cid.verify(block):
                     found.append((cid, block))
-    except Exception:
-        # Whatever a source raises, entries are only shown with less detail for it.
+    except Exception:  # whatever a source raises, entries are only shown with less detail for it
         log.info("%s did not give the entries of a folder", source.name, exc_info=True)
     return found

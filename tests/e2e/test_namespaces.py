@@ -141,13 +141,19 @@ def wait_idle(topology: Topology) -> None:
     )
 
 
+def begin_in_the_east(topology: Topology, program: str, seconds: int) -> str:
+    """A job of the west that runs in the east for so long."""
+    words = ("wasm", "run", "--id-only", "--selector", "island=east", program, str(seconds))
+    job_id = topology.within(0, *words).strip()
+    wait_until(lambda: runs(topology, 1) == 1, "it runs in the east")
+    return job_id
+
+
 def test_a_cut_that_is_shorter_than_the_lease_costs_nothing(
     start: Callable[..., Topology], wasm_program: WasmProgram
 ) -> None:
     topology = start("two-islands", "--nodes", "2", "--log-level", "info", lease="20s")
-    words = ("wasm", "run", "--id-only", "--selector", "island=east", str(wasm_program("sleep")), "10")
-    job_id = topology.within(0, *words).strip()
-    wait_until(lambda: runs(topology, 1) == 1, "it runs in the east")
+    job_id = begin_in_the_east(topology, str(wasm_program("sleep")), 10)
     topology.link("islands", "down")
     log = topology.folder / "node-1.log"
     wait_until(lambda: "did not answer" in log.read_text(), "a message was lost")
@@ -232,9 +238,7 @@ def test_a_report_that_a_cut_swallows_is_made_again_and_paid_when_the_cut_heals(
     start: Callable[..., Topology], wasm_program: WasmProgram
 ) -> None:
     topology = start("two-islands", "--nodes", "2", "--log-level", "info", lease="30s")
-    words = ("wasm", "run", "--id-only", "--selector", "island=east", str(wasm_program("sleep")), "4")
-    job_id = topology.within(0, *words).strip()
-    wait_until(lambda: runs(topology, 1) == 1, "it runs in the east")
+    job_id = begin_in_the_east(topology, str(wasm_program("sleep")), 4)
     topology.link("islands", "down")
     log = topology.folder / "node-1.log"
     wait_until(lambda: "ExecutionReport to" in log.read_text(), "the report was lost")
