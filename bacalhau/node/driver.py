@@ -1,7 +1,8 @@
 """The live driver: feeds events to the two machines, and does what they answer, in order.
 
 One event is one step, never interleaved with another. All steps of one turn of the event loop are gathered into one
-transaction; only when that is on disk do their messages leave, their work start and their callers get an answer.
+transaction; only when that is on disk do their messages leave and their callers get an answer, but for what binds
+nobody (see `UNBOUND`), which goes first.
 What the machines of one node tell each other, and what they ask that is known here, never leaves: it is handled
 before the commit, in the same transaction. What nobody waits for, and nothing follows from, is written with what
 comes next, or soon. A turn for which a full disk has no room waits for it; any other failure
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.ipfs.errors import StoreFull as BlocksFull
 from bacalhau.model.refusals import RefusalReason, Refused, refused
-from bacalhau.scheduler.effects import Effects
+from bacalhau.scheduler.effects import UNBOUND, Effects
 from bacalhau.store.errors import StoreFull
 
 if TYPE_CHECKING:
@@ -42,7 +43,14 @@ log = logging.getLogger(__name__)
 class Journal(Protocol):
     """Where writes go: staged on the event loop, committed where waiting for the disk stops nobody."""
 
-    def stage(self, writes: Sequence[Write], *, meta: dict[str, str] | None = None) -> bool: ...
+    def stage(
+        self,
+        writes: Sequence[Write],
+        *,
+        meta: dict[str, str] | None = None,
+        blocks: Sequence[tuple[Cid, bytes]] = (),
+        forget_blocks: bool = False,
+    ) -> bool: ...
     def commit_staged(self) -> None: ...
     def roll_back_staged(self) -> None: ...
 
@@ -50,6 +58,8 @@ class Journal(Protocol):
 CLOCK_META = "clock_us"
 _CLOCK_SAVE_US = 1_000_000
 FULL_DISK_RETRY_S = 1.0
+BLOCKS_WAIT_S = 5.0
+"""So long the blocks of small results are in the journal alone: one sync of the block store for many."""
 LINGER_S = 0.01
 """A turn from which nothing follows waits at most this long for one from which something does: a commit less."""
 
@@ -60,6 +70,9 @@ class _Turn:
 
     is_urgent: bool = False
     """Something follows from it: messages, work, or an answer that somebody waits for."""
+
+    forgets_blocks: bool = False
+    """Those of earlier turns are to be on disk in the block store now."""
 
     blocks: list[tuple[Cid, bytes]] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
@@ -73,7 +86,8 @@ class _Turn:
 class Driver:
     """Owns the machines. The `on_…` and `…_here` hooks are set once, before the first event.
 
-    `store_blocks` puts blocks on disk; it is called in the journal's thread. `deliver_here` handles what a send
+    `store_blocks` puts blocks where they can be read, and `sync_blocks` those of all calls on disk, until when the
+    journal has them; both are called in the journal's thread. `deliver_here` handles what a send
     holds for this node and returns what is left for others, None for nothing;
     `settle_here` answers a start from what is known here, and says whether it could.
     """
@@ -92,6 +106,7 @@ class Driver:
         self.deliver_here: Callable[[Send], Send | None]
         self.settle_here: Callable[[Start], bool]
         self.store_blocks: Callable[[list[tuple[Cid, bytes]]], None]
+        self.sync_blocks: Callable[[], None]
         self.on_send: Callable[[Send], None]
         self.on_start: Callable[[Start], None]
         self.on_written: Callable[[Write], None]
@@ -110,6 +125,7 @@ class Driver:
         """The turn that waits for room, and when it is tried again."""
         self._ending = False
         self._disk = ThreadPoolExecutor(1, "journal")
+        self._blocks_wait: asyncio.TimerHandle | None = None
         self._clock_saved_us = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_us: int | None = None
@@ -245,6 +261,7 @@ class Driver:
         turn = self._turn
         try:
             self._handle_what_stays()
+            begun = self._begin(turn)
         except Exception as bug:  # whatever it is, half of the turn is in the machines' memory
             self._fail(bug, turn)
             return
@@ -253,28 +270,50 @@ class Driver:
             self._lingering = None
         self._flush_due = False
         self._turn = _Turn()
-        if not turn.writes:
+        if not (turn.writes or turn.forgets_blocks):
             # Nothing on disk names these blocks yet; they are stored with what will.
             self._turn.blocks += turn.blocks
             self._finish(turn)
             return
         self._committing = True
-        self._write(turn)
+        if begun:
+            # The calls of what was begun take two steps of the event loop until they leave.
+            self._loop.call_soon(self._loop.call_soon, self._write, turn)
+        else:
+            self._write(turn)
+
+    def _begin(self, turn: _Turn) -> bool:
+        """Does what need not wait for the disk; whether there was any."""
+        sends = [send for send in turn.sends if isinstance(send, UNBOUND)]
+        starts = [start for start in turn.starts if isinstance(start, UNBOUND)]
+        for send in sends:
+            self.on_send(send)
+        for start in starts:
+            self.on_start(start)
+        if sends:
+            turn.sends = [send for send in turn.sends if not isinstance(send, UNBOUND)]
+        if starts:
+            turn.starts = [start for start in turn.starts if not isinstance(start, UNBOUND)]
+        return bool(sends or starts)
 
     def _write(self, turn: _Turn) -> None:
         try:
-            self._journal.stage(turn.writes, meta=self._clock_meta())
+            self._journal.stage(
+                turn.writes, meta=self._clock_meta(), blocks=turn.blocks, forget_blocks=turn.forgets_blocks
+            )
         except Exception as failure:  # told apart there: a full disk is waited for
             self._not_written(turn, failure)
             return
-        commit = self._loop.run_in_executor(self._disk, self._commit, turn.blocks)
+        commit = self._loop.run_in_executor(self._disk, self._commit, turn)
         commit.add_done_callback(lambda done: self._commit_done(done, turn))
 
-    def _commit(self, blocks: list[tuple[Cid, bytes]]) -> None:
-        """In the journal's thread. What the transaction names is stored before it."""
+    def _commit(self, turn: _Turn) -> None:
+        """In the journal's thread. What the transaction names can be read before it."""
         try:
-            if blocks:
-                self.store_blocks(blocks)
+            if turn.forgets_blocks:
+                self.sync_blocks()
+            if turn.blocks:
+                self.store_blocks(turn.blocks)
         except BaseException:  # whatever it was, the transaction ends as well
             self._journal.roll_back_staged()
             raise
@@ -288,11 +327,18 @@ class Driver:
         if turn.refused_by_disk:
             log.warning("there is room again: what was decided is written")
         self._committing = False
+        if turn.blocks and self._blocks_wait is None:
+            self._blocks_wait = self._loop.call_later(BLOCKS_WAIT_S, self._forget_blocks)
         self._finish(turn)
         if self._turn.is_urgent:
             self._flush()
         elif self._flush_due:
             self._linger()
+
+    def _forget_blocks(self) -> None:
+        self._blocks_wait = None
+        self._turn.forgets_blocks = True
+        self._gather(Effects())
 
     def _not_written(self, turn: _Turn, failure: BaseException) -> None:
         """On a full disk the turn waits for room: nothing of it has left, so that it can be written later as it is.
@@ -402,7 +448,8 @@ class Driver:
         self._write_again()
         self._flush()
         await self._idle.wait()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._blocks_wait):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._blocks_wait = None
         self._disk.shutdown()

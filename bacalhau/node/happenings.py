@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WATCHERS_MAX = 10_000
 _QUEUE_MAX = 10_000
-GATHER_S = 0.02
+GATHER_S = 0.05
 """What happens within this time is told together; the end of a job is told at once."""
 
 
@@ -30,13 +30,17 @@ class Watch:
     queue: asyncio.Queue[JobHappening | ProgressSeen] = field(default_factory=asyncio.Queue)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def gathered(self) -> list[JobHappening | ProgressSeen]:
-        """Everything that happens within a moment, at least one."""
-        waiting = [await self.queue.get()]
+    async def moment(self) -> None:
+        """Waits so long as what happens is told together, or until the job ends."""
         if not self.ended.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(GATHER_S):
                     await self.ended.wait()
+
+    async def gathered(self) -> list[JobHappening | ProgressSeen]:
+        """Everything that happens within a moment, at least one."""
+        waiting = [await self.queue.get()]
+        await self.moment()
         while not self.queue.empty():
             waiting.append(self.queue.get_nowait())
         return waiting

@@ -150,6 +150,8 @@ class Jobs:
         with self._happenings.watch(resolved) as watched:
             # Asked first: what a job that is on disk as ended has in its history is then on disk as well.
             ended = self.job(resolved).state.ended
+            if not (ended or history_only):
+                await watched.moment()
             while page := self._history(resolved, last):
                 last, ended = page[-1].sequence, ended or page[-1].ends_job
                 yield [*page]

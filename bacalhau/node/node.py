@@ -16,6 +16,7 @@ from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refused
+from bacalhau.node import startup
 from bacalhau.node.asks import Asks, Programs
 from bacalhau.node.bidding import policy_of, pricing_of
 from bacalhau.node.clock import Clock
@@ -36,7 +37,6 @@ from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
-from bacalhau.node.startup import connect_kubo, load_key, lock_folder, open_trace, read_tls, read_token
 from bacalhau.node.views import NodeViews
 from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
@@ -101,9 +101,9 @@ class Node:
 
     async def _start(self) -> None:
         settings = self.settings
-        tls = read_tls(settings)
-        lock_folder(settings.data_dir, self._stack)
-        key = load_key(settings)
+        tls = startup.read_tls(settings)
+        startup.lock_folder(settings.data_dir, self._stack)
+        key = startup.load_key(settings)
         certificate = load_or_make(settings.data_dir)
         self.node_id = key.node_id
         self._certificate_digest = certificate.digest
@@ -134,7 +134,7 @@ class Node:
             node=NodeServicer(self.views),
             ipfs=IpfsServicer(self._ipfs),
             ledger=LedgerServicer(LedgerViews(key, self.driver, self.store, draw_id)),
-            token=read_token(settings.api_token_file),
+            token=startup.read_token(settings.api_token_file),
             tls=tls,
             meter=meter,
         )
@@ -183,6 +183,7 @@ class Node:
         self._stack.callback(self.store.close)
         self.blocks = PackBlockStore(folder / "blocks", reserve_bytes=self.settings.disk_reserve_bytes)
         self._stack.callback(self.blocks.close)
+        startup.take_up_blocks(self.store, self.blocks)
         self.pins = Pins(folder / "pins.sqlite")
         self._stack.callback(self.pins.close)
         self._room = DiskRoom(folder, self.settings.disk_reserve_bytes)
@@ -193,7 +194,7 @@ class Node:
         ids = draw_id
         self.capacity = machine_capacity(settings)
         self._engines = Engines(settings, key.node_id, self.capacity)
-        self.driver = self._make_driver(open_trace(settings, key.node_id))
+        self.driver = self._make_driver(startup.open_trace(settings, key.node_id))
         self._stack.push_async_callback(self.driver.stop)
         self.membership = Membership(
             key,
@@ -204,7 +205,7 @@ class Node:
             heartbeat_us=settings.heartbeat_us,
         )
         self._stack.push_async_callback(self.membership.close)
-        self.kubo = await connect_kubo(settings, self.blocks, key.node_id)
+        self.kubo = await startup.connect_kubo(settings, self.blocks, key.node_id)
         if self.kubo is not None:
             self._stack.push_async_callback(self.kubo.close)
         self.contents = Contents(self.blocks, self.pins, self.membership, self.kubo)
@@ -256,7 +257,8 @@ class Node:
         self._set_hooks(outbox)
 
     def _set_hooks(self, outbox: Outbox) -> None:
-        self.driver.store_blocks = functools.partial(self.blocks.put_many, reserved=True)
+        self.driver.store_blocks = functools.partial(self.blocks.put_many, sync=False, reserved=True)
+        self.driver.sync_blocks = self.blocks.sync
         self.driver.deliver_here = outbox.deliver_here
         if self._metrics is not None:
             self.driver.deliver_here = self._metrics.market.counting(outbox.deliver_here)

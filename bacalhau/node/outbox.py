@@ -50,6 +50,8 @@ DIRECT_MAX = 8
 open when that is due."""
 RECEIPTS_WAIT_S = 0.25
 """Receipts hold nobody up, so that those of one moment travel together."""
+AWARD_FIRST_S = 0.01
+"""An award comes right behind the acknowledgement of its bid, for which nobody waits."""
 
 _FINAL = (
     RefusalReason.LEASE_ENDED,
@@ -333,6 +335,7 @@ class Outbox:
 
         async def submit(link: PeerLink, envelope: SignedEnvelope) -> None:
             answer = await link.submit_bid(envelope)
+            await asyncio.sleep(AWARD_FIRST_S)
             now_us = self._driver.clock.now()
             opened = open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id)
             answers.append((envelope, opened))

@@ -10,6 +10,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from bacalhau.ipfs.errors import StoreFull
 from bacalhau.ipfs.kubo_rpc import InvalidAddress, KuboRpc, PackageMissing
 from bacalhau.node.kubo import Kubo
 from bacalhau.node.trace import Trace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from bacalhau.config import Settings
     from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.packstore import PackBlockStore
+    from bacalhau.store.store import Store
 
 
 class CannotStart(Exception):
@@ -108,3 +111,16 @@ async def connect_kubo(settings: Settings, buffer: BlockStore, node_id: str) -> 
         raise CannotStart(str(error)) from error
     await kubo.check()
     return kubo
+
+
+def take_up_blocks(journal: Store, blocks: PackBlockStore) -> None:
+    """Stores the small results that an earlier life of the node had in the journal alone when it died."""
+    kept = journal.small_blocks()
+    if not kept:
+        return
+    try:
+        blocks.put_many(kept, reserved=True)
+    except StoreFull as error:
+        raise CannotStart(f"results of jobs that have ended cannot be stored: {error}") from error
+    journal.stage((), forget_blocks=True)
+    journal.commit_staged()

@@ -2,7 +2,7 @@
 
 `writes` of one Effects are one transaction. `sends` go to a node (the driver signs them) and may be lost:
 whatever must arrive is sent again by the machine, or is made superfluous by a deadline. What a start returns
-is an event.
+is an event. Only what is UNBOUND need not wait for the writes.
 """
 
 from __future__ import annotations
@@ -187,6 +187,11 @@ class StopExecution:
 
 
 Start = FetchResult | AskOutside | AskPrice | StartExecution | ResumeExecution | StopExecution
+
+UNBOUND = (SendOffer, SendBid, SendDecline, StartExecution)
+"""May be done before what was decided with them is on disk, for a node that dies in between has promised nothing: it
+knows nothing of an offer, and refuses the bids on it; no node knows its own bids after a restart; and work whose award
+it has not confirmed ends with it, or is an orphan that its next start removes."""
 
 
 @dataclass(slots=True)

@@ -172,7 +172,15 @@ def _answer_report(
     execution_id = event.report.execution_id
     requester = receiver.requester
     if refusal is not None and requester is not None and requester.job_of(execution_id) is None:
-        refusal = receiver.take_late(answer_late_report(receiver.journal.executions.get(execution_id), event))
+        late = answer_late_report(receiver.journal.executions.get(execution_id), event)
+        receiver.take_late(late, partial(_post_answer, receiver, sender, life, execution_id))
+    else:
+        _post_answer(receiver, sender, life, execution_id, refusal)
+
+
+def _post_answer(
+    receiver: SimulatedNode, sender: SimulatedNode, life: int, execution_id: str, refusal: Refusal | None
+) -> None:
     receiver.world.post(receiver, sender, _back_to_compute, life, ev.ReportAnswered(execution_id, refusal))
 
 

@@ -1,8 +1,8 @@
 """The simulated driver of one node: what node/driver.py is to a live one.
 
-Hands events to the machines and does what they answer, in order: commit, then send, then start. Where commits
-take time, the steps that come meanwhile are gathered for the next one, as a live node does. A crash keeps what
-was committed, and programs that outlive their node.
+Hands events to the machines and does what they answer, in order: commit, then send, then start, but for what
+is UNBOUND, which goes first. Where commits take time, the steps that come meanwhile are gathered for the next one, as a
+live node does. A crash keeps what was committed, and programs that outlive their node.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bacalhau.scheduler.effects import UNBOUND
 from bacalhau.scheduler.records import WorkState
 from bacalhau.simulation import engine, messages
 from bacalhau.simulation.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from bacalhau.model.cid import Cid
     from bacalhau.model.refusals import Refusal
     from bacalhau.scheduler.compute import ComputeMachine
-    from bacalhau.scheduler.effects import Effects
+    from bacalhau.scheduler.effects import Effects, Send, Start
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.records import WorkRecord
     from bacalhau.scheduler.requester import RequesterMachine
@@ -146,12 +147,12 @@ class SimulatedNode:
             raise AssertionError(f"{self.id} runs nothing")
         return self._took(machine, event, machine.handle(event, now=self.world.loop.now), answer)
 
-    def take_late(self, effects: Effects) -> Refusal | None:
+    def take_late(self, effects: Effects, answer: Callable[[Refusal | None], None]) -> None:
         """What a report gets that came after its job had ended: written and answered by the driver itself."""
         machine = self.requester
         if machine is None:
             raise AssertionError(f"{self.id} takes no jobs")
-        return self._took(machine, None, effects, None)
+        self._took(machine, None, effects, answer)
 
     def ended_work(self, execution_id: str) -> WorkRecord | None:
         """As a live driver does: work that the machine no longer holds is looked up on disk."""
@@ -181,17 +182,32 @@ class SimulatedNode:
             told = answer
             answer = (lambda _: told(refusal)) if told is not None else None
         weather = world.weather
-        if weather.commit_us or self._committing or self.disk_full:
-            self._gather(effects, answer)
-        else:
-            try:
+        try:
+            if weather.commit_us or self._committing or self.disk_full:
+                self._gather(self._begin(effects), answer)
+            elif weather.crashes:
+                self._commit_now(self._begin(effects), answer)
+            else:
                 self._commit_now(effects, answer)
-            except Crash:
-                return None
+        except Crash:
+            return None
         due, wakes = machine.deadline(), self._wakes_us
         if due is not None and (wakes is None or due < wakes):
             self._arm(due)
         return refusal
+
+    def _begin(self, effects: Effects) -> Effects:
+        """Does what need not wait for the disk; what is left."""
+        sends = [send for send in effects.sends if isinstance(send, UNBOUND)]
+        starts = [start for start in effects.starts if isinstance(start, UNBOUND)]
+        if not (sends or starts):
+            return effects
+        self._send_and_start(sends, starts)
+        return replace(
+            effects,
+            sends=[send for send in effects.sends if not isinstance(send, UNBOUND)],
+            starts=[start for start in effects.starts if not isinstance(start, UNBOUND)],
+        )
 
     def _commit_now(self, effects: Effects, answer: Callable[[Refusal | None], None] | None) -> None:
         world = self.world
@@ -207,16 +223,16 @@ class SimulatedNode:
         if answer is not None:
             answer(None)
         if effects.sends or effects.starts:
-            self._send_and_start(effects)
+            self._send_and_start(effects.sends, effects.starts)
 
-    def _send_and_start(self, effects: Effects) -> None:
+    def _send_and_start(self, sends: Iterable[Send], starts: Iterable[Start]) -> None:
         world = self.world
         crashes = world.weather.crashes
-        for send in effects.sends:
+        for send in sends:
             if crashes:
                 world.may_crash(self)
             messages.SENDS[type(send)](world, self, send)
-        for start in effects.starts:
+        for start in starts:
             if crashes:
                 world.may_crash(self)
             engine.STARTS[type(start)](world, self, start)
@@ -257,7 +273,7 @@ class SimulatedNode:
                 if step.answer is not None:
                     step.answer(None)
             for step in turn:
-                self._send_and_start(step.effects)
+                self._send_and_start(step.effects.sends, step.effects.starts)
         except Crash:
             return
         if self._gathered and not self._committing:

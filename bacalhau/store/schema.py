@@ -271,7 +271,25 @@ _LEDGER: Final = (
 # When the commitment came; 0 without one, and where it came before this column.
 _COMMITTED: Final = ("ALTER TABLE executions ADD COLUMN committed_us INTEGER NOT NULL DEFAULT 0",)
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERIFICATION, _AUCTIONS, _LEDGER, _COMMITTED)
+# Of small results, until the block store has them on disk: see Store.stage.
+_SMALL_BLOCKS: Final = (
+    """
+    CREATE TABLE small_blocks (
+        id INTEGER PRIMARY KEY,
+        cid BLOB NOT NULL,
+        block BLOB NOT NULL
+    )
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    _VERSION_1,
+    _VERIFICATION,
+    _AUCTIONS,
+    _LEDGER,
+    _COMMITTED,
+    _SMALL_BLOCKS,
+)
 
 
 def migrate(

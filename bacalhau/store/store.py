@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
+from bacalhau.model.cid import Cid
 from bacalhau.model.refusals import Refused
 from bacalhau.store import auctions, ledger_queries, paging, queries, retention, rows
 from bacalhau.store.errors import StoreFailed, damaged, explained
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bacalhau.market.pricehistory import TradedPrice
-    from bacalhau.model.cid import Cid
     from bacalhau.model.ledger import TradeSide
     from bacalhau.model.market import JobOffer
     from bacalhau.model.reputation import Reputation
@@ -55,6 +55,8 @@ _BUSY_TIMEOUT_S: Final = 5.0
 _SET_META: Final = (
     "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
+_INSERT_BLOCK: Final = "INSERT INTO small_blocks (cid, block) VALUES (?, ?)"
+_FORGET_BLOCKS: Final = "DELETE FROM small_blocks"
 # Between two batches of a pruning, so that a commit that waits for the lock gets it.
 _BREATH_S: Final = 0.001
 # A checkpoint syncs twice and writes each page once, however often it was changed, so it gathers more than
@@ -166,13 +168,22 @@ class Store:
         if self.stage(writes, meta=meta):
             self.commit_staged()
 
-    def stage(self, writes: Sequence[Write], *, meta: Mapping[str, str] | None = None) -> bool:
+    def stage(
+        self,
+        writes: Sequence[Write],
+        *,
+        meta: Mapping[str, str] | None = None,
+        blocks: Sequence[tuple[Cid, bytes]] = (),
+        forget_blocks: bool = False,
+    ) -> bool:
         """The first half of `commit`, without waiting for the disk: False where there is nothing to commit.
 
-        After True the caller must call `commit_staged`, from whatever thread; until then no other write begins.
+        `blocks` are kept for `small_blocks`, so that a result is on disk with the record that names it, and not by a
+        sync of its own; with `forget_blocks` those of earlier calls go. After True the caller must call
+        `commit_staged`, from whatever thread; until then no other write begins.
         """
         batches = rows.batches(writes)
-        if not batches and not meta:
+        if not (batches or meta or blocks or forget_blocks):
             return False
         database = self._writer
         self._write_lock.acquire()
@@ -187,6 +198,10 @@ class Store:
                         )
                 if meta:
                     database.executemany(_SET_META, meta.items())
+                if forget_blocks:
+                    database.execute(_FORGET_BLOCKS)
+                if blocks:
+                    database.executemany(_INSERT_BLOCK, [(cid.raw, block) for cid, block in blocks])
         except BaseException:  # whatever it was, nothing of it stays
             self._end_staged()
             raise
@@ -209,6 +224,12 @@ class Store:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
         self._write_lock.release()
+
+    def small_blocks(self) -> list[tuple[Cid, bytes]]:
+        """Those that were staged and not forgotten: the block store may not have them."""
+        with self._reading() as database:
+            kept = database.execute("SELECT cid, block FROM small_blocks ORDER BY id").fetchall()
+        return [(Cid.from_raw(cid), block) for cid, block in kept]
 
     def set_meta(self, key: str, value: str) -> None:
         """In a transaction of its own; beside records, use `commit(…, meta=…)`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bacalhau.cli.main import main
 from bacalhau.model.execution import ExecutionState
@@ -21,7 +21,7 @@ from bacalhau.scheduler.records import ExecutionRecord, NoteRecord, ReceiptRecor
 from bacalhau.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from bacalhau.scheduler.effects import Send
     from bacalhau.scheduler.records import Write
@@ -61,10 +61,10 @@ def dies_at(moment: str, holds: Callable[[Write], bool]) -> None:
     stage, commit = Store.stage, Store.commit_staged
     doomed = False
 
-    def staged(self: Store, writes: Sequence[Write], *, meta: Mapping[str, str] | None = None) -> bool:
+    def staged(self: Store, writes: Sequence[Write], **also: Any) -> bool:
         nonlocal doomed
         doomed = doomed or any(holds(write) for write in writes)
-        return stage(self, writes, meta=meta)
+        return stage(self, writes, **also)
 
     def committed(self: Store) -> None:
         if doomed and moment == "before":

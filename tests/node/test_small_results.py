@@ -13,6 +13,7 @@ from bacalhau.ipfs import reader
 from bacalhau.ipfs.blockstore import MemoryBlockStore
 from bacalhau.ipfs.dag import find_missing, iter_dag
 from bacalhau.ipfs.importer import import_files
+from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionState, FaultKind
 from bacalhau.model.job import JobEventType, JobState
@@ -20,6 +21,7 @@ from bacalhau.model.refusals import RefusalReason
 from bacalhau.node import contents as contents_module
 from bacalhau.node import results
 from bacalhau.rpc import limits
+from bacalhau.store.store import Store
 from bacalhau.v1 import block_service_pb2, job_service_pb2, requester_service_pb2
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
 from bacalhau.v1.requester_service_pb2_grpc import RequesterServiceStub
@@ -304,6 +306,7 @@ async def test_a_result_that_was_collected_is_not_taken_for_one_that_is_here(tmp
     """It was here once; the next job has the same, and this time it does not come along."""
     async with a_pair(tmp_path, keep_results_us=1, gc_grace_us=1) as pair:
         first = await pair.run(program("same\n"))
+        pair.requester.blocks.sync()  # what is collected was there before the collection began
         await pair.requester.upkeep()
         assert not pair.requester.blocks.has(pair.result_of(first))
         pair.change = lambda blocks: []
@@ -402,3 +405,21 @@ async def test_a_result_that_is_no_dag_or_one_that_cannot_be_checked_is_not_take
                     assert root.verify(block)
 
         check()
+
+
+# --- a node that dies ---
+
+
+async def test_a_result_that_only_the_journal_has_is_in_the_block_store_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    """A node that is killed within seconds of a job's end leaves such."""
+    cid, block = EXTRA
+    with contextlib.closing(Store(tmp_path / "journal.sqlite")) as journal:
+        journal.stage((), blocks=[EXTRA])
+        journal.commit_staged()
+    async with running(tmp_path) as node:
+        assert node.blocks.get(cid) == block
+        assert node.store.small_blocks() == []
+    with contextlib.closing(PackBlockStore(tmp_path / "blocks")) as stored:
+        assert stored.get(cid) == block
