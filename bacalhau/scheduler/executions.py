@@ -11,11 +11,11 @@ a Step, as in auctions.py: the machine then does what the job's new state allows
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.market.reputation import conduct_of
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
+from bacalhau.model.frozen import replace
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.market import Award
 from bacalhau.model.refusals import Refusal, RefusalReason

@@ -123,10 +123,15 @@ class Job:
 
     def held(self) -> list[ExecutionRecord]:
         """Executions that somebody is known to work at, or has reported."""
-        return [execution for execution in self.active() if execution.id not in self.lapsed]
+        active = self.active()
+        return (
+            [execution for execution in active if execution.id not in self.lapsed] if self.lapsed else active
+        )
 
     def completed(self) -> int:
-        return sum(1 for e in self.executions.values() if e.state is ExecutionState.COMPLETED)
+        if not self.executions:
+            return 0
+        return len([e for e in self.executions.values() if e.state is ExecutionState.COMPLETED])
 
     def done(self) -> bool:
         return self.decided if self.spec.verification.compares else self.completed() == self.spec.count

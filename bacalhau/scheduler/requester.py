@@ -101,7 +101,10 @@ class RequesterMachine:
                 return self.payables.answered(event, now)
             case ev.NoteReceived():
                 return self.payables.note_received(event, now)
-        return self._then_advance(step, now)
+        job, effects = step
+        if job is not None:
+            effects.add(self._advance(job, now))
+        return effects
 
     def deadline(self) -> int | None:
         return self._deadlines.next()
@@ -263,11 +266,11 @@ class RequesterMachine:
             job.state = JobState.COMPLETED
             effects.add(self._end(job, JobEventType.COMPLETED, None, "", now))
             return effects
-        works = bool(job.held())
-        if (job.state is JobState.RUNNING) is not works:
-            job.state = JobState.RUNNING if works else JobState.PENDING
+        held = len(job.held())
+        if (job.state is JobState.RUNNING) is not bool(held):
+            job.state = JobState.RUNNING if held else JobState.PENDING
             effects.writes.append(job.changed(now))
-        missing = job.missing()
+        missing = job.replicas - job.completed() - held
         if not missing:
             self._auctions.stop_waiting(job)
             # While an award is unconfirmed the offer stays open, for the next in rank may be needed.
