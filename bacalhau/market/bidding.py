@@ -121,9 +121,8 @@ def quote(
 
     A posted price is taken as it is, or not at all: to say for how much less the node would do it gains nothing.
     """
-    refusal = busy(offer, free)
-    if refusal is not None:
-        return refusal
+    if not offer.resources.fits_in(free):
+        return busy(offer, free)
     situation = Situation(
         free, policy.capacity, missing_input_bytes, requester_score_ppm, scripted_microcredits
     )
@@ -143,10 +142,8 @@ def quote(
     return Quote(price, min(start_delay_us, _START_DELAY_MAX_US), missing_input_bytes)
 
 
-def busy(offer: JobOffer, free: Resources) -> Refusal | None:
-    """BUSY where the offer would fit, but not now."""
-    if offer.resources.fits_in(free):
-        return None
+def busy(offer: JobOffer, free: Resources) -> Refusal:
+    """The offer would fit, but not now."""
     lacking = offer.resources.lacks(free)
     return Refusal(
         RefusalReason.BUSY, "this node is busy: " + _compare(lacking, "free"), _figures(lacking, "free")

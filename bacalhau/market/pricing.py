@@ -55,12 +55,15 @@ class FlatPrice:
 def linear_microcredits(tariff: Tariff, asked: Resources, for_us: int, fetched_bytes: int) -> int:
     """Start price plus rates: CPU and memory for that time, and the input that has to be fetched. Each part is
     rounded up to a whole microcredit, so that no part is free."""
-    return (
-        tariff.start_microcredits
-        + _ceil_div(tariff.cpu_second_microcredits * asked.cpu_millicores * for_us, 1000 * SECOND_US)
-        + _ceil_div(tariff.memory_gib_second_microcredits * asked.memory_bytes * for_us, GIB * SECOND_US)
-        + _ceil_div(tariff.input_gib_microcredits * fetched_bytes, GIB)
-    )
+    price = tariff.start_microcredits
+    if tariff.cpu_second_microcredits:
+        price += _ceil_div(tariff.cpu_second_microcredits * asked.cpu_millicores * for_us, 1000 * SECOND_US)
+    if tariff.memory_gib_second_microcredits:
+        memory = tariff.memory_gib_second_microcredits * asked.memory_bytes
+        price += _ceil_div(memory * for_us, GIB * SECOND_US)
+    if fetched_bytes:
+        price += _ceil_div(tariff.input_gib_microcredits * fetched_bytes, GIB)
+    return price
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def noted(reputation: Reputation, conduct: Conduct, now: int) -> Reputation:
     """The reputation with one more seen. `now` in microseconds; time never goes back."""
     days = _days_between(reputation.updated_us, now)
     known = reputation.counts
-    if all(seen.conduct is not conduct for seen in known):
+    if conduct not in [seen.conduct for seen in known]:
         known = tuple(sorted((*known, ConductCount(conduct, 0, 0)), key=lambda seen: seen.conduct.value))
     counts = []
     for seen in known:

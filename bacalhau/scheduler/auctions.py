@@ -186,8 +186,6 @@ class Auctions:
 
     def stop_waiting(self, job: Job) -> None:
         """Nothing is missing: no deadline of the auction runs."""
-        if job.auction is None:
-            return
         for kind in ("queue", "auction", "reoffer"):
             self._deadlines.clear((kind, job.id))
 

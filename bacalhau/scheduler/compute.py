@@ -93,8 +93,8 @@ class ComputeMachine:
         match event:
             case ev.OfferReceived():
                 return self._offers.received(event, now)
-            case ev.OfferClosedReceived(requester_id, offer_id):
-                return self._offers.closed(requester_id, offer_id, now)
+            case ev.OfferClosedReceived():
+                return self._offers.closed(event.requester_id, event.offer_id, now)
             case ev.AskAnswered():
                 return self._offers.answered(event, now)
             case ev.PriceAnswered():
@@ -111,12 +111,10 @@ class ComputeMachine:
                 return self._reveal_requested(event, now)
             case ev.ReportAnswered():
                 return self._report_answered(event, now)
-            case ev.BidRefused(offer_id):
-                return self._offers.forget(offer_id, now)
-            case (
-                ev.PhaseEntered(execution_id) | ev.ProgressMade(execution_id) | ev.LeaseRenewed(execution_id)
-            ):
-                work = self._running(execution_id)
+            case ev.BidRefused():
+                return self._offers.forget(event.offer_id, now)
+            case ev.PhaseEntered() | ev.ProgressMade() | ev.LeaseRenewed():
+                work = self._running(event.execution_id)
                 return Effects() if work is None else self._leases.handle(event, work, now)
             case ev.RenewalRefused(execution_id, refusal):
                 return self._abandon(execution_id, refusal)

@@ -354,8 +354,9 @@ class Executions:
         was = job.executions.get(execution.id)
         job.executions[execution.id] = execution
         effects = Effects(writes=[execution])
-        effects.add(self._payables.moved(job.spec, was, execution))
-        conduct = conduct_of(execution.state, execution.failure)
+        if was is None or execution.state.ended:
+            effects.add(self._payables.moved(job.spec, was, execution))
+        conduct = conduct_of(execution.state, execution.failure) if execution.state.ended else None
         if conduct is not None:
             effects.writes.append(self._book.note(execution.node_id, conduct, execution.updated_us))
         return effects

@@ -72,15 +72,16 @@ class Auction:
     ) -> tuple[tuple[SealedBid, BidStanding], ...]:
         """Each node's last acknowledged bid, and whether it takes part in a clearing now."""
         awarded = {(execution.bid_id, execution.node_id) for execution in executions.values()}
-
-        def standing(node_id: str, sealed: SealedBid) -> BidStanding:
+        found: list[tuple[SealedBid, BidStanding]] = []
+        for node_id, sealed in self.acknowledged.items():
             if self.bids.get(node_id) is sealed:
-                return BidStanding.STANDS
-            if (sealed.bid.id, node_id) in awarded:
-                return BidStanding.AWARDED
-            return BidStanding.EXPIRED if sealed.expires_us <= now else BidStanding.WITHDRAWN
-
-        return tuple((sealed, standing(node_id, sealed)) for node_id, sealed in self.acknowledged.items())
+                standing = BidStanding.STANDS
+            elif (sealed.bid.id, node_id) in awarded:
+                standing = BidStanding.AWARDED
+            else:
+                standing = BidStanding.EXPIRED if sealed.expires_us <= now else BidStanding.WITHDRAWN
+            found.append((sealed, standing))
+        return tuple(found)
 
 
 @dataclass(slots=True)

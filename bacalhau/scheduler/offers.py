@@ -155,8 +155,10 @@ class Offers:
     def _quote(self, entry: _Offer, now: int) -> Effects:
         """Bids, asks for a price first, or declines; remembers the offer where the node is only busy."""
         if self._config.policy.price_script:
-            refusal = busy(entry.offer, self._capacity.free)
-            return self._ask_price(entry, now) if refusal is None else self._answer(entry, refusal, now)
+            free = self._capacity.free
+            if entry.offer.resources.fits_in(free):
+                return self._ask_price(entry, now)
+            return self._answer(entry, busy(entry.offer, free), now)
         return self._answer(entry, self._price(entry, None, now), now)
 
     def _answer(self, entry: _Offer, answer: Refusal | Quote, now: int) -> Effects:
@@ -240,7 +242,7 @@ class Offers:
             return effects
         for offer_id in tuple(self._waiting)[:_WAITING_SCAN_MAX]:
             entry = self._offers[offer_id]
-            if busy(entry.offer, self._capacity.free) is None:
+            if entry.offer.resources.fits_in(self._capacity.free):
                 effects.add(self._quote(entry, now))
             if self._capacity.free.cpu_millicores == 0:
                 break

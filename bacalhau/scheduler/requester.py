@@ -75,8 +75,8 @@ class RequesterMachine:
                 step = self._auctions.decline_received(event, now)
             case ev.JobSubmitted():
                 step = self._job_submitted(event, now)
-            case ev.AwardConfirmed(execution_id):
-                step = self._executions.confirmed(execution_id, now)
+            case ev.AwardConfirmed():
+                step = self._executions.confirmed(event.execution_id, now)
             case ev.ReportReceived():
                 step = self._verifications.reported(event, now)
             case ev.ResultFetched():
@@ -87,8 +87,8 @@ class RequesterMachine:
                 step = self._verifications.reveal_refused(event, now)
             case ev.RenewalReceived():
                 step = self._executions.renewed(event, now)
-            case ev.PeerHeard(node_id):
-                return self._auctions.peer_heard(node_id, now)
+            case ev.PeerHeard():
+                return self._auctions.peer_heard(event.node_id, now)
             case ev.AwardRefused():
                 step = self._award_refused(event, now)
             case ev.AwardUnanswered(execution_id):
@@ -272,10 +272,11 @@ class RequesterMachine:
             effects.writes.append(job.changed(now))
         missing = job.replicas - job.completed() - held
         if not missing:
-            self._auctions.stop_waiting(job)
-            # While an award is unconfirmed the offer stays open, for the next in rank may be needed.
-            if all(e.state is not ExecutionState.AWARDED for e in job.active()):
-                effects.sends += self._auctions.close(job)
+            if job.auction is not None:
+                self._auctions.stop_waiting(job)
+                # While an award is unconfirmed the offer stays open, for the next in rank may be needed.
+                if all(e.state is not ExecutionState.AWARDED for e in job.active()):
+                    effects.sends += self._auctions.close(job)
             return effects
         if len(job.executions) + missing > self._attempts_max(job):
             effects.add(self._fail_for_want_of_nodes(job, now))

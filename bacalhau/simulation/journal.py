@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.records import Write
 
 _WORK_ENDED = (WorkState.SETTLED, WorkState.DISPUTED)
-_ENDED_WORKS_KEPT = 20
+_ENDED_WORKS_KEPT = 4
 """Ended work that a node still knows: for receipts and awards that are repeated."""
 _ENDED_KEPT = 1_000
 """Ended jobs whose executions a node still knows: for reports that are repeated because an answer was lost."""
@@ -66,28 +66,23 @@ class Journal:
         """All of the writes at once; raises AssertionError where they break what holds for every job: with
         `keep_ended` for those that have not ended too."""
         touched: dict[str, None] = {}
-        keep_ended = self._keep_ended
         for write in writes:
-            kind = type(write)
-            if kind is AnswerReceived or kind is OfferMade:
-                if keep_ended:
-                    self._audited.take(write)  # type: ignore[arg-type]  # it is one of the two
-                continue
-            take = _TAKES.get(kind)
+            take = _TAKES.get(type(write))
             if take is None:
                 self.books.take(write)
                 continue
             job_id = take(self, write)
             if job_id is not None:
                 touched[job_id] = None
-        for id in touched:
-            if keep_ended:
+        if self._keep_ended:
+            for id in touched:
                 self.check_job(id)
-            elif self.state(id).ended:
+            self.books.check(self.executions.values())
+            return
+        for id in touched:
+            if self.state(id).ended:
                 self.check_job(id)
                 self._forget(id)
-        if keep_ended:
-            self.books.check(self.executions.values())
 
     # --- records ---
 
@@ -116,12 +111,16 @@ class Journal:
     def _take_reputation(self, new: Reputation) -> None:
         self.reputations[new.node_id, new.role] = new
 
-    def _take_bid(self, kept: BidKept) -> None:
-        """Evidence, where envelopes are signed."""
+    def _take_audited(self, new: OfferMade | AnswerReceived) -> None:
+        if self._keep_ended:
+            self._audited.take(new)
 
     def _take_clearing(self, new: AuctionCleared) -> None:
         if self._keep_ended:
             self._audited.take_clearing(new)
+
+    def _take_bid(self, kept: BidKept) -> None:
+        """Evidence, where envelopes are signed."""
 
     def _take_execution(self, new: ExecutionRecord) -> str | None:
         old = self.executions.get(new.id)
@@ -251,6 +250,8 @@ class Journal:
 
 
 _TAKES: dict[type, Callable[[Journal, Any], str | None]] = {
+    AnswerReceived: Journal._take_audited,
+    OfferMade: Journal._take_audited,
     JobAccepted: Journal._take_job,
     Reputation: Journal._take_reputation,
     AuctionCleared: Journal._take_clearing,

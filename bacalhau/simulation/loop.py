@@ -47,6 +47,11 @@ class EventLoop:
 
     def at(self, due_us: int, action: Callable[..., object], *arguments: Any) -> None:
         """Calls `action` at `due_us`, which is not in the past."""
+        self.put(due_us, action, arguments)
+
+    def after(self, delay_us: int, action: Callable[..., object], *arguments: Any) -> None:
+        """Calls `action` when `delay_us` have passed; at once means after what is due now."""
+        due_us = self.now + delay_us
         due = self._due.get(due_us)
         if due is not None:
             due.append((action, arguments))
@@ -54,9 +59,8 @@ class EventLoop:
             self._due[due_us] = [(action, arguments)]
             heappush(self._instants, due_us)
 
-    def after(self, delay_us: int, action: Callable[..., object], *arguments: Any) -> None:
-        """Calls `action` when `delay_us` have passed; at once means after what is due now."""
-        due_us = self.now + delay_us
+    def put(self, due_us: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        """As `at`, without taking the arguments apart: every message comes by here."""
         due = self._due.get(due_us)
         if due is not None:
             due.append((action, arguments))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.compute import ComputeMachine
     from bacalhau.scheduler.effects import Effects
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
-    from bacalhau.scheduler.records import WorkRecord
+    from bacalhau.scheduler.records import WorkRecord, Write
     from bacalhau.scheduler.requester import RequesterMachine
     from bacalhau.simulation.engine import Program
     from bacalhau.simulation.profile import Profile
@@ -183,31 +183,40 @@ class SimulatedNode:
         weather = world.weather
         if weather.commit_us or self._committing or self.disk_full:
             self._gather(effects, answer)
-        else:
+        elif weather.crashes:
             try:
-                self._commit_now(effects, answer)
+                self._commit_and_may_crash(effects, answer)
             except Crash:
                 return None
+        else:
+            if effects.writes:
+                self._write(effects.writes)
+            if answer is not None:
+                answer(None)
+            for send in effects.sends:
+                messages.SENDS[type(send)](world, self, send)
+            for start in effects.starts:
+                engine.STARTS[type(start)](world, self, start)
         due, wakes = machine.deadline(), self._wakes_us
         if due is not None and (wakes is None or due < wakes):
             self._arm(due)
         return refusal
 
-    def _commit_now(self, effects: Effects, answer: Callable[[Refusal | None], None] | None) -> None:
-        world = self.world
-        crashes = world.weather.crashes
-        if crashes:
-            world.may_crash(self)
+    def _write(self, writes: list[Write]) -> None:
+        self.journal.commit(writes)
+        if self.world.recorder is not None:
+            self.world.recorder.written(self, writes)
+
+    def _commit_and_may_crash(
+        self, effects: Effects, answer: Callable[[Refusal | None], None] | None
+    ) -> None:
+        self.world.may_crash(self)
         if effects.writes:
-            self.journal.commit(effects.writes)
-            if world.recorder is not None:
-                world.recorder.written(self, effects.writes)
-            if crashes:
-                world.may_crash(self)
+            self._write(effects.writes)
+            self.world.may_crash(self)
         if answer is not None:
             answer(None)
-        if effects.sends or effects.starts:
-            self._send_and_start(effects)
+        self._send_and_start(effects)
 
     def _send_and_start(self, effects: Effects) -> None:
         world = self.world
@@ -250,9 +259,7 @@ class SimulatedNode:
             if world.weather.crashes:
                 world.may_crash(self)
             writes = [write for step in turn for write in step.effects.writes]
-            self.journal.commit(writes)
-            if world.recorder is not None:
-                world.recorder.written(self, writes)
+            self._write(writes)
             for step in turn:
                 if step.answer is not None:
                     step.answer(None)

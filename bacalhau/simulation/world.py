@@ -226,7 +226,7 @@ class World:
         loop, weather = self.loop, self.weather
         if self.calm:
             delay_us = weather.latency_us if weather.jitter_us is None else weather.delay_us(self.random)
-            loop.after(delay_us, deliver, receiver, *arguments)
+            loop.put(loop.now + delay_us, deliver, (receiver, *arguments))
             return
         chance = self.random.randrange
         if (sender.id, receiver.id) in weather.partitioned or (receiver.id, sender.id) in weather.partitioned:
