@@ -238,8 +238,9 @@ class Measures:
             self.prices.append((execution.updated_us, spec.resources.cpu_millicores, price))
 
     def _work(self, node: SimulatedNode, work: WorkRecord) -> None:
-        """The provider's side: what the work cost it, paid or not."""
-        if work.state is WorkState.REPORTED and work.report is not None and node.profile.honesty.computes:
+        """The provider's side: what the work cost it, paid or not. A result that is revealed was counted before."""
+        ended = work.state is WorkState.REPORTED and not work.revealed
+        if ended and work.report is not None and node.profile.honesty.computes:
             award = work.award
             spent = self._costs[node.id].spent(award.job_id, award.spec.resources, work.report.usage)
             if work.report.usage.wall_us:
