@@ -85,9 +85,13 @@ def screen(
     offer: JobOffer, policy: BiddingPolicy, engines: tuple[Engine, ...], answers: Answers | None
 ) -> Refusal | Ask | None:
     """Whether the node would ever run this offer: None is yes."""
-    refusal = _semantic_refusal(offer, policy, engines) or _infeasible(offer, policy)
+    refusal = _semantic_refusal(offer, policy, engines)
     if refusal is not None:
         return refusal
+    if not offer.resources.fits_in(policy.job_limit):
+        return _too_small(offer, policy)
+    if offer.execution_timeout_us > policy.execution_timeout_max_us:
+        return _too_long(offer, policy)
     if answers is None:
         return Ask(bool(offer.inputs), policy.probe) if offer.inputs or policy.probe else None
     if policy.only_local_inputs and answers.missing_inputs:
@@ -117,9 +121,8 @@ def quote(
 
     A posted price is taken as it is, or not at all: to say for how much less the node would do it gains nothing.
     """
-    refusal = busy(offer, free)
-    if refusal is not None:
-        return refusal
+    if not offer.resources.fits_in(free):
+        return busy(offer, free)
     situation = Situation(
         free, policy.capacity, missing_input_bytes, requester_score_ppm, scripted_microcredits
     )
@@ -133,15 +136,15 @@ def quote(
         )
     if ceiling is not None and offer.clearing_rule is ClearingRule.POSTED_PRICE:
         price = ceiling
+    if not missing_input_bytes:
+        return Quote(price)
     start_delay_us = -(-missing_input_bytes * SECOND_US // policy.fetch_bytes_per_second)
     return Quote(price, min(start_delay_us, _START_DELAY_MAX_US), missing_input_bytes)
 
 
-def busy(offer: JobOffer, free: Resources) -> Refusal | None:
-    """BUSY where the offer would fit, but not now."""
+def busy(offer: JobOffer, free: Resources) -> Refusal:
+    """The offer would fit, but not now."""
     lacking = offer.resources.lacks(free)
-    if not lacking:
-        return None
     return Refusal(
         RefusalReason.BUSY, "this node is busy: " + _compare(lacking, "free"), _figures(lacking, "free")
     )
@@ -171,28 +174,22 @@ def _semantic_refusal(offer: JobOffer, policy: BiddingPolicy, engines: tuple[Eng
     return None
 
 
-def _infeasible(offer: JobOffer, policy: BiddingPolicy) -> Refusal | None:
+def _too_small(offer: JobOffer, policy: BiddingPolicy) -> Refusal:
     lacking = offer.resources.lacks(policy.job_limit)
-    if lacking:
-        return Refusal(
-            RefusalReason.INFEASIBLE,
-            "this node is too small: " + _compare(lacking, "allowed"),
-            _figures(lacking, "allowed"),
-        )
-    if offer.execution_timeout_us > policy.execution_timeout_max_us:
-        asked_s, allowed_s = (
-            offer.execution_timeout_us // SECOND_US,
-            policy.execution_timeout_max_us // SECOND_US,
-        )
-        return Refusal(
-            RefusalReason.TIMEOUT_POLICY,
-            f"this node gives no job more than {allowed_s} seconds, asked {asked_s}",
-            (
-                ("asked_execution_timeout_us", offer.execution_timeout_us),
-                ("allowed_execution_timeout_us", policy.execution_timeout_max_us),
-            ),
-        )
-    return None
+    return Refusal(
+        RefusalReason.INFEASIBLE,
+        "this node is too small: " + _compare(lacking, "allowed"),
+        _figures(lacking, "allowed"),
+    )
+
+
+def _too_long(offer: JobOffer, policy: BiddingPolicy) -> Refusal:
+    asked_us, allowed_us = offer.execution_timeout_us, policy.execution_timeout_max_us
+    return Refusal(
+        RefusalReason.TIMEOUT_POLICY,
+        f"this node gives no job more than {allowed_us // SECOND_US} seconds, asked {asked_us // SECOND_US}",
+        (("asked_execution_timeout_us", asked_us), ("allowed_execution_timeout_us", allowed_us)),
+    )
 
 
 def _compare(lacking: tuple[tuple[str, int, int], ...], word: str) -> str:

@@ -114,14 +114,17 @@ def bid_set_digest(entries: Iterable[tuple[SealedBid, BidStanding]]) -> bytes:
     A line is the envelope's digest in hexadecimal, the position, when it was received (microseconds), its
     reputation, and the number of its BidStanding, with a space between them and a line feed at the end.
     """
-    digest = hashlib.sha256()
-    for sealed, standing in sorted(entries, key=lambda entry: (entry[0].bid.id, entry[0].node_id)):
-        line = (
+    lines = [
+        (
+            sealed.bid.id,
+            sealed.node_id,
             f"{sealed.digest.hex()} {sealed.position} {sealed.received_us} "
-            f"{sealed.reputation_permille} {standing.value}\n"
+            f"{sealed.reputation_permille} {standing.number}\n",
         )
-        digest.update(line.encode())
-    return digest.digest()
+        for sealed, standing in entries
+    ]
+    lines.sort()
+    return hashlib.sha256("".join([line for _, _, line in lines]).encode()).digest()
 
 
 def _ranked(offer: JobOffer, bids: list[SealedBid]) -> list[SealedBid]:

@@ -78,7 +78,8 @@ class Credit:
             return _over("you may owe this node", exposure, limit, price_microcredits)
         if own is None:
             used, limit = self._unproven, policy.unproven_limit_microcredits
-            if max(0, exposure + price_microcredits) - max(0, exposure) + used > limit:
+            more = price_microcredits if exposure >= 0 else max(0, exposure + price_microcredits)
+            if used + more > limit:
                 return _over(
                     "all peers that it does not know may owe it together", used, limit, price_microcredits
                 )
@@ -107,7 +108,7 @@ class Credit:
     def _put(self, peer_id: str, account: _Account) -> None:
         if account.limit is None:
             self._unproven += max(0, account.exposure)
-        if account != _Account():
+        if account.owed or account.committed or account.disputed or account.limit is not None:
             self._accounts[peer_id] = account
 
     def __iter__(self) -> Iterator[str]:

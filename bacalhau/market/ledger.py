@@ -61,15 +61,18 @@ class Ledger:
         self._balances = {account: amount for account, amount in (balances or {}).items() if amount}
 
     def post(self, transaction: Transaction) -> None:
-        total = sum(posting.amount_microcredits for posting in transaction.postings)
+        total = 0
+        for posting in transaction.postings:
+            total += posting.amount_microcredits
         if total:
             raise AssertionError(f"{transaction} makes {total} microcredits out of nothing")
+        balances = self._balances
         for posting in transaction.postings:
-            amount = self._balances.get(posting.account, 0) + posting.amount_microcredits
+            amount = balances.get(posting.account, 0) + posting.amount_microcredits
             if amount:
-                self._balances[posting.account] = amount
+                balances[posting.account] = amount
             else:
-                self._balances.pop(posting.account, None)
+                balances.pop(posting.account, None)
 
     def balance(self, account: str) -> int:
         return self._balances.get(account, 0)
@@ -157,5 +160,5 @@ def _transaction(
     moves: tuple[tuple[str, int], ...],
     request_id: str = "",
 ) -> Transaction:
-    postings = tuple(Posting(account, amount) for account, amount in moves if amount)
+    postings = tuple([Posting(account, amount) for account, amount in moves if amount])
     return Transaction(kind, now, peer_id, execution_id, postings, request_id)

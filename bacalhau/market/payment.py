@@ -15,10 +15,10 @@ is not paid for more (`counted_usage`).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.model.execution import FaultKind
+from bacalhau.model.frozen import replace
 from bacalhau.model.market import PPM
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def pay_microcredits(
 
 def bond_microcredits(price_microcredits: int, bond_permille: int) -> int:
     """The bond that goes with a bid of that price: its part of it, rounded up."""
-    return _ceil_div(price_microcredits * bond_permille, 1000)
+    return -(-price_microcredits * bond_permille // 1000)
 
 
 def counted_usage(usage: Usage, passed_us: int) -> Usage:

@@ -6,11 +6,10 @@ that take an `inner` strategy wrap it, in any order.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.market.reputation import NEW_SCORE_PPM, PPM, price_factor_ppm
-from bacalhau.model.frozen import dataclass
+from bacalhau.model.frozen import dataclass, replace
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.resources import GIB, Resources
 
@@ -53,27 +52,31 @@ class FlatPrice:
         return self.price_microcredits
 
 
+def linear_microcredits(tariff: Tariff, asked: Resources, for_us: int, fetched_bytes: int) -> int:
+    """Start price plus rates: CPU and memory for that time, and the input that has to be fetched. Each part is
+    rounded up to a whole microcredit, so that no part is free."""
+    price = tariff.start_microcredits
+    if tariff.cpu_second_microcredits:
+        price += _ceil_div(tariff.cpu_second_microcredits * asked.cpu_millicores * for_us, 1000 * SECOND_US)
+    if tariff.memory_gib_second_microcredits:
+        memory = tariff.memory_gib_second_microcredits * asked.memory_bytes
+        price += _ceil_div(memory * for_us, GIB * SECOND_US)
+    if fetched_bytes:
+        price += _ceil_div(tariff.input_gib_microcredits * fetched_bytes, GIB)
+    return price
+
+
 @dataclass(frozen=True, slots=True)
 class LinearPrice:
-    """Start price plus rates for the whole envelope: CPU and memory for the offer's execution timeout, and
-    the input that has to be fetched. Each part is rounded up to a whole microcredit, so that no part is
-    free."""
+    """`linear_microcredits` of the whole envelope: for the offer's execution timeout."""
 
     tariff: Tariff
 
     def price(self, offer: JobOffer, situation: Situation) -> int:
-        tariff = self.tariff
         asked = situation.billed or offer.resources
-        cpu = _ceil_div(
-            tariff.cpu_second_microcredits * asked.cpu_millicores * offer.execution_timeout_us,
-            1000 * SECOND_US,
+        return linear_microcredits(
+            self.tariff, asked, offer.execution_timeout_us, situation.missing_input_bytes
         )
-        memory = _ceil_div(
-            tariff.memory_gib_second_microcredits * asked.memory_bytes * offer.execution_timeout_us,
-            GIB * SECOND_US,
-        )
-        fetched = _ceil_div(tariff.input_gib_microcredits * situation.missing_input_bytes, GIB)
-        return tariff.start_microcredits + cpu + memory + fetched
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ and s the bad that was seen, both forgotten by a half-life of 30 days. Integers 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
+from bacalhau.model.frozen import replace
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
@@ -70,7 +70,9 @@ def conduct_of(state: ExecutionState, failure: Fault | None) -> Conduct | None:
 
 def decayed(recent_ppm: int, days: int) -> int:
     """What is left after so many days: half of it after 30. Rounded down at each call."""
-    halvings, rest = divmod(max(days, 0), HALF_LIFE_DAYS)
+    if days <= 0:
+        return recent_ppm
+    halvings, rest = divmod(days, HALF_LIFE_DAYS)
     kept, whole = pow(_DAILY_PPB, rest), pow(10, 9 * rest)
     return int((recent_ppm >> halvings) * kept // whole)
 
@@ -78,14 +80,14 @@ def decayed(recent_ppm: int, days: int) -> int:
 def noted(reputation: Reputation, conduct: Conduct, now: int) -> Reputation:
     """The reputation with one more seen. `now` in microseconds; time never goes back."""
     days = _days_between(reputation.updated_us, now)
-    known = {seen.conduct: seen for seen in reputation.counts}
-    known.setdefault(conduct, ConductCount(conduct, 0, 0))
+    known = reputation.counts
+    if conduct not in [seen.conduct for seen in known]:
+        known = tuple(sorted((*known, ConductCount(conduct, 0, 0)), key=lambda seen: seen.conduct.value))
     counts = []
-    for kind in Conduct:
-        if kind in known:
-            once = 1 if kind is conduct else 0
-            recent = min(decayed(known[kind].recent_ppm, days) + once * PPM, _RECENT_MAX_PPM)
-            counts.append(ConductCount(kind, known[kind].count + once, recent))
+    for seen in known:
+        once = 1 if seen.conduct is conduct else 0
+        recent = min(decayed(seen.recent_ppm, days) + once * PPM, _RECENT_MAX_PPM)
+        counts.append(ConductCount(seen.conduct, seen.count + once, recent))
     return replace(reputation, counts=tuple(counts), updated_us=max(now, reputation.updated_us))
 
 

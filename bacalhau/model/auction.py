@@ -63,6 +63,10 @@ class BidStanding(Enum):
     AWARDED = 4
     """An earlier clearing of the same offer had awarded it."""
 
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """The value, which `value` looks up each time: a digest of many bids asks for it often."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClearedAward:

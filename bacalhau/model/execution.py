@@ -85,17 +85,8 @@ class ExecutionState(Enum):
     COMMITTED = 8
     REVEALED = 9
 
-    @property
-    def ended(self) -> bool:
-        return self in _ENDED
-
-
-_ENDED = (
-    ExecutionState.COMPLETED,
-    ExecutionState.FAILED,
-    ExecutionState.CANCELLED,
-    ExecutionState.REFUSED,
-)
+    def __init__(self, number: int) -> None:
+        self.ended = self.name in ("COMPLETED", "FAILED", "CANCELLED", "REFUSED")
 
 
 class ExecutionPhase(Enum):

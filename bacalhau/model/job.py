@@ -163,12 +163,8 @@ class JobState(Enum):
     FAILED = 5
     CANCELLED = 6
 
-    @property
-    def ended(self) -> bool:
-        return self in _ENDED
-
-
-_ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+    def __init__(self, number: int) -> None:
+        self.ended = self.name in ("COMPLETED", "FAILED", "CANCELLED")
 
 
 class JobEventType(Enum):

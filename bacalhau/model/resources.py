@@ -53,8 +53,6 @@ class Resources:
 
     def lacks(self, room: Resources) -> tuple[tuple[str, int, int], ...]:
         """(name, asked, available) of each amount that does not fit in `room`; empty where all fit."""
-        if self.fits_in(room):
-            return ()
         return tuple(
             (name, asked, available)
             for (name, asked), (_, available) in zip(self.items(), room.items(), strict=True)

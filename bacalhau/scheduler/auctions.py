@@ -94,7 +94,7 @@ class Auctions:
 
     def _candidates(self, job: Job, now: int) -> tuple[str, ...]:
         live = self.live(now)
-        if not job.executions and not job.faulted and not self._config.min_reputation_ppm:
+        if not self._shuns_any(job):
             return live
         return tuple(node_id for node_id in live if not self._shuns(job, node_id, now))
 
@@ -102,9 +102,15 @@ class Auctions:
         """Whom the offer goes to now; `key` determines the sample."""
         if not self._config.offer_sample:
             return self._candidates(job, now)
-        return self._nodes.sample(
-            self._config.offer_sample, key, now, excludes=lambda node_id: self._shuns(job, node_id, now)
-        )
+
+        def excludes(node_id: str) -> bool:
+            return self._shuns(job, node_id, now)
+
+        shuns = excludes if self._shuns_any(job) else None
+        return self._nodes.sample(self._config.offer_sample, key, now, excludes=shuns)
+
+    def _shuns_any(self, job: Job) -> bool:
+        return bool(job.executions or job.faulted or self._config.min_reputation_ppm)
 
     def _shuns(self, job: Job, node_id: str, now: int) -> bool:
         return job.excludes(node_id) or self._disliked(node_id, now) is not None
@@ -185,10 +191,10 @@ class Auctions:
 
     def close(self, job: Job) -> list[SendOfferClosed]:
         """Ends the auction, and tells whoever may hold capacity or remember the offer for it."""
-        self.stop_waiting(job)
         auction = job.auction
         if auction is None:
             return []
+        self.stop_waiting(job)
         job.auction = None
         del self._jobs[auction.offer.id]
         busy = [node_id for node_id, no in auction.declines.items() if no.reason is RefusalReason.BUSY]
@@ -217,7 +223,7 @@ class Auctions:
                 return None, Effects()  # a late copy of a bid that its node has replaced
         if job.excludes(node_id):
             return None, _no_bid_taken(bid.offer_id)
-        disliked = self._disliked(node_id, now)
+        disliked = self._disliked(node_id, now) if self._config.min_reputation_ppm else None
         if disliked is not None:
             return None, refuse(disliked)
         price, ceiling = bid.price_microcredits, auction.offer.max_price_microcredits

@@ -16,12 +16,12 @@ What comes before the award is in offers.py, leases are in leases.py, what the w
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.market.payment import is_payable
 from bacalhau.market.reputation import ReputationBook
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
+from bacalhau.model.frozen import replace
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Role
@@ -93,8 +93,8 @@ class ComputeMachine:
         match event:
             case ev.OfferReceived():
                 return self._offers.received(event, now)
-            case ev.OfferClosedReceived(requester_id, offer_id):
-                return self._offers.closed(requester_id, offer_id, now)
+            case ev.OfferClosedReceived():
+                return self._offers.closed(event.requester_id, event.offer_id, now)
             case ev.AskAnswered():
                 return self._offers.answered(event, now)
             case ev.PriceAnswered():
@@ -111,12 +111,10 @@ class ComputeMachine:
                 return self._reveal_requested(event, now)
             case ev.ReportAnswered():
                 return self._report_answered(event, now)
-            case ev.BidRefused(offer_id):
-                return self._offers.forget(offer_id, now)
-            case (
-                ev.PhaseEntered(execution_id) | ev.ProgressMade(execution_id) | ev.LeaseRenewed(execution_id)
-            ):
-                work = self._running(execution_id)
+            case ev.BidRefused():
+                return self._offers.forget(event.offer_id, now)
+            case ev.PhaseEntered() | ev.ProgressMade() | ev.LeaseRenewed():
+                work = self._running(event.execution_id)
                 return Effects() if work is None else self._leases.handle(event, work, now)
             case ev.RenewalRefused(execution_id, refusal):
                 return self._abandon(execution_id, refusal)
@@ -147,9 +145,7 @@ class ComputeMachine:
         for kind, key in self._deadlines.pop_due(now):
             match kind:
                 case "offer":
-                    effects.add(self._offers.forget(key, now))
-                case "bid":
-                    effects.add(self._offers.bid_expired(key, now))
+                    effects.add(self._offers.due(key, now))
                 case "renew":
                     effects.add(self._leases.renew(self._works[key], now))
                 case "lease":
@@ -181,7 +177,7 @@ class ComputeMachine:
             leased = state is WorkState.ACCEPTED and not work.stopping
             self._leases.check(work, runs=leased)
         for kind, key in self._deadlines.keys:
-            assert kind in ("offer", "bid", "note") or key in self._works, (kind, key)
+            assert kind in ("offer", "note") or key in self._works, (kind, key)
 
     # --- views for the driver ---
 
@@ -437,15 +433,17 @@ class ComputeMachine:
             conduct = Conduct.DISPUTED if shortfall_of(receipt, record) else Conduct.PAID
             effects.writes.append(self.reputations.note(receipt.requester_id, conduct, now))
         settled = replace(
-            record, paid_microcredits=receipt.pay_microcredits, receipt_sequence=receipt.sequence
+            record,
+            state=WorkState.SETTLED,
+            updated_us=now,
+            paid_microcredits=receipt.pay_microcredits,
+            receipt_sequence=receipt.sequence,
         )
         if work is not None:
-            work.record = settled
-            effects.add(self._settle(work, settled.refusal, now))
-            return effects
-        if record.state is WorkState.DISPUTED:
+            self._let_go(work)
+        elif record.state is WorkState.DISPUTED:
             effects.add(self.receivables.settled_late(record))
-        effects.writes.append(replace(settled, state=WorkState.SETTLED, updated_us=now))
+        effects.writes.append(settled)
         return effects
 
     def _unpaid(self, work: Work, conduct: Conduct, now: int) -> Effects:
@@ -463,11 +461,15 @@ class ComputeMachine:
     def _settle(
         self, work: Work, refusal: Refusal | None, now: int, state: WorkState = WorkState.SETTLED
     ) -> Effects:
+        self._let_go(work)
+        return Effects(writes=[replace(work.record, state=state, updated_us=now, refusal=refusal)])
+
+    def _let_go(self, work: Work) -> None:
+        """Nothing is left to do for it: it waits for nothing, and its price is on credit no more."""
         del self._works[work.record.id]
         for kind in ("report", "accept"):
             self._deadlines.clear((kind, work.record.id))
         self.receivables.release(work.record)
-        return Effects(writes=[replace(work.record, state=state, updated_us=now, refusal=refusal)])
 
 
 def _answer_repeated_award(known: WorkRecord, event: ev.AwardReceived, *, called_off: bool) -> Effects:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 K = TypeVar("K")
+
+_OUTDATED_MAX = 16
+"""Entries of the heap that are kept however few of them still count."""
 
 
 class Deadlines(Generic[K]):
@@ -22,10 +25,11 @@ class Deadlines(Generic[K]):
     def set(self, key: K, due_us: int) -> None:
         if self._due.get(key) != due_us:
             self._due[key] = due_us
-            heapq.heappush(self._heap, (due_us, key))
-            if len(self._heap) > 64 and len(self._heap) > 4 * len(self._due):
-                self._heap = [(due, kept) for kept, due in self._due.items()]
-                heapq.heapify(self._heap)
+            heap = self._heap
+            heappush(heap, (due_us, key))
+            if len(heap) > _OUTDATED_MAX + 4 * len(self._due):
+                heap[:] = [(due, kept) for kept, due in self._due.items()]
+                heapify(heap)
 
     def clear(self, key: K) -> None:
         self._due.pop(key, None)
@@ -39,15 +43,18 @@ class Deadlines(Generic[K]):
 
     def next(self) -> int | None:
         """The earliest due time, None where there is none."""
-        heap = self._heap
-        while heap and self._due.get(heap[0][1]) != heap[0][0]:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else None
+        heap, due = self._heap, self._due
+        while heap:
+            due_us, key = heap[0]
+            if due.get(key) == due_us:
+                return due_us
+            heappop(heap)
+        return None
 
     def pop_due(self, now: int) -> Iterator[K]:
         """Removes and gives the keys that are due, earliest first, one at a time: what is done for one may
         clear or move the next. Whoever sets a deadline meanwhile sets it later than `now`."""
         while (earliest := self.next()) is not None and earliest <= now:
-            _, key = heapq.heappop(self._heap)
+            _, key = heappop(self._heap)
             del self._due[key]
             yield key

@@ -7,7 +7,6 @@ is an event. Only what is UNBOUND need not wait for the writes.
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import TYPE_CHECKING
 
 from bacalhau.model.frozen import dataclass
@@ -199,15 +198,31 @@ class Effects:
     """Instructions of one step. `refusal` is set where the event was refused; then nothing else is, but for writes
     that keep what was refused."""
 
-    writes: list[Write] = field(default_factory=list)
-    sends: list[Send] = field(default_factory=list)
-    starts: list[Start] = field(default_factory=list)
-    refusal: Refusal | None = None
+    writes: list[Write]
+    sends: list[Send]
+    starts: list[Start]
+    refusal: Refusal | None
+
+    def __init__(
+        self,
+        writes: list[Write] | None = None,
+        sends: list[Send] | None = None,
+        starts: list[Start] | None = None,
+        refusal: Refusal | None = None,
+    ) -> None:
+        """By hand, for a step makes several of these, and default factories cost as much as all the rest."""
+        self.writes = [] if writes is None else writes
+        self.sends = [] if sends is None else sends
+        self.starts = [] if starts is None else starts
+        self.refusal = refusal
 
     def add(self, other: Effects) -> None:
-        self.writes += other.writes
-        self.sends += other.sends
-        self.starts += other.starts
+        if other.writes:
+            self.writes += other.writes
+        if other.sends:
+            self.sends += other.sends
+        if other.starts:
+            self.starts += other.starts
 
 
 def refuse(refusal: Refusal) -> Effects:

@@ -11,11 +11,11 @@ a Step, as in auctions.py: the machine then does what the job's new state allows
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.market.reputation import conduct_of
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
+from bacalhau.model.frozen import replace
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.market import Award
 from bacalhau.model.refusals import Refusal, RefusalReason
@@ -354,8 +354,9 @@ class Executions:
         was = job.executions.get(execution.id)
         job.executions[execution.id] = execution
         effects = Effects(writes=[execution])
-        effects.add(self._payables.moved(job.spec, was, execution))
-        conduct = conduct_of(execution.state, execution.failure)
+        if was is None or execution.state.ended:
+            effects.add(self._payables.moved(job.spec, was, execution))
+        conduct = conduct_of(execution.state, execution.failure) if execution.state.ended else None
         if conduct is not None:
             effects.writes.append(self._book.note(execution.node_id, conduct, execution.updated_us))
         return effects

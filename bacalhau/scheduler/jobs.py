@@ -72,15 +72,16 @@ class Auction:
     ) -> tuple[tuple[SealedBid, BidStanding], ...]:
         """Each node's last acknowledged bid, and whether it takes part in a clearing now."""
         awarded = {(execution.bid_id, execution.node_id) for execution in executions.values()}
-
-        def standing(node_id: str, sealed: SealedBid) -> BidStanding:
+        found: list[tuple[SealedBid, BidStanding]] = []
+        for node_id, sealed in self.acknowledged.items():
             if self.bids.get(node_id) is sealed:
-                return BidStanding.STANDS
-            if (sealed.bid.id, node_id) in awarded:
-                return BidStanding.AWARDED
-            return BidStanding.EXPIRED if sealed.expires_us <= now else BidStanding.WITHDRAWN
-
-        return tuple((sealed, standing(node_id, sealed)) for node_id, sealed in self.acknowledged.items())
+                standing = BidStanding.STANDS
+            elif (sealed.bid.id, node_id) in awarded:
+                standing = BidStanding.AWARDED
+            else:
+                standing = BidStanding.EXPIRED if sealed.expires_us <= now else BidStanding.WITHDRAWN
+            found.append((sealed, standing))
+        return tuple(found)
 
 
 @dataclass(slots=True)
@@ -123,10 +124,15 @@ class Job:
 
     def held(self) -> list[ExecutionRecord]:
         """Executions that somebody is known to work at, or has reported."""
-        return [execution for execution in self.active() if execution.id not in self.lapsed]
+        active = self.active()
+        return (
+            [execution for execution in active if execution.id not in self.lapsed] if self.lapsed else active
+        )
 
     def completed(self) -> int:
-        return sum(1 for e in self.executions.values() if e.state is ExecutionState.COMPLETED)
+        if not self.executions:
+            return 0
+        return len([e for e in self.executions.values() if e.state is ExecutionState.COMPLETED])
 
     def done(self) -> bool:
         return self.decided if self.spec.verification.compares else self.completed() == self.spec.count

@@ -7,13 +7,15 @@ offer's id, so that it is as random as ids are, and the same again in a replay.
 from __future__ import annotations
 
 import hashlib
+from struct import Struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _DRAWS_PER_NODE = 20
-_DRAW_BYTES = 8
+_BLOCK = Struct(">4Q")
+_DRAWS_PER_BLOCK = 4
 
 
 class LiveNodes:
@@ -69,17 +71,19 @@ class LiveNodes:
         self.drop_silent(now)
         return self._nodes
 
-    def sample(self, size: int, key: str, now: int, *, excludes: Callable[[str], bool]) -> tuple[str, ...]:
+    def sample(
+        self, size: int, key: str, now: int, *, excludes: Callable[[str], bool] | None
+    ) -> tuple[str, ...]:
         """Up to `size` different nodes, each as likely as another. Where most are excluded it may find fewer
         than there are."""
         self.drop_silent(now)
         nodes = self._nodes
         if len(nodes) <= size:
-            return tuple(node_id for node_id in nodes if not excludes(node_id))
+            return tuple(node_id for node_id in nodes if excludes is None or not excludes(node_id))
         picked: dict[str, None] = {}
         for number in _draws(key, size * _DRAWS_PER_NODE):
             node_id = nodes[number % len(nodes)]
-            if node_id not in picked and not excludes(node_id):
+            if node_id not in picked and (excludes is None or not excludes(node_id)):
                 picked[node_id] = None
                 if len(picked) == size:
                     break
@@ -87,10 +91,6 @@ class LiveNodes:
 
 
 def _draws(key: str, count: int) -> Iterable[int]:
-    """Numbers below 2**64 that the key determines."""
-    block = b""
-    for index in range(count):
-        place = index * _DRAW_BYTES % 32
-        if not place:
-            block = hashlib.sha256(f"{key}/{index}".encode()).digest()
-        yield int.from_bytes(block[place : place + _DRAW_BYTES], "big")
+    """At least so many numbers below 2**64 that the key determines."""
+    for index in range(0, count, _DRAWS_PER_BLOCK):
+        yield from _BLOCK.unpack(hashlib.sha256(f"{key}/{index}".encode()).digest())

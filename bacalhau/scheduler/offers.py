@@ -46,6 +46,7 @@ class _Offer:
 
     requester_id: str
     offer: JobOffer
+    closes_us: int
     envelope: bytes = b""
     missing_input_bytes: int = 0
     asking: bool = False
@@ -54,8 +55,8 @@ class _Offer:
 
 
 class Offers:
-    """See the module. Shares the machine's capacity and its deadlines: "offer" and "bid", each with the
-    offer's id. `credit` says why a requester gets none for a price."""
+    """See the module. Shares the machine's capacity and its deadlines: "offer", with the offer's id, when it closes,
+    or its bid expires before that. `credit` says why a requester gets none for a price."""
 
     def __init__(
         self,
@@ -104,13 +105,16 @@ class Offers:
         verdict = screen(offer, self._config.policy, self._engines, None)
         if isinstance(verdict, Refusal):
             return _decline(event.requester_id, offer.id, verdict)
-        entry = _Offer(event.requester_id, offer, event.evidence)
+        entry = _Offer(event.requester_id, offer, now + max(1, offer.open_for_us), event.evidence)
         self._offers[offer.id] = entry
-        self._deadlines.set(("offer", offer.id), now + max(1, offer.open_for_us))
-        if isinstance(verdict, Ask):
+        if verdict is None:
+            effects = self._quote(entry, now)
+        else:
             entry.asking = True
-            return Effects(starts=[AskOutside(offer, verdict)])
-        return self._quote(entry, now)
+            effects = Effects(starts=[AskOutside(offer, verdict)])
+        if entry.bid is None and offer.id in self._offers:
+            self._deadlines.set(("offer", offer.id), entry.closes_us)
+        return effects
 
     def _repeated(self, known: _Offer, event: ev.OfferReceived, now: int) -> Effects:
         """The requester may have lost the answer, or the bid may have expired."""
@@ -146,14 +150,16 @@ class Offers:
             )
         if isinstance(verdict, Refusal):
             return self._decline_for_good(event.offer_id, verdict, now)
-        return self._answer(entry, self._price(entry, now, event.price_microcredits), now)
+        return self._answer(entry, self._price(entry, event.price_microcredits, now), now)
 
     def _quote(self, entry: _Offer, now: int) -> Effects:
         """Bids, asks for a price first, or declines; remembers the offer where the node is only busy."""
         if self._config.policy.price_script:
-            refusal = busy(entry.offer, self._capacity.free)
-            return self._ask_price(entry, now) if refusal is None else self._answer(entry, refusal, now)
-        return self._answer(entry, self._price(entry, now), now)
+            free = self._capacity.free
+            if entry.offer.resources.fits_in(free):
+                return self._ask_price(entry, now)
+            return self._answer(entry, busy(entry.offer, free), now)
+        return self._answer(entry, self._price(entry, None, now), now)
 
     def _answer(self, entry: _Offer, answer: Refusal | Quote, now: int) -> Effects:
         if not isinstance(answer, Refusal):
@@ -163,30 +169,19 @@ class Offers:
         self._waiting[entry.offer.id] = None
         return _decline(entry.requester_id, entry.offer.id, answer)
 
-    def _price(self, entry: _Offer, now: int, scripted_microcredits: int | None = None) -> Refusal | Quote:
-        missing_bytes = entry.missing_input_bytes
-        return self._quoted(entry.requester_id, entry.offer, missing_bytes, scripted_microcredits, now)
-
-    def _quoted(
-        self,
-        requester_id: str,
-        offer: JobOffer,
-        missing_input_bytes: int,
-        scripted_microcredits: int | None,
-        now: int,
-    ) -> Refusal | Quote:
+    def _price(self, entry: _Offer, scripted_microcredits: int | None, now: int) -> Refusal | Quote:
         answer = quote(
-            offer,
+            entry.offer,
             self._config.policy,
             self._pricing,
             self._capacity.free,
-            missing_input_bytes,
-            self._book.score_ppm(requester_id, now),
+            entry.missing_input_bytes,
+            self._book.score_ppm(entry.requester_id, now),
             scripted_microcredits,
         )
         if isinstance(answer, Refusal):
             return answer
-        return self._credit(requester_id, answer.price_microcredits) or answer
+        return self._credit(entry.requester_id, answer.price_microcredits) or answer
 
     def _ask_price(self, entry: _Offer, now: int) -> Effects:
         entry.asking = True
@@ -220,7 +215,8 @@ class Offers:
         if verdict is not None:
             return verdict
         missing_bytes = answers.missing_input_bytes if answers is not None else 0
-        return self._quoted(requester_id, offer, missing_bytes, scripted_microcredits, now)
+        entry = _Offer(requester_id, offer, now, missing_input_bytes=missing_bytes)
+        return self._price(entry, scripted_microcredits, now)
 
     def _bid(self, entry: _Offer, price: Quote, now: int) -> SendBid:
         offer, valid_for_us = entry.offer, self._config.bid_valid_for_us
@@ -236,15 +232,17 @@ class Offers:
             price.missing_input_bytes,
             bond_microcredits(price.price_microcredits, self._config.bond_permille),
         )
-        self._deadlines.set(("bid", offer.id), now + valid_for_us)
+        self._deadlines.set(("offer", offer.id), min(now + valid_for_us, entry.closes_us))
         return _send_bid(entry, entry.bid)
 
     def bid_for_waiting(self, now: int) -> Effects:
         """Capacity came free: bids on what was declined as busy, oldest first."""
         effects = Effects()
+        if not self._waiting:
+            return effects
         for offer_id in tuple(self._waiting)[:_WAITING_SCAN_MAX]:
             entry = self._offers[offer_id]
-            if busy(entry.offer, self._capacity.free) is None:
+            if entry.offer.resources.fits_in(self._capacity.free):
                 effects.add(self._quote(entry, now))
             if self._capacity.free.cpu_millicores == 0:
                 break
@@ -264,12 +262,16 @@ class Offers:
         self._capacity.harden(offer_id, execution_id)
         del self._offers[offer_id]
         self._deadlines.clear(("offer", offer_id))
-        self._deadlines.clear(("bid", offer_id))
 
     # --- what ends offers and bids ---
 
-    def bid_expired(self, offer_id: str, now: int) -> Effects:
-        self._offers[offer_id].bid = None
+    def due(self, offer_id: str, now: int) -> Effects:
+        """The offer closes, or its bid expires."""
+        entry = self._offers[offer_id]
+        if entry.bid is None or entry.closes_us <= now:
+            return self.forget(offer_id, now)
+        entry.bid = None
+        self._deadlines.set(("offer", offer_id), entry.closes_us)
         self._capacity.release(offer_id)
         return self.bid_for_waiting(now)
 
@@ -285,7 +287,6 @@ class Offers:
             return Effects()
         self._waiting.pop(offer_id, None)
         self._deadlines.clear(("offer", offer_id))
-        self._deadlines.clear(("bid", offer_id))
         if entry.bid is not None and self._capacity.release(offer_id):
             return self.bid_for_waiting(now)
         return Effects()
@@ -339,10 +340,12 @@ class Offers:
             assert self._offers[id].bid is None, id
             assert not self._offers[id].asking, id
         for id, entry in self._offers.items():
-            assert self._deadlines.get(("offer", id)) is not None, id
-            assert (self._deadlines.get(("bid", id)) is not None) is (entry.bid is not None), id
+            due = self._deadlines.get(("offer", id))
+            assert due is not None, id
+            assert due <= entry.closes_us, id
+            assert due == entry.closes_us or entry.bid is not None, id
         for kind, key in self._deadlines.keys:
-            assert kind not in ("offer", "bid") or key in self._offers, (kind, key)
+            assert kind != "offer" or key in self._offers, (kind, key)
 
 
 _SHUTTING_DOWN = Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down")

@@ -11,13 +11,13 @@ without gaps, and each carries the balance after it, so neither a repeat nor a l
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.market import ledger as books
 from bacalhau.market.ledger import Ledger
 from bacalhau.market.payment import counted_usage, is_payable, pay_microcredits
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
+from bacalhau.model.frozen import replace
 from bacalhau.model.ledger import Balance, Receipt, TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.effects import Effects, SendReceipts, refuse

@@ -11,7 +11,6 @@ price, what is disputed with its pay. Own work takes no credit.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.market import ledger as books
@@ -26,6 +25,7 @@ from bacalhau.market.payment import (
     receipt_problem,
     shortfall_microcredits,
 )
+from bacalhau.model.frozen import replace
 from bacalhau.model.ledger import Balance, SettlementNote, TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.effects import Effects, SendNote, refuse

@@ -75,8 +75,8 @@ class RequesterMachine:
                 step = self._auctions.decline_received(event, now)
             case ev.JobSubmitted():
                 step = self._job_submitted(event, now)
-            case ev.AwardConfirmed(execution_id):
-                step = self._executions.confirmed(execution_id, now)
+            case ev.AwardConfirmed():
+                step = self._executions.confirmed(event.execution_id, now)
             case ev.ReportReceived():
                 step = self._verifications.reported(event, now)
             case ev.ResultFetched():
@@ -87,8 +87,8 @@ class RequesterMachine:
                 step = self._verifications.reveal_refused(event, now)
             case ev.RenewalReceived():
                 step = self._executions.renewed(event, now)
-            case ev.PeerHeard(node_id):
-                return self._auctions.peer_heard(node_id, now)
+            case ev.PeerHeard():
+                return self._auctions.peer_heard(event.node_id, now)
             case ev.AwardRefused():
                 step = self._award_refused(event, now)
             case ev.AwardUnanswered(execution_id):
@@ -101,7 +101,10 @@ class RequesterMachine:
                 return self.payables.answered(event, now)
             case ev.NoteReceived():
                 return self.payables.note_received(event, now)
-        return self._then_advance(step, now)
+        job, effects = step
+        if job is not None:
+            effects.add(self._advance(job, now))
+        return effects
 
     def deadline(self) -> int | None:
         return self._deadlines.next()
@@ -263,16 +266,17 @@ class RequesterMachine:
             job.state = JobState.COMPLETED
             effects.add(self._end(job, JobEventType.COMPLETED, None, "", now))
             return effects
-        works = bool(job.held())
-        if (job.state is JobState.RUNNING) is not works:
-            job.state = JobState.RUNNING if works else JobState.PENDING
+        held = len(job.held())
+        if (job.state is JobState.RUNNING) is not bool(held):
+            job.state = JobState.RUNNING if held else JobState.PENDING
             effects.writes.append(job.changed(now))
-        missing = job.missing()
+        missing = job.replicas - job.completed() - held
         if not missing:
-            self._auctions.stop_waiting(job)
-            # While an award is unconfirmed the offer stays open, for the next in rank may be needed.
-            if all(e.state is not ExecutionState.AWARDED for e in job.active()):
-                effects.sends += self._auctions.close(job)
+            if job.auction is not None:
+                self._auctions.stop_waiting(job)
+                # While an award is unconfirmed the offer stays open, for the next in rank may be needed.
+                if all(e.state is not ExecutionState.AWARDED for e in job.active()):
+                    effects.sends += self._auctions.close(job)
             return effects
         if len(job.executions) + missing > self._attempts_max(job):
             effects.add(self._fail_for_want_of_nodes(job, now))

@@ -14,7 +14,6 @@ checks it; where these two differ a third one is asked.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.market.verification import (
@@ -25,6 +24,7 @@ from bacalhau.market.verification import (
     judge,
 )
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
+from bacalhau.model.frozen import replace
 from bacalhau.model.job import SECOND_US, JobEventType
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.verification import VerificationPolicy

@@ -6,7 +6,7 @@ say. Without, only what a restart needs is kept: memory must not grow with the j
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bacalhau.market import ledger as books
 from bacalhau.market.ledger import Ledger
@@ -14,9 +14,9 @@ from bacalhau.model.ledger import TradeSide, Transaction
 from bacalhau.scheduler.records import Books, NoteRecord, PayableRecord, ReceiptRecord, ReceivableRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from bacalhau.scheduler.records import ExecutionRecord
+    from bacalhau.scheduler.records import ExecutionRecord, Write
 
 
 class SimulatedBooks:
@@ -31,23 +31,26 @@ class SimulatedBooks:
         self._audit = audit
         self._paid: dict[tuple[TradeSide, str], int] = {}
         """By side and execution: the sequence of its receipt."""
-        self.takes: dict[type, Callable[[Any], None]] = {
-            Transaction: self._take_transaction,
-            PayableRecord: self._take_payable,
-            ReceivableRecord: self._take_receivable,
-            ReceiptRecord: self._take_receipt,
-            NoteRecord: lambda note: None,
-        }
+
+    def take(self, write: Write) -> None:
+        """A committed record."""
+        match write:
+            case ReceiptRecord():
+                self._take_receipt(write)
+            case Transaction():
+                self._take_transaction(write)
+            case ReceivableRecord():
+                self.receivables[write.peer_id] = write
+            case PayableRecord():
+                self.payables[write.peer_id] = write
+            case NoteRecord():
+                pass
+            case _:
+                raise AssertionError(f"{write} is not about money")
 
     def _take_transaction(self, new: Transaction) -> None:
         if self._audit:
             self.ledger.post(new)
-
-    def _take_payable(self, new: PayableRecord) -> None:
-        self.payables[new.peer_id] = new
-
-    def _take_receivable(self, new: ReceivableRecord) -> None:
-        self.receivables[new.peer_id] = new
 
     def _take_receipt(self, new: ReceiptRecord) -> None:
         key = (new.side, new.peer_id, new.receipt.sequence)

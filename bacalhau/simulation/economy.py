@@ -10,11 +10,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from bacalhau.market.pricing import LinearPrice, Situation
+from bacalhau.market.pricing import linear_microcredits
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.resources import GIB
 
 if TYPE_CHECKING:
+    from bacalhau.market.pricing import Situation
     from bacalhau.model.execution import Usage
     from bacalhau.model.market import JobOffer, Tariff
     from bacalhau.model.resources import Resources
@@ -39,8 +40,9 @@ class TariffCosts:
     tariff: Tariff
 
     def quoted(self, offer: JobOffer, missing_input_bytes: int) -> int:
-        nothing = offer.resources
-        return LinearPrice(self.tariff).price(offer, Situation(nothing, nothing, missing_input_bytes))
+        return linear_microcredits(
+            self.tariff, offer.resources, offer.execution_timeout_us, missing_input_bytes
+        )
 
     def spent(self, job_id: str, resources: Resources, usage: Usage) -> int:
         tariff = self.tariff

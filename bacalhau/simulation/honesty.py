@@ -4,12 +4,12 @@ result that is compared with those of others. The names are those of scenario fi
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from bacalhau.market.verification import commitment_digest
 from bacalhau.model.cid import RAW, Cid
+from bacalhau.model.frozen import replace
 from bacalhau.model.verification import Compared, ResultCommitment
 from bacalhau.scheduler.records import WorkState
 

@@ -7,11 +7,11 @@ A crash leaves nothing but this. What has ended is forgotten, for memory must no
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model.execution import ExecutionState
+from bacalhau.model.frozen import replace
 from bacalhau.model.job import JobState
 from bacalhau.model.reputation import Reputation, Role
 from bacalhau.model.verification import VerificationPolicy
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.records import Write
 
 _WORK_ENDED = (WorkState.SETTLED, WorkState.DISPUTED)
-_ENDED_WORKS_KEPT = 20
+_ENDED_WORKS_KEPT = 4
 """Ended work that a node still knows: for receipts and awards that are repeated."""
 _ENDED_KEPT = 1_000
 """Ended jobs whose executions a node still knows: for reports that are repeated because an answer was lost."""
@@ -61,37 +61,28 @@ class Journal:
         self.books = SimulatedBooks(audit=keep_ended)
         self._ended_works: deque[str] = deque()
         self._ended: deque[str] = deque()
-        self._takes: dict[type, Callable[[Any], str | None]] = {
-            JobAccepted: self._take_job,
-            Reputation: self._take_reputation,
-            AuctionCleared: self._take_clearing,
-            BidKept: lambda kept: None,
-            **self.books.takes,
-            JobChanged: self._take_change,
-            JobHappening: self._take_happening,
-            ExecutionRecord: self._take_execution,
-            WorkRecord: self._take_work,
-        }
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """All of the writes at once; raises AssertionError where they break what holds for every job."""
+        """All of the writes at once; raises AssertionError where they break what holds for every job: with
+        `keep_ended` for those that have not ended too."""
         touched: dict[str, None] = {}
-        keep_ended = self._keep_ended
         for write in writes:
-            kind = type(write)
-            if kind is AnswerReceived or kind is OfferMade:
-                if keep_ended:
-                    self._audited.take(write)  # type: ignore[arg-type]  # it is one of the two
+            take = _TAKES.get(type(write))
+            if take is None:
+                self.books.take(write)
                 continue
-            job_id = self._takes[kind](write)
+            job_id = take(self, write)
             if job_id is not None:
                 touched[job_id] = None
-        for id in touched:
-            self.check_job(id)
-            if self.state(id).ended and not keep_ended:
-                self._forget(id)
-        if keep_ended:
+        if self._keep_ended:
+            for id in touched:
+                self.check_job(id)
             self.books.check(self.executions.values())
+            return
+        for id in touched:
+            if self.state(id).ended:
+                self.check_job(id)
+                self._forget(id)
 
     # --- records ---
 
@@ -120,9 +111,16 @@ class Journal:
     def _take_reputation(self, new: Reputation) -> None:
         self.reputations[new.node_id, new.role] = new
 
+    def _take_audited(self, new: OfferMade | AnswerReceived) -> None:
+        if self._keep_ended:
+            self._audited.take(new)
+
     def _take_clearing(self, new: AuctionCleared) -> None:
         if self._keep_ended:
             self._audited.take_clearing(new)
+
+    def _take_bid(self, kept: BidKept) -> None:
+        """Evidence, where envelopes are signed."""
 
     def _take_execution(self, new: ExecutionRecord) -> str | None:
         old = self.executions.get(new.id)
@@ -183,32 +181,41 @@ class Journal:
     def executions_of(self, job_id: str) -> list[ExecutionRecord]:
         return [self.executions[id] for id in self._executions_of.get(job_id, ())]
 
-    def check_job(self, job_id: str) -> None:
-        """Never more slots than were asked for, each completed one charged once, at most the ceiling."""
+    def check_job(self, job_id: str) -> JobState:
+        """Never more slots than were asked for, each completed one charged once, at most the ceiling. The job's
+        state."""
         spec = self.jobs[job_id].spec
         executions = self.executions_of(job_id)
-        held = [e for e in executions if not e.state.ended or e.state is ExecutionState.COMPLETED]
         adaptive = spec.verification.policy is VerificationPolicy.ADAPTIVE
         most = ADAPTIVE_REPLICAS_MAX if adaptive else spec.count
-        assert len(held) <= most, f"{job_id} has {len(held)} executions of {most}: {held}"
+        ceiling = spec.max_price_microcredits
+        held = charged = 0
+        completed: list[ExecutionRecord] = []
         for execution in executions:
-            done = execution.state is ExecutionState.COMPLETED
-            payable = execution.price_microcredits if done else 0
+            payable = 0
+            if execution.state is ExecutionState.COMPLETED:
+                assert execution.report is not None, execution
+                payable = execution.price_microcredits
+                completed.append(execution)
+            elif not execution.state.ended:
+                held += 1
             assert 0 <= execution.charged_microcredits <= payable, execution
-            ceiling = spec.max_price_microcredits
             assert ceiling is None or execution.price_microcredits <= ceiling, execution
-            assert not done or execution.report is not None, execution
+            charged += execution.charged_microcredits
+        taken = held + len(completed)
+        assert taken <= most, f"{job_id} has {taken} executions of {most}: {executions}"
         change = self.changes.get(job_id)
-        if change is not None:
-            assert change.charged_microcredits == sum(e.charged_microcredits for e in executions), change
-            if change.state is JobState.COMPLETED:
-                completed = [e for e in executions if e.state is ExecutionState.COMPLETED]
-                least = 1 if adaptive else spec.verification.confidence or spec.count
-                assert least <= len(completed) <= most, executions
-                assert len({e.compared for e in completed}) == 1, f"winners that differ: {executions}"
-            if change.state.ended:
-                assert all(e.state.ended for e in executions), executions
-                assert (change.failure is not None) is (change.state is JobState.FAILED), change
+        if change is None:
+            return JobState.PENDING
+        assert change.charged_microcredits == charged, change
+        if change.state is JobState.COMPLETED:
+            least = 1 if adaptive else spec.verification.confidence or spec.count
+            assert least <= len(completed) <= most, executions
+            assert len({e.compared for e in completed}) == 1, f"winners that differ: {executions}"
+        if change.state.ended:
+            assert not held, executions
+            assert (change.failure is not None) is (change.state is JobState.FAILED), change
+        return change.state
 
     # --- restart ---
 
@@ -240,3 +247,18 @@ class Journal:
 
     def unsettled_works(self) -> list[WorkRecord]:
         return [work for work in self.works.values() if work.state not in _WORK_ENDED]
+
+
+_TAKES: dict[type, Callable[[Journal, Any], str | None]] = {
+    AnswerReceived: Journal._take_audited,
+    OfferMade: Journal._take_audited,
+    JobAccepted: Journal._take_job,
+    Reputation: Journal._take_reputation,
+    AuctionCleared: Journal._take_clearing,
+    BidKept: Journal._take_bid,
+    JobChanged: Journal._take_change,
+    JobHappening: Journal._take_happening,
+    ExecutionRecord: Journal._take_execution,
+    WorkRecord: Journal._take_work,
+}
+"""By kind: the rest is money. A job's id is given by what the job is to be checked after."""

@@ -7,6 +7,7 @@ so that a run depends on nothing but its input.
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class EventLoop:
 
     def at(self, due_us: int, action: Callable[..., object], *arguments: Any) -> None:
         """Calls `action` at `due_us`, which is not in the past."""
+        self.put(due_us, action, arguments)
+
+    def after(self, delay_us: int, action: Callable[..., object], *arguments: Any) -> None:
+        """Calls `action` when `delay_us` have passed; at once means after what is due now."""
+        due_us = self.now + delay_us
         due = self._due.get(due_us)
         if due is not None:
             due.append((action, arguments))
@@ -53,9 +59,8 @@ class EventLoop:
             self._due[due_us] = [(action, arguments)]
             heappush(self._instants, due_us)
 
-    def after(self, delay_us: int, action: Callable[..., object], *arguments: Any) -> None:
-        """Calls `action` when `delay_us` have passed; at once means after what is due now."""
-        due_us = self.now + delay_us
+    def put(self, due_us: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        """As `at`, without taking the arguments apart: every message comes by here."""
         due = self._due.get(due_us)
         if due is not None:
             due.append((action, arguments))
@@ -72,29 +77,22 @@ class EventLoop:
         StandstillError."""
         instants = self._instants
         while instants and instants[0] <= until_us:
-            self.now = instants[0]
-            if not self._run_instant(self._due[self.now], done):
+            now = self.now = instants[0]
+            due, handled = self._due[now], 0
+            try:
+                for action, arguments in islice(due, self.instant_steps_max):
+                    if done is not None and done():
+                        raise _Stopped
+                    handled += 1
+                    action(*arguments)
+            except _Stopped:
+                del due[:handled]
                 return
-            del self._due[heappop(instants)]
+            finally:
+                self.handled += handled
+            if handled < len(due):
+                raise StandstillError(f"time stands still at {now}: {handled} events at one instant")
+            heappop(instants)
+            del self._due[now]
         if done is None or not done():
             self.now = max(self.now, until_us)
-
-    def _run_instant(
-        self, due: list[tuple[Callable[..., object], tuple[Any, ...]]], done: Callable[[], bool] | None
-    ) -> bool:
-        """Everything that is due now, with what its actions add to it. False where the run ends before that."""
-        handled = 0
-        try:
-            for action, arguments in due:
-                if done is not None and done():
-                    return False
-                if handled > self.instant_steps_max:
-                    raise StandstillError(f"time stands still at {self.now}: {handled} events at one instant")
-                handled += 1
-                action(*arguments)
-        except _Stopped:
-            return False
-        finally:
-            self.handled += handled
-            del due[:handled]
-        return True

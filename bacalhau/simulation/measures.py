@@ -145,12 +145,14 @@ class Measures:
         self._costs: dict[str, Costs] = {}
         self._open: dict[str, _Open] = {}
         self._running: dict[str, tuple[int, int]] = {}
-        self._takes: dict[type, Callable[[Any], None]] = {
-            JobHappening: self._happened,
+        self._takes: dict[type, Callable[[SimulatedNode, Any], None]] = {
             AnswerReceived: self._answered,
             ExecutionRecord: self._execution,
+            WorkRecord: self._work,
             JobChanged: self._job_changed,
         }
+        if self.events is not None:
+            self._takes[JobHappening] = self._happened
 
     def add_provider(self, node_id: str, costs: Costs, totals: NodeTotals) -> None:
         self.nodes[node_id] = totals
@@ -179,14 +181,11 @@ class Measures:
     # --- Recorder ---
 
     def written(self, node: SimulatedNode, writes: Sequence[Write]) -> None:
+        takes = self._takes
         for write in writes:
-            kind = type(write)
-            if kind is WorkRecord:
-                self._work(node, write)  # type: ignore[arg-type]  # it is one
-                continue
-            take = self._takes.get(kind)
+            take = takes.get(type(write))
             if take is not None:
-                take(write)
+                take(node, write)
 
     def runs(self, node: SimulatedNode, execution_id: str, job_id: str, from_us: int, run_us: int) -> None:
         job = self._open.get(job_id)
@@ -210,17 +209,17 @@ class Measures:
 
     # --- records ---
 
-    def _happened(self, entry: JobHappening) -> None:
+    def _happened(self, node: SimulatedNode, entry: JobHappening) -> None:
         if self.events is not None:
             self.events.add(entry)
 
-    def _answered(self, answer: AnswerReceived) -> None:
+    def _answered(self, node: SimulatedNode, answer: AnswerReceived) -> None:
         if answer.bid is not None:
             job = self._open.get(answer.job_id)
             if job is not None:
                 job.bids += 1
 
-    def _execution(self, execution: ExecutionRecord) -> None:
+    def _execution(self, node: SimulatedNode, execution: ExecutionRecord) -> None:
         if execution.state is not ExecutionState.COMPLETED:
             return
         job, report = self._open.get(execution.job_id), execution.report
@@ -239,14 +238,15 @@ class Measures:
             self.prices.append((execution.updated_us, spec.resources.cpu_millicores, price))
 
     def _work(self, node: SimulatedNode, work: WorkRecord) -> None:
-        """The provider's side: what the work cost it, paid or not."""
-        if work.state is WorkState.REPORTED and work.report is not None and node.profile.honesty.computes:
+        """The provider's side: what the work cost it, paid or not. A result that is revealed was counted before."""
+        ended = work.state is WorkState.REPORTED and not work.revealed
+        if ended and work.report is not None and node.profile.honesty.computes:
             award = work.award
             spent = self._costs[node.id].spent(award.job_id, award.spec.resources, work.report.usage)
             if work.report.usage.wall_us:
                 self.nodes[node.id].spent_microcredits += spent
 
-    def _job_changed(self, change: JobChanged) -> None:
+    def _job_changed(self, node: SimulatedNode, change: JobChanged) -> None:
         if not change.state.ended:
             return
         job = self._open.pop(change.id)

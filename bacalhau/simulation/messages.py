@@ -8,10 +8,10 @@ Nothing is signed here, so bids are acknowledged by nothing but silence.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bacalhau.model.frozen import replace
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.compute import ComputeMachine
     from bacalhau.scheduler.effects import Effects, Send, Start
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
-    from bacalhau.scheduler.records import WorkRecord
+    from bacalhau.scheduler.records import WorkRecord, Write
     from bacalhau.scheduler.requester import RequesterMachine
     from bacalhau.simulation.engine import Program
     from bacalhau.simulation.profile import Profile
@@ -182,15 +182,20 @@ class SimulatedNode:
             told = answer
             answer = (lambda _: told(refusal)) if told is not None else None
         weather = world.weather
-        try:
-            if weather.commit_us or self._committing or self.disk_full:
-                self._gather(self._begin(effects), answer)
-            elif weather.crashes:
-                self._commit_now(self._begin(effects), answer)
-            else:
-                self._commit_now(effects, answer)
-        except Crash:
-            return None
+        if weather.commit_us or self._committing or self.disk_full or weather.crashes:
+            try:
+                self._take_to_disk(self._begin(effects), answer)
+            except Crash:
+                return None
+        else:
+            if effects.writes:
+                self._write(effects.writes)
+            if answer is not None:
+                answer(None)
+            for send in effects.sends:
+                messages.SENDS[type(send)](world, self, send)
+            for start in effects.starts:
+                engine.STARTS[type(start)](world, self, start)
         due, wakes = machine.deadline(), self._wakes_us
         if due is not None and (wakes is None or due < wakes):
             self._arm(due)
@@ -209,21 +214,23 @@ class SimulatedNode:
             starts=[start for start in effects.starts if not isinstance(start, UNBOUND)],
         )
 
-    def _commit_now(self, effects: Effects, answer: Callable[[Refusal | None], None] | None) -> None:
+    def _write(self, writes: list[Write]) -> None:
+        self.journal.commit(writes)
+        if self.world.recorder is not None:
+            self.world.recorder.written(self, writes)
+
+    def _take_to_disk(self, effects: Effects, answer: Callable[[Refusal | None], None] | None) -> None:
         world = self.world
-        crashes = world.weather.crashes
-        if crashes:
-            world.may_crash(self)
+        if world.weather.commit_us or self._committing or self.disk_full:
+            self._gather(effects, answer)
+            return
+        world.may_crash(self)
         if effects.writes:
-            self.journal.commit(effects.writes)
-            if world.recorder is not None:
-                world.recorder.written(self, effects.writes)
-            if crashes:
-                world.may_crash(self)
+            self._write(effects.writes)
+            world.may_crash(self)
         if answer is not None:
             answer(None)
-        if effects.sends or effects.starts:
-            self._send_and_start(effects.sends, effects.starts)
+        self._send_and_start(effects.sends, effects.starts)
 
     def _send_and_start(self, sends: Iterable[Send], starts: Iterable[Start]) -> None:
         world = self.world
@@ -266,9 +273,7 @@ class SimulatedNode:
             if world.weather.crashes:
                 world.may_crash(self)
             writes = [write for step in turn for write in step.effects.writes]
-            self.journal.commit(writes)
-            if world.recorder is not None:
-                world.recorder.written(self, writes)
+            self._write(writes)
             for step in turn:
                 if step.answer is not None:
                     step.answer(None)

@@ -7,6 +7,7 @@ and their difference is that of the scenarios.
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -84,7 +85,17 @@ def simulate(
 ) -> Run:
     """Runs the scenario with its seed, or another. Raises TraceFailure, or AssertionError where the market's code
     breaks one of its promises."""
-    seed = scenario.seed if seed is None else seed
+    with _rare_collections():
+        return _simulate(scenario, scenario.seed if seed is None else seed, keep_events, machines, watch)
+
+
+def _simulate(
+    scenario: Scenario,
+    seed: int,
+    keep_events: bool,
+    machines: Machines | None,
+    watch: Callable[[World], Watch] | None,
+) -> Run:
     world = _new_world(scenario, seed, machines)
     measures = Measures(world, scenario, keep_events=keep_events)
     world.recorder = measures
@@ -98,13 +109,7 @@ def simulate(
         world.loop.after(scenario.market.settle_us, _settle, world, scenario.market)
     world.begin_heartbeats()
     _Source(world, scenario, measures, arrivals(scenario, sets, Random(f"jobs {seed}"))).begin()
-    threshold = gc.get_threshold()
-    # Nearly nothing of a run is garbage in cycles, and looking for it costs a tenth of the time.
-    gc.set_threshold(200_000, 50, 100)
-    try:
-        world.loop.run(_YEAR_US)
-    finally:
-        gc.set_threshold(*threshold)
+    world.loop.run(_YEAR_US)
     return Run(
         scenario,
         seed,
@@ -119,6 +124,17 @@ def simulate(
         world.loop.handled,
         world.watch.hexdigest() if isinstance(world.watch, Fingerprint) else "",
     )
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Nearly nothing of a run is garbage in cycles, and looking for it costs a tenth of the time."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(200_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
 
 
 class _Source:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bacalhau.model.auction import AuctionTerms
 from bacalhau.model.cid import RAW, Cid
+from bacalhau.model.frozen import dataclass
 from bacalhau.model.job import SECOND_US, DockerTask, Engine, InputSource, JobSpec, Timeouts, WasmTask
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.resources import Resources
@@ -73,6 +73,8 @@ def arrivals(scenario: Scenario, sets: tuple[ClaimedInput, ...], random: Random)
     workload = scenario.workload
     asked = _traced(workload, random) if workload.trace is not None else _drawn(workload, random)
     weights = _zipf(len(sets)) if workload.data is not None and workload.data.skewed else None
+    task = DockerTask("busybox") if workload.engine is Engine.DOCKER else WasmTask(_MODULE)
+    terms = AuctionTerms(scenario.market.rule, scenario.market.weights)
     for number, job in enumerate(asked):
         if scenario.jobs is not None and number >= scenario.jobs:
             return
@@ -85,13 +87,13 @@ def arrivals(scenario: Scenario, sets: tuple[ClaimedInput, ...], random: Random)
         value = _value(workload, job, random) if job.value_microcredits is None else job.value_microcredits
         budget = workload.value.budget_percent
         spec = JobSpec(
-            task=DockerTask("busybox") if workload.engine is Engine.DOCKER else WasmTask(_MODULE),
+            task=task,
             count=workload.replicas,
             inputs=tuple(InputSource(claimed.cid, f"/inputs/{i}") for i, claimed in enumerate(inputs)),
             resources=Resources(job.cpu_millicores, job.memory_bytes, workload.disk_bytes.draw(random)),
             timeouts=Timeouts(execution_us=job.limit_us, queue_us=workload.queue_us),
             max_price_microcredits=None if budget is None else value * budget // 100,
-            auction=AuctionTerms(scenario.market.rule, scenario.market.weights),
+            auction=terms,
             verification=scenario.market.verification,
         )
         if workload.engine is Engine.WASM:

@@ -7,10 +7,11 @@ hears what is written, a Watch checks every step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
+from bacalhau.model.frozen import replace
 from bacalhau.model.job import SECOND_US
 from bacalhau.scheduler import events as ev
 from bacalhau.simulation import engine
@@ -38,6 +39,7 @@ HEARTBEAT_US = 5 * SECOND_US
 _STRAGGLING_US = 20 * SECOND_US
 _DOWN_AFTER_CRASH_US = 40 * SECOND_US
 _ID_BITS = 48
+_ID_MASK = 2**_ID_BITS - 1
 _ID_STEP = 0x9E3779B97F4B  # odd, so that counting in steps of it meets every id once
 
 
@@ -204,7 +206,7 @@ class World:
     def new_id(self, prefix: str) -> str:
         """Ids are spread evenly, for ties end on them."""
         self._ids += 1
-        return f"{prefix}-{(self._ids * _ID_STEP + self._id_salt) % 2**_ID_BITS:012x}"
+        return f"{prefix}-{(self._ids * _ID_STEP + self._id_salt) & _ID_MASK:012x}"
 
     def spec_digest(self, job_id: str) -> bytes:
         """What the job's serialised spec would hash to: only equality counts."""
@@ -223,7 +225,8 @@ class World:
         receiver and the arguments, whether the receiver is up or not."""
         loop, weather = self.loop, self.weather
         if self.calm:
-            loop.after(weather.delay_us(self.random), deliver, receiver, *arguments)
+            delay_us = weather.latency_us if weather.jitter_us is None else weather.delay_us(self.random)
+            loop.put(loop.now + delay_us, deliver, (receiver, *arguments))
             return
         chance = self.random.randrange
         if (sender.id, receiver.id) in weather.partitioned or (receiver.id, sender.id) in weather.partitioned:

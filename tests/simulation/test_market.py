@@ -36,6 +36,18 @@ def test_the_figures_of_four_jobs_on_two_cores_are_those_worked_out_by_hand() ->
     assert figures["utilisation"] == pytest.approx(120 / (2 * 70), rel=0.01)
 
 
+def test_work_whose_result_is_compared_costs_its_node_once() -> None:
+    node = "{count: 2, cpu: 2, cost: {start: 0.25}, pricing: {strategy: cost_plus, markup: 2}}"
+    settings = [
+        ("nodes", f"[{node}]"),
+        ("workload.replicas", "2"),
+        ("verification", "{policy: replicated, confidence: 2}"),
+    ]
+    figures = simulate(read_scenario(ONE_NODE, "one.yaml", settings)).figures
+    assert figures["jobs completed"] == 4
+    assert figures["provider profit, credits"] == pytest.approx(4 * 2 * 0.25)
+
+
 def test_a_seed_is_the_same_run_each_time_and_another_seed_another() -> None:
     runs = [simulate(BUSY, seed, watch=Fingerprint) for seed in (1, 1, 2)]
     assert runs[0].digest == runs[1].digest != runs[2].digest
