@@ -11,7 +11,6 @@ Versions: meshsub 1.1 and 1.0 only. With 1.2, eight nodes at ten messages a seco
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +23,9 @@ from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import signature_validator
+from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamReset
 from libp2p.tools.anyio_service import background_trio_service
+from libp2p.utils.varint import encode_varint_prefixed
 
 from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.p2p.bans import Bans, Bucket
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROTOCOLS = [TProtocol("/meshsub/1.1.0"), TProtocol("/meshsub/1.0.0")]
-DEGREE, DEGREE_LOW, DEGREE_HIGH = 4, 3, 6
+DEGREE, DEGREE_LOW, DEGREE_HIGH = 3, 2, 4
+"""Half of what the specification has: each copy costs its receiver as much as the first, offers go to all neighbours
+anyway, and those outside of the mesh ask for what they hear of and have not got."""
 HEARTBEAT_S = 1
 BACK_OFF_S = 5
 PUBLISHERS_MAX = 4096
@@ -226,15 +229,23 @@ class _Router(GossipSub):
 
     async def publish(self, msg_forwarder: ID, message: Any) -> None:
         assert self.pubsub is not None
-        if self._urgent.intersection(message.topicIDs):
-            # From here it is told of at heartbeats, and taken when it is asked for.
-            self.mcache.put(message)
+        # From here it is sent to whoever joins in the next seconds, told of, and taken when it is asked for.
+        self.mcache.put(message)
         rpc = rpc_pb2.RPC(publish=[message])
         for peer_id in self._get_peers_to_send(message.topicIDs, msg_forwarder, ID(message.from_id)):
             # One for all: it is only read from here on, and below a megabyte there is nothing to split.
             queue = self.pubsub.peer_queues.get(peer_id)
             if queue is not None:
                 queue.push(rpc)
+
+    def gossip_heartbeat(self) -> Any:
+        """Who is told of what; nothing of what is not urgent."""
+        told = super().gossip_heartbeat()
+        return {
+            peer_id: urgent
+            for peer_id, topics in told.items()
+            if (urgent := {topic: ids for topic, ids in topics.items() if topic in self._urgent})
+        }
 
     async def emit_control_message(self, control_msg: Any, to_peer: ID) -> None:
         self.send_rpc(to_peer, rpc_pb2.RPC(control=control_msg), priority=True)
@@ -267,7 +278,7 @@ class _Pubsub(Pubsub):
         peer_id = stream.muxed_conn.peer_id
         frames = FrameReader(stream)
         try:
-            while (length := await frames.length(math.inf)) is not None:
+            while (length := await frames.length(None)) is not None:
                 if length > self.max_inbound_rpc_size:
                     raise StreamFault(f"a message of {length} bytes")
                 await self._take(peer_id, rpc_pb2.RPC.FromString(await frames.body(length)))
@@ -287,6 +298,15 @@ class _Pubsub(Pubsub):
         if rpc.HasField("control"):
             rpc.ClearField("senderRecord")
             await self.router.handle_rpc(rpc, peer_id)
+
+    async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
+        """Past the library's stream, which takes a lock, and so a turn of trio, to look whether it is open: what it
+        writes to knows as well."""
+        try:
+            await stream.muxed_stream.write(encode_varint_prefixed(rpc_msg.SerializeToString()))
+        except (MuxedStreamClosed, MuxedStreamReset):
+            return False
+        return True
 
     async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
         if msg_forwarder == self.my_id:
