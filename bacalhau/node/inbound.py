@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 OFFERS_PER_S, OFFERS_BURST = 200.0, 1000
 """Gossiped offers of one requester that are answered."""
+ANSWER_HOLDS_S = 4.0
+"""So long an offer that is gossiped again was answered already: it is repeated for the sake of those who have not, and
+asks the others again by gRPC where their answer was lost, or after five seconds."""
+ANSWERED_MAX = 10_000
 
 
 class Inbound:
@@ -66,6 +70,8 @@ class Inbound:
         self.offers_passed_over = 0
         """Gossiped ones that were too many of one requester."""
         self._allowances: dict[str, Bucket] = {}
+        self._answered: dict[tuple[str, str], float] = {}
+        """By requester and offer: when a gossiped one was answered, oldest first."""
         self._key = key
         self._driver = driver
         self._store = store
@@ -222,12 +228,24 @@ class Inbound:
         holds many, and each is answered."""
         now = time.monotonic()
         allowance = self._allowance(offers[0].sender, now)
+        self._forget_answered(now)
         for opened in offers:
+            key = (opened.sender, opened.body.id)
+            if key in self._answered:
+                continue
             if not allowance.take(now):
                 self.offers_passed_over += 1
                 continue
+            self._answered[key] = now
             with contextlib.suppress(Refused):  # the node stops
                 self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body))
+
+    def _forget_answered(self, now: float) -> None:
+        while self._answered:
+            oldest, answered = next(iter(self._answered.items()))
+            if answered + ANSWER_HOLDS_S > now and len(self._answered) <= ANSWERED_MAX:
+                return
+            del self._answered[oldest]
 
     def _allowance(self, requester_id: str, now: float) -> Bucket:
         bucket = self._allowances.get(requester_id)

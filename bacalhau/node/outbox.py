@@ -1,7 +1,7 @@
 """Delivers what the machines send: signed, to other nodes by gRPC, to this one directly; answers become events.
 
-Offers are gossiped where libp2p runs, again until nothing is missing, and go by gRPC to those whom gossip does not
-reach, or who stay silent.
+Offers are gossiped where libp2p runs, again while many stay silent, and go by gRPC to those whom gossip does not reach,
+or who are the last to stay silent.
 
 What is for this node skips signature and network, but for bids, whose envelopes are evidence. Nothing is retried
 here: the machines send again what must arrive.
@@ -243,27 +243,31 @@ class Outbox:
         network, offer_id = self._membership.network, send.offer.id
         direct = send.to
         if network is not None:
-            if len(send.to) > DIRECT_MAX:
+            gossiped = len(send.to) > DIRECT_MAX
+            if gossiped:
                 network.publish_offers((sealed,))
                 direct = tuple(node_id for node_id in send.to if not self._membership.hears_gossip(node_id))
             if offer_id not in self._repeating:
                 self._repeating.add(offer_id)
-                self._spawn(self._repeat(send.offer, set(send.to).difference(direct)))
+                unsure = set(send.to).difference(direct)
+                self._spawn(self._repeat(send.offer, unsure, gossiped=gossiped))
         self._offer_directly(sealed, direct)
 
-    async def _repeat(self, offer: JobOffer, unsure: set[str]) -> None:
-        """Gossips an offer until nothing is missing, for it may be lost, and others may join. Nodes that should have
-        heard it, and do not answer, get it once by gRPC."""
+    async def _repeat(self, offer: JobOffer, unsure: set[str], *, gossiped: bool) -> None:
+        """Gossips an offer once, and again while many do not answer, for it may be lost. Nodes that should have heard
+        it, and do not answer, get it once by gRPC. Each repetition costs an answer of everybody who hears it."""
         wait_s = REPEAT_FIRST_S
         try:
             while True:
                 await asyncio.sleep(wait_s)
                 awaited = self._driver.requester.awaited(offer.id)
                 network = self._membership.network
-                if awaited is None or network is None:
+                if awaited is None or network is None or (gossiped and not awaited):
                     return
                 sealed = self._seal(offer, "")
-                network.publish_offers((sealed,))
+                if not gossiped or len(awaited) > DIRECT_MAX:
+                    network.publish_offers((sealed,))
+                    gossiped = True
                 self._offer_directly(sealed, [node_id for node_id in awaited if node_id in unsure])
                 unsure.clear()
                 wait_s = min(2 * wait_s, REPEAT_LAST_S)

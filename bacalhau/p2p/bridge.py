@@ -75,6 +75,12 @@ class Bridge:
         finally:
             run.waiting.discard(answer)
 
+    def post(self, function: Callable[[*Ts], object], *arguments: *Ts) -> None:
+        """Calls `function`, which must not raise, in trio, soon; nothing where that does not run. A call that waits
+        for an answer costs four times as much."""
+        if self._run is not None:
+            self._run.enter(function, *arguments)
+
     def tell(self, function: Callable[[*Ts], object], *arguments: *Ts) -> None:
         """From trio: calls `function` on the asyncio loop, soon; nothing where that has closed."""
         _post(self._loop, function, *arguments)

@@ -95,6 +95,7 @@ class StrangerNetwork:
             Topic(
                 RECORDS_TOPIC,
                 "records",
+                False,
                 lambda data, publisher: broadcast.open_record(data, publisher, now_us=now_us()),
                 lambda held: self._tell(self._record_gossiped, held),
                 broadcast.RECORD_BYTES_MAX,
@@ -104,6 +105,7 @@ class StrangerNetwork:
             Topic(
                 OFFERS_TOPIC,
                 "offers",
+                True,
                 lambda data, publisher: broadcast.open_offers(data, publisher, now_us=now_us()),
                 lambda held: self._tell(self._offers_gossiped, held),
                 broadcast.OFFERS_BYTES_MAX,
@@ -208,7 +210,7 @@ class StrangerNetwork:
 
     def learned(self, record: NodeRecord) -> None:
         add = functools.partial(self.connector.add, calls=record.requester)
-        self._call(_now(add), record.node_id, record.multiaddrs, "gossip")
+        self.host.bridge.post(add, record.node_id, record.multiaddrs, "gossip")
 
     def provide(self, cid: Cid) -> None:
         self._call(self.exchange.announce_in_trio, [cid])

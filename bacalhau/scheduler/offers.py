@@ -79,6 +79,8 @@ class Offers:
         self._credit = credit
         self._closing = self._full = False
         self._offers: dict[str, _Offer] = {}
+        self._of: dict[str, dict[str, None]] = {}
+        """By requester: its offers, oldest first."""
         self._waiting: dict[str, None] = {}
         """Offers that were declined as BUSY, oldest first."""
 
@@ -97,16 +99,31 @@ class Offers:
             disliked = too_low(score, self._config.min_reputation_ppm)
             if disliked is not None:
                 return _decline(event.requester_id, offer.id, disliked)
-        limit = self._config.remembered_offers_max
-        if len(self._offers) >= limit:
-            message = f"this node holds {limit} open offers, its limit"
-            refusal = Refusal(RefusalReason.LIMIT_REACHED, message, (("remembered_offers_max", limit),))
-            return _decline(event.requester_id, offer.id, refusal)
         verdict = screen(offer, self._config.policy, self._engines, None)
         if isinstance(verdict, Refusal):
             return _decline(event.requester_id, offer.id, verdict)
         entry = _Offer(event.requester_id, offer, now + max(1, offer.open_for_us), event.evidence)
+        if len(self._offers) < self._config.remembered_offers_max:
+            return self._take_up(entry, verdict, now)
+        return self._crowd_in(entry, verdict, now)
+
+    def _crowd_in(self, entry: _Offer, verdict: Ask | None, now: int) -> Effects:
+        """Where there is no room for all, each requester has its share: the newest offer of the one that has most here
+        makes room for one that has fewer by two."""
+        limit = self._config.remembered_offers_max
+        message = f"this node holds {limit} open offers, its limit"
+        refusal = Refusal(RefusalReason.LIMIT_REACHED, message, (("remembered_offers_max", limit),))
+        most = max(self._of, key=lambda requester_id: (len(self._of[requester_id]), requester_id))
+        if len(self._of[most]) <= len(self._of.get(entry.requester_id, ())) + 1:
+            return _decline(entry.requester_id, entry.offer.id, refusal)
+        effects = self._decline_for_good(next(reversed(self._of[most])), refusal, now)
+        effects.add(self._take_up(entry, verdict, now))
+        return effects
+
+    def _take_up(self, entry: _Offer, verdict: Ask | None, now: int) -> Effects:
+        offer = entry.offer
         self._offers[offer.id] = entry
+        self._of.setdefault(entry.requester_id, {})[offer.id] = None
         if verdict is None:
             effects = self._quote(entry, now)
         else:
@@ -260,7 +277,7 @@ class Offers:
     def take(self, offer_id: str, execution_id: str) -> None:
         """The bid was awarded: its reservation is the execution's from now on."""
         self._capacity.harden(offer_id, execution_id)
-        del self._offers[offer_id]
+        self._drop(offer_id)
         self._deadlines.clear(("offer", offer_id))
 
     # --- what ends offers and bids ---
@@ -282,7 +299,7 @@ class Offers:
         return self.forget(offer_id, now)
 
     def forget(self, offer_id: str, now: int) -> Effects:
-        entry = self._offers.pop(offer_id, None)
+        entry = self._drop(offer_id)
         if entry is None:
             return Effects()
         self._waiting.pop(offer_id, None)
@@ -290,6 +307,15 @@ class Offers:
         if entry.bid is not None and self._capacity.release(offer_id):
             return self.bid_for_waiting(now)
         return Effects()
+
+    def _drop(self, offer_id: str) -> _Offer | None:
+        entry = self._offers.pop(offer_id, None)
+        if entry is not None:
+            theirs = self._of[entry.requester_id]
+            del theirs[offer_id]
+            if not theirs:
+                del self._of[entry.requester_id]
+        return entry
 
     def engines_changed(self, engines: tuple[Engine, ...], now: int) -> Effects:
         """Bids for an engine that answers no more are taken back; a decline withdraws a bid."""
@@ -336,6 +362,8 @@ class Offers:
             bids,
         )
         assert len(self._offers) <= self._config.remembered_offers_max
+        of = {(entry.requester_id, id) for id, entry in self._offers.items()}
+        assert of == {(one, id) for one, theirs in self._of.items() for id in theirs}
         for id in self._waiting:
             assert self._offers[id].bid is None, id
             assert not self._offers[id].asking, id

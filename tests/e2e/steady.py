@@ -1,7 +1,8 @@
 """Steady jobs on a network of nodes for as long as told: are memory and open files of each node flat?
 
 As a command: `scripts/soak_network --minutes 60 --nodes 5`. The first quarter of the time warms caches and fills what
-is kept; growth is that from the second quarter's median to the last's.
+is kept; growth is that from the second quarter's median to the last's. What is kept is full after some 5,000 jobs on
+five nodes (docs/operations.md, Memory): a run with fewer in its first quarter shows it filling.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="soak_network", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--nodes", type=int, default=5)
-    parser.add_argument("--pause", type=float, default=1.0, help="seconds between two jobs")
+    parser.add_argument("--pause", type=float, default=0.15, help="seconds between two jobs")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         network = Network(Path(folder))

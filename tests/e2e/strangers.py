@@ -28,6 +28,7 @@ STARTING_SECONDS = 120.0
 SEEING_SECONDS = 60.0
 HEARING_SECONDS = 10.0
 OFFERS_PER_SECOND = 5.0
+"""By default: what two processors that run twenty nodes have time for."""
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class Figures:
     """The same for one that joined when the bootstrap node was gone."""
     expected: int = 0
     received: int = 0
+    repeated: int = 0
+    """Of the same offers, how many came to a node again."""
     latencies_ms: list[float] = field(default_factory=list)
 
     def percentile(self, share: float) -> float:
@@ -47,9 +50,9 @@ class Figures:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def run(network: Network, *, nodes: int, offers: int) -> Figures:
+def run(network: Network, *, nodes: int, offers: int, per_second: float = OFFERS_PER_SECOND) -> Figures:
     """Starts so many nodes of which all but the first know the first alone; it dies, and another joins; then one node
-    makes so many offers."""
+    makes so many offers, so many a second at most."""
     figures = Figures()
     first = _node(network, 0).start()
     others = [_node(network, number, first) for number in range(1, nodes)]
@@ -65,13 +68,13 @@ def run(network: Network, *, nodes: int, offers: int) -> Figures:
     newcomer.wait_ready(STARTING_SECONDS)
     members = [*others, newcomer]
     figures.newcomer_seen_s = _until_all_seen(members)
-    _make_offers(others[0], offers)
+    _make_offers(others[0], offers, per_second)
     hearers = members[1:]
     figures.expected = offers * len(hearers)
     deadline = time.monotonic() + HEARING_SECONDS
     while figures.received < figures.expected and time.monotonic() < deadline:
         time.sleep(0.5)
-        figures.latencies_ms = list(_latencies(others[0], hearers))
+        figures.latencies_ms, figures.repeated = _heard(others[0], hearers)
         figures.received = len(figures.latencies_ms)
     return figures
 
@@ -98,14 +101,14 @@ def _until_all_seen(nodes: Sequence[NodeProcess]) -> float:
     return time.monotonic() - begun
 
 
-def _make_offers(requester: NodeProcess, offers: int) -> None:
+def _make_offers(requester: NodeProcess, offers: int, per_second: float) -> None:
     """By jobs that no node may take, so that offers alone are measured."""
     for number in range(offers):
         # No node of the network runs Docker.
         spec = JobSpec(name=f"offer-{number}", count=1, docker=DockerTask(image="busybox"))
         spec.timeouts.queue.FromSeconds(2)
         requester.jobs.SubmitJob(SubmitJobRequest(spec=spec), timeout=10)
-        time.sleep(1 / OFFERS_PER_SECOND)
+        time.sleep(1 / per_second)
 
 
 def _lines(node: NodeProcess) -> Iterator[dict[str, Any]]:
@@ -116,32 +119,40 @@ def _lines(node: NodeProcess) -> Iterator[dict[str, Any]]:
             return
 
 
-def _latencies(requester: NodeProcess, hearers: Sequence[NodeProcess]) -> Iterator[float]:
+def _heard(requester: NodeProcess, hearers: Sequence[NodeProcess]) -> tuple[list[float], int]:
+    """After how many milliseconds each hearer heard each offer, and how many came to one again."""
     made: dict[str, int] = {}
     for line in _lines(requester):
         for drawn in line.get("ids", ()):
             if drawn.startswith("o-"):
                 made.setdefault(drawn, line["now"])
+    latencies_ms = []
+    repeated = 0
     for node in hearers:
         heard = set()
         for line in _lines(node):
             event = line.get("event", {})
-            if event.get("@") == "OfferReceived" and event["offer"]["id"] in made:
-                offer_id = event["offer"]["id"]
-                if offer_id not in heard:
-                    heard.add(offer_id)
-                    yield (line["now"] - made[offer_id]) / 1000
+            if event.get("@") != "OfferReceived" or event["offer"]["id"] not in made:
+                continue
+            offer_id = event["offer"]["id"]
+            if offer_id in heard:
+                repeated += 1
+            else:
+                heard.add(offer_id)
+                latencies_ms.append((line["now"] - made[offer_id]) / 1000)
+    return latencies_ms, repeated
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=20)
     parser.add_argument("--offers", type=int, default=100)
+    parser.add_argument("--rate", type=float, default=OFFERS_PER_SECOND, help="offers a second at most")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         network = Network(Path(folder))
         try:
-            figures = run(network, nodes=args.nodes, offers=args.offers)
+            figures = run(network, nodes=args.nodes, offers=args.offers, per_second=args.rate)
         finally:
             network.end()
     print(f"{args.nodes} nodes saw each other {figures.all_seen_s:.1f} s after the last one listened")
@@ -151,7 +162,7 @@ def main() -> int:
     p50, p99 = figures.percentile(0.50), figures.percentile(0.99)
     late = sum(latency > 500 for latency in figures.latencies_ms)
     print(f"offers heard: {figures.received} of {figures.expected}, p50 {p50:.0f} ms, p99 {p99:.0f} ms")
-    print(f"after 500 ms, when offers are repeated: {late}")
+    print(f"after 500 ms: {late}; heard again: {figures.repeated}")
     held = (
         figures.all_seen_s <= 10
         and figures.newcomer_seen_s <= 10

@@ -31,6 +31,8 @@ def test_five_strangers_see_each_other_outlive_their_bootstrap_node_and_hear_eve
 ) -> None:
     figures = strangers.run(network, nodes=5, offers=10)
     assert figures.received == figures.expected == 40
+    # By gRPC and once by gossip; then all have answered, and it is not repeated.
+    assert figures.repeated <= figures.expected
 
 
 @pytest.mark.timeout(300)

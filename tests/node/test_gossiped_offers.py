@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bacalhau.model.job import Engine
 from bacalhau.model.market import JobOffer
 from bacalhau.model.node import NodeRecord
+from bacalhau.node import inbound
 from bacalhau.node.inbound import OFFERS_BURST
 from bacalhau.wire.envelope import open_envelope, open_message
 from tests import builders
@@ -54,6 +55,33 @@ async def test_offers_of_a_requester_that_nobody_can_reach_are_not_answered_and_
         await until(lambda: "gossips, and cannot be reached" in caplog.text, "it was tried")
         assert node.driver.compute.capacity.free == node.driver.compute.capacity.capacity
         assert not node._metrics.market.declines  # type: ignore[union-attr]
+
+
+async def test_an_offer_that_was_answered_just_now_is_not_answered_again_when_it_is_gossiped_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        running(tmp_path / "node", metrics_port=0) as node,
+        running(tmp_path / "other", peers=(node.peer_address,), compute=False) as other,
+    ):
+        await until(lambda: node.membership.live_ids(), "the other node is heard")
+        await node.membership.link(other.node_id)
+        stranger = Stranger()
+        stranger.key = other.membership._key
+        declines = node._metrics.market.declines  # type: ignore[union-attr]
+
+        def gossip(count: int) -> None:
+            node._inbound.offers_gossiped(offers_of(stranger, count, node.clock.now()))
+
+        gossip(3)
+        await until(lambda: sum(declines.values()) == 3, "they are answered")
+        gossip(4)
+        await until(lambda: sum(declines.values()) == 4, "the one that is new is answered")
+        await node.driver.committed()
+        assert sum(declines.values()) == 4
+        monkeypatch.setattr(inbound, "ANSWER_HOLDS_S", 0.0)
+        gossip(4)
+        await until(lambda: sum(declines.values()) == 8, "who has no answer by then asks again")
 
 
 async def test_offers_above_the_burst_of_one_requester_are_passed_over(tmp_path: Path) -> None:

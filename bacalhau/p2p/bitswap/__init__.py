@@ -1,7 +1,6 @@
 """Bitswap: blocks by CID to and from any IPFS node, Kubo and Helia among them.
 
 messages    a message of 1.2.0, 1.1.0 or 1.0.0, to bytes and back
-frames      messages over a stream, bounded in size and time
 wantlist    what one peer wants of this node
 answers     what the store says to it
 peer        one connected peer: what it is told, and when

@@ -16,10 +16,10 @@ from libp2p.custom_types import TProtocol
 from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES
 from bacalhau.model.cid import Cid, InvalidCid, UnsupportedHash
 from bacalhau.p2p.bitswap.counters import Counters
-from bacalhau.p2p.bitswap.frames import FrameReader, StreamFault
 from bacalhau.p2p.bitswap.messages import MAX_MESSAGE_BYTES, PROTOCOLS, InvalidMessage, decode
 from bacalhau.p2p.bitswap.peer import Peer, PeerGone
 from bacalhau.p2p.bitswap.session import Session
+from bacalhau.p2p.frames import FrameReader, StreamFault
 from bacalhau.p2p.host import PeerWatch, dial
 from bacalhau.p2p.port import CannotConnect
 

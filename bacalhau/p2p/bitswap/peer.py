@@ -14,9 +14,9 @@ import trio
 from libp2p.custom_types import TProtocol
 
 from bacalhau.p2p.bitswap.answers import ANSWER_WANTS, Answer, answer
-from bacalhau.p2p.bitswap.frames import StreamFault, write_frame
 from bacalhau.p2p.bitswap.messages import PROTOCOLS, V1_2_0, Message, Want, encode
 from bacalhau.p2p.bitswap.wantlist import WANTS_MAX, WantList
+from bacalhau.p2p.frames import StreamFault, write_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

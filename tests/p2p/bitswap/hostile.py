@@ -21,8 +21,8 @@ from bacalhau.ipfs.dagpb import Link, varint
 from bacalhau.ipfs.dagpb import encode as encode_node
 from bacalhau.ipfs.unixfs import DIRECTORY_DATA
 from bacalhau.model.cid import DAG_PB, RAW, Cid
-from bacalhau.p2p.bitswap.frames import FrameReader, write_frame
 from bacalhau.p2p.bitswap.messages import PROTOCOLS, Message, Want, decode, encode
+from bacalhau.p2p.frames import FrameReader, write_frame
 from bacalhau.p2p.host import Host
 from bacalhau.wire.identity import NodeKey
 

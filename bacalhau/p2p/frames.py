@@ -36,14 +36,20 @@ class FrameReader:
         self._stream = stream
         self._buffer = bytearray()
 
-    async def length(self, idle_seconds: float) -> int | None:
+    async def length(self, idle_seconds: float | None) -> int | None:
         """The length of the next message, None at the end of the stream. The stream may be silent before it for
-        `idle_seconds`. Raises StreamFault, and what the stream raises when it breaks."""
-        if not self._buffer and not await self._fill(_READ_BYTES, idle_seconds):
-            return None
+        `idle_seconds`, or as long as it likes. Raises StreamFault, and what the stream raises when it breaks."""
+        if not self._buffer:
+            fill = (
+                self._fill(_READ_BYTES)
+                if idle_seconds is None
+                else self._fill_within(_READ_BYTES, idle_seconds)
+            )
+            if not await fill:
+                return None
         length = shift = position = 0
         while True:
-            if position == len(self._buffer) and not await self._fill(_READ_BYTES, _START_SECONDS):
+            if position == len(self._buffer) and not await self._fill_within(_READ_BYTES, _START_SECONDS):
                 raise StreamFault("the stream ends within a length")
             byte = self._buffer[position]
             length |= (byte & 0x7F) << shift
@@ -57,27 +63,32 @@ class FrameReader:
 
     async def body(self, length: int) -> bytes:
         """The message itself. Raises as `length` does."""
-        with trio.move_on_after(transfer_seconds(length)) as scope:
-            while len(self._buffer) < length:
-                if not await self._fill(length - len(self._buffer), None):
-                    raise StreamFault("the stream ends within a message")
-        if scope.cancelled_caught:
-            raise StreamFault(
-                f"{len(self._buffer)} of the {length} bytes of a message in {scope_seconds(length)} s"
-            )
+        if len(self._buffer) < length:
+            with trio.move_on_after(transfer_seconds(length)) as scope:
+                while len(self._buffer) < length:
+                    if not await self._fill(length - len(self._buffer)):
+                        raise StreamFault("the stream ends within a message")
+            if scope.cancelled_caught:
+                raise StreamFault(
+                    f"{len(self._buffer)} of the {length} bytes of a message in {scope_seconds(length)} s"
+                )
         frame = bytes(memoryview(self._buffer)[:length])
         del self._buffer[:length]
         return frame
 
-    async def _fill(self, size: int, seconds: float | None) -> bool:
+    async def _fill_within(self, size: int, seconds: float) -> bool:
+        try:
+            with trio.fail_after(seconds):
+                return await self._fill(size)
+        except trio.TooSlowError as error:
+            raise StreamFault(f"nothing came for {seconds:g} s") from error
+
+    async def _fill(self, size: int) -> bool:
         """Read what there is, up to `size` bytes; False at the end of the stream."""
-        with trio.move_on_after(float("inf") if seconds is None else seconds) as scope:
-            try:
-                read = await self._stream.read(size)
-            except StreamEOF:
-                return False
-        if scope.cancelled_caught:
-            raise StreamFault(f"nothing came for {seconds:g} s")
+        try:
+            read = await self._stream.read(size)
+        except StreamEOF:
+            return False
         self._buffer += read
         return bool(read)
 
