@@ -60,6 +60,8 @@ _CLOCK_SAVE_US = 1_000_000
 FULL_DISK_RETRY_S = 1.0
 BLOCKS_WAIT_S = 5.0
 """So long the blocks of small results are in the journal alone: one sync of the block store for many."""
+EARLY_MAX = 4
+"""A turn with more is one of many jobs at once: there the answers that wait for it go first."""
 LINGER_S = 0.01
 """A turn from which nothing follows waits at most this long for one from which something does: a commit less."""
 
@@ -283,9 +285,11 @@ class Driver:
             self._write(turn)
 
     def _begin(self, turn: _Turn) -> bool:
-        """Does what need not wait for the disk; whether there was any."""
+        """Does what need not wait for the disk, where that is little; whether there was any."""
         sends = [send for send in turn.sends if isinstance(send, UNBOUND)]
         starts = [start for start in turn.starts if isinstance(start, UNBOUND)]
+        if len(sends) + len(starts) > EARLY_MAX:
+            return False
         for send in sends:
             self.on_send(send)
         for start in starts:

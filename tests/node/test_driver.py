@@ -11,7 +11,7 @@ import pytest
 
 from bacalhau.model.job import Engine, JobEventType, JobState
 from bacalhau.model.refusals import RefusalReason, Refused
-from bacalhau.node.driver import LINGER_S
+from bacalhau.node.driver import EARLY_MAX, LINGER_S
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.records import JobAccepted, JobChanged, JobHappening, WorkRecord, WorkState
@@ -55,6 +55,16 @@ async def test_an_offer_binds_nobody_and_does_not_wait_for_the_disk(outside: Out
     assert [type(send) for send in outside.sent] == [fx.SendOffer]
     assert outside.disk.job("j-1") is not None
     assert isinstance(outside.happened[0], JobAccepted)
+
+
+async def test_where_many_jobs_come_at_once_their_answers_go_before_their_offers(outside: Outside) -> None:
+    outside.disk.may_go_on.clear()
+    submitting = [asyncio.ensure_future(outside.submit(f"j-{n}")) for n in range(EARLY_MAX + 1)]
+    await some_turns()
+    assert outside.sent == []
+    outside.disk.may_go_on.set()
+    await asyncio.gather(*submitting)
+    assert [type(send) for send in outside.sent] == [fx.SendOffer] * (EARLY_MAX + 1)
 
 
 async def test_work_begins_while_its_award_goes_to_the_disk_and_nobody_is_told(outside: Outside) -> None:
