@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from bacalhau.model.job import Engine
@@ -14,6 +15,7 @@ from tests import builders
 from tests.node.live import Stranger, running, until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import pytest
@@ -57,17 +59,24 @@ async def test_offers_of_a_requester_that_nobody_can_reach_are_not_answered_and_
         assert not node._metrics.market.declines  # type: ignore[union-attr]
 
 
-async def test_an_offer_that_was_answered_just_now_is_not_answered_again_when_it_is_gossiped_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextlib.asynccontextmanager
+async def a_linked_pair(folder: Path) -> AsyncIterator[tuple[Node, Stranger]]:
+    """A node, and whoever speaks with the key of another that it is linked to."""
     async with (
-        running(tmp_path / "node", metrics_port=0) as node,
-        running(tmp_path / "other", peers=(node.peer_address,), compute=False) as other,
+        running(folder / "node", metrics_port=0) as node,
+        running(folder / "other", peers=(node.peer_address,), compute=False) as other,
     ):
         await until(lambda: node.membership.live_ids(), "the other node is heard")
         await node.membership.link(other.node_id)
         stranger = Stranger()
         stranger.key = other.membership._key
+        yield node, stranger
+
+
+async def test_an_offer_that_was_answered_just_now_is_not_answered_again_when_it_is_gossiped_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_linked_pair(tmp_path) as (node, stranger):
         declines = node._metrics.market.declines  # type: ignore[union-attr]
 
         def gossip(count: int) -> None:
@@ -85,14 +94,7 @@ async def test_an_offer_that_was_answered_just_now_is_not_answered_again_when_it
 
 
 async def test_offers_above_the_burst_of_one_requester_are_passed_over(tmp_path: Path) -> None:
-    async with (
-        running(tmp_path / "node", metrics_port=0) as node,
-        running(tmp_path / "other", peers=(node.peer_address,), compute=False) as other,
-    ):
-        await until(lambda: node.membership.live_ids(), "the other node is heard")
-        await node.membership.link(other.node_id)
-        stranger = Stranger()
-        stranger.key = other.membership._key
+    async with a_linked_pair(tmp_path) as (node, stranger):
         node._inbound.offers_gossiped(offers_of(stranger, OFFERS_BURST + 500, node.clock.now()))
         declines = node._metrics.market.declines  # type: ignore[union-attr]
         await until(lambda: sum(declines.values()) >= OFFERS_BURST, "the others are answered")

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _WAITING_BYTES_MAX: Final = 8 * 1024 * 1024
 _TICK_SECONDS: Final = 0.5
 _SILENT_SECONDS: Final = 8.0
+# Where nobody else has it: a Kubo that syncs thousands of blocks on a busy disk says nothing meanwhile.
+_ALONE_SILENT_SECONDS: Final = 20.0
 _ANSWER_SECONDS: Final = 4.0
 """How long peers that are asked whether they have something may take to say so."""
 _PROBES: Final = 16
@@ -166,9 +168,11 @@ class Session:
                 if self.is_full:
                     self._spread.excuse(trio.current_time())
                     continue
-                for peer in self._spread.silent(trio.current_time(), _SILENT_SECONDS):
-                    log.info("%s sent nothing for %g s and is asked no more", peer, _SILENT_SECONDS)
-                    self.left(peer, f"silent for {_SILENT_SECONDS:g} s")
+                alone = len(self._spread.providers) == 1
+                patience_s = _ALONE_SILENT_SECONDS if alone else _SILENT_SECONDS
+                for peer in self._spread.silent(trio.current_time(), patience_s):
+                    log.info("%s sent nothing for %g s and is asked no more", peer, patience_s)
+                    self.left(peer, f"silent for {patience_s:g} s")
                 self.step()
 
     def step(self) -> None:

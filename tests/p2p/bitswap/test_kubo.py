@@ -58,11 +58,7 @@ async def test_kubo_fetches_what_we_hold(
 
 
 @pytest.mark.parametrize(("shape", "version"), SHAPES)
-async def test_we_fetch_what_kubo_holds(
-    shape: str, version: int, daemon: KuboDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Kubo syncs each block of its own: on a busy disk it may say nothing for longer than a peer usually may.
-    monkeypatch.setattr("bacalhau.p2p.bitswap.session._SILENT_SECONDS", 60.0)
+async def test_we_fetch_what_kubo_holds(shape: str, version: int, daemon: KuboDaemon, tmp_path: Path) -> None:
     path = make_content(tmp_path, shape)
     added = daemon.run("add", "-r", "-Q", "--hidden", f"--cid-version={version}", path)
     root = Cid.parse(added.decode().strip())
