@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -173,6 +174,31 @@ async def test_a_provider_that_goes_away_is_replaced_by_the_other() -> None:
         await stopping[0]
         assert find_missing(host.store, root) is None
         assert 0 < others[0].counters.blocks_sent < len(list(store.keys()))
+
+
+class Pausing(MemoryBlockStore):
+    """Gives one block in the middle late, as a busy disk does."""
+
+    given = 0
+
+    def get(self, cid: Cid) -> bytes:
+        self.given += 1
+        if self.given == 20:
+            time.sleep(3)
+        return super().get(cid)
+
+
+async def test_a_peer_that_alone_has_the_content_may_be_silent_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bacalhau.p2p.bitswap.session._SILENT_SECONDS", 0.2)
+    store = Pausing()
+    root = content(store)
+    async with AsyncExitStack() as stack:
+        empty, _ = await connected(stack, [store])
+        await empty.fetch(root)
+        assert find_missing(empty.store, root) is None
+    assert store.given > 20
 
 
 async def test_the_limits_and_faults_of_a_fetch_end_it() -> None:
