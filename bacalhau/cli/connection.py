@@ -88,6 +88,8 @@ class Node:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.metadata = (("authorization", f"Bearer {address.token}"),) if address.token else ()
+        self.has_answered = False
+        """It is there, or was: a call that nobody answers now may be made again."""
         self._channel: grpc.Channel | None = None
 
     @classmethod
@@ -136,9 +138,11 @@ class Node:
         import grpc
 
         try:
-            return method(request, metadata=self.metadata, timeout=timeout)
+            answer = method(request, metadata=self.metadata, timeout=timeout)
         except grpc.RpcError as error:
             raise self.failure(error) from error
+        self.has_answered = True
+        return answer
 
     def open(self, method: Any, request: Any) -> Any:
         """A stream of answers, as the gRPC call that can be cancelled; read it with `read`."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from bacalhau.cli.connection import Node
     from bacalhau.v1.job_pb2 import Job, JobEvent, JobSpec
+    from bacalhau.v1.job_service_pb2 import SubmitJobRequest
 
 # A node that restarts is waited for so long; the job is on its disk.
 RECONNECT_SECONDS = 30.0
@@ -46,16 +47,58 @@ def run_job(args: argparse.Namespace, draft: JobSpec) -> int:
     node = Node.of(args)
     silent = args.quiet or args.id_only
     spec = resolve(node, draft, quiet=silent)
-    # The id lets a submission be repeated without a second job.
     request = SubmitJobRequest(spec=spec, request_id=args.request_id or os.urandom(16).hex())
-    job = node.call(node.jobs.SubmitJob, request).job
     progress = Progress(quiet=silent, full_ids=args.node_details)
+    job = _submit(node, request, progress)
     if args.id_only or args.detach or not args.wait:
         progress.say(f"submitted; follow it with: bacalhau logs -f {job.id}")
         print(job.id, flush=True)
         return OK
     progress.say(f"job {job.id}")
     return Follower(node, job, progress, args).follow()
+
+
+def _submit(node: Node, request: SubmitJobRequest, progress: Progress) -> Job:
+    """The job, accepted. A node that was there and goes away meanwhile may have it on disk already: it is waited for
+    and asked again, and the request's id lets it be repeated without a second job. Raises CommandFailure."""
+    absence = Absence(node, progress)
+    while True:
+        try:
+            job: Job = node.call(node.jobs.SubmitJob, request).job
+        except NodeFailure as failure:
+            if not (failure.passing and node.has_answered):
+                raise
+            if not absence.wait("waiting for it, to submit the job again"):
+                raise CommandFailure(
+                    f"{failure}. The job may be on its disk: once it runs, the same command with "
+                    f"--request-id {request.request_id} submits no second one"
+                ) from failure
+        else:
+            return job
+
+
+class Absence:
+    """Of a node that went away, and may come back."""
+
+    def __init__(self, node: Node, progress: Progress) -> None:
+        self._node = node
+        self._progress = progress
+        self._since: float | None = None
+
+    def end(self) -> None:
+        """It has answered."""
+        self._since = None
+
+    def wait(self, purpose: str) -> bool:
+        """A little, before it is asked again; False where it was away for too long."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            self._progress.say(f"the node at {self._node.address} is gone; {purpose}")
+        if now - self._since > RECONNECT_SECONDS:
+            return False
+        time.sleep(RETRY_SECONDS)
+        return True
 
 
 class Follower:
@@ -68,7 +111,7 @@ class Follower:
         self._args = args
         self._logs = JobLogs(node, job.id, progress, count=job.spec.count)
         self._sequence = 0
-        self._lost_since: float | None = None
+        self._absence = Absence(node, progress)
         self._deadline = time.monotonic() + args.wait_timeout_secs if args.wait_timeout_secs else None
 
     def follow(self) -> int:
@@ -100,7 +143,7 @@ class Follower:
             stream = self._node.jobs.WatchJob(request, metadata=self._node.metadata, timeout=remaining)
             try:
                 for answer in self._node.read(stream):
-                    self._lost_since = None
+                    self._absence.end()
                     for event in answer.events:
                         self._take(event)
                     if answer.HasField("job"):
@@ -141,19 +184,12 @@ class Follower:
             )
 
     def _wait_for_node(self, failure: NodeFailure) -> None:
-        now = time.monotonic()
-        if self._lost_since is None:
-            self._lost_since = now
-            self._progress.say(
-                f"the node at {self._node.address} is gone; waiting for it, for it has the job on disk"
-            )
-        if now - self._lost_since > RECONNECT_SECONDS:
+        if not self._absence.wait("waiting for it, for it has the job on disk"):
             self._logs.stop()
             raise CommandFailure(
                 f"{failure}. Job {self._job.id} goes on when its node does: `bacalhau describe "
                 f"{self._job.id}`"
             ) from failure
-        time.sleep(RETRY_SECONDS)
 
     def _cancel(self) -> None:
         from bacalhau.v1.job_service_pb2 import CancelJobRequest

@@ -293,7 +293,7 @@ class Yamux(IMuxedConn):
     # --- for streams ---
 
     async def send(self, kind: int, flags: int, stream_id: int, length: int, data: Any = b"") -> None:
-        """Write one frame."""
+        """Write one frame. Raises MuxedStreamReset where the connection has ended, or ends meanwhile."""
         frame = _HEADER.pack(0, kind, flags, stream_id, length) + data
         async with self._write_lock:
             if self.event_closed.is_set():
@@ -301,7 +301,10 @@ class Yamux(IMuxedConn):
             # A message that is cut off makes all that follow it unreadable. One that the peer does not take is ended by
             # `_keep_alive`, or by whoever closes the connection.
             with trio.CancelScope(shield=True):
-                await self.secured_conn.write(frame)
+                try:
+                    await self.secured_conn.write(frame)
+                except Exception as error:  # whatever the transport raises where a connection ends
+                    raise MuxedStreamReset("the connection is closed") from error
 
     def was_read(self, size: int) -> None:
         """Bytes of a stream were read, and make room for others."""

@@ -88,7 +88,8 @@ def ended(
 
 @dataclass(slots=True)
 class Script:
-    """The steps of the job, the output of its executions, what lists answer, what IPFS holds."""
+    """The steps of the job, the output of its executions, what lists answer, what IPFS holds; how many submissions come
+    and are not answered."""
 
     history: list[Step] = field(
         default_factory=lambda: [event("AWARD_CONFIRMED", execution_id="e-1"), ended(execution())]
@@ -97,6 +98,7 @@ class Script:
     jobs: list[job_pb2.Job] = field(default_factory=list)
     answers: list[job_service_pb2.OfferAnswer] = field(default_factory=list)
     content: dict[str, list[ipfs_service_pb2.GetResponse]] = field(default_factory=dict)
+    unanswered: int = 0
 
 
 class ScriptedNode(
@@ -130,6 +132,9 @@ class ScriptedNode(
 
     def SubmitJob(self, request: Any, context: grpc.ServicerContext) -> job_service_pb2.SubmitJobResponse:
         self._heard(request, context)
+        if self.script.unanswered:
+            self.script.unanswered -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the script says so")
         return job_service_pb2.SubmitJobResponse(job=job_pb2.Job(id=JOB_ID, spec=request.spec))
 
     def WatchJob(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:

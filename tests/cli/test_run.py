@@ -144,6 +144,19 @@ def test_watch_goes_on_after_the_last_event_when_the_node_was_gone(
     ]
 
 
+def test_a_submission_that_a_node_took_and_did_not_answer_is_made_again_under_the_same_id(
+    scripted: ScriptedNode, bacalhau: Command, tmp_path: Path
+) -> None:
+    scripted.script.unanswered = 2
+    (tmp_path / "data").write_bytes(b"uploaded first: the node was there")
+    done = bacalhau("docker", "run", "-i", f"{tmp_path}/data:/data", "ubuntu")
+    assert done.returncode == 0
+    assert b"waiting for it" in done.stderr
+    submissions = scripted.asked_for(job_service_pb2.SubmitJobRequest)
+    assert len(submissions) == 3
+    assert len({submission.request_id for submission in submissions}) == 1
+
+
 def test_ctrl_c_cancels_the_job(
     scripted: ScriptedNode, start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:

@@ -12,7 +12,7 @@ from bacalhau.v1.ledger_pb2 import DirectedBalance
 from bacalhau.v1.ledger_service_pb2 import GetBalanceRequest, ListBalancesRequest
 from bacalhau.v1.refusal_pb2 import REFUSAL_REASON_CREDIT_LIMIT
 from tests.e2e.faulty_node import STEPS
-from tests.e2e.nodes import wait_until
+from tests.e2e.nodes import WAIT_SECONDS, wait_until
 from tests.node.live import HELLO
 
 if TYPE_CHECKING:
@@ -101,9 +101,12 @@ def test_a_node_that_is_killed_between_two_steps_of_a_trade_leaves_equal_balance
     dying.variables["DIE_AT"] = kill
     requester.start()
     network.join(requester, worker)
-    job_id = requester.submit("wasm", module)
+    # It may die before it has answered the submission; then its client waits for it, and asks again.
+    submission = requester.begin_cli("wasm", "run", "--id-only", module)
     dying.wait_killed()
     dying.start()
+    job_id = submission.communicate(timeout=WAIT_SECONDS)[0].strip()
+    assert submission.returncode == 0
     job = requester.wait_completed(job_id)
     charged = [execution.charged_microcredits for execution in job.executions]
     assert sum(amount > 0 for amount in charged) == 1, charged

@@ -139,7 +139,41 @@ async def test_a_writer_waits_for_a_reader_and_no_more_than_a_window_waits_unrea
         quick = await right.open_stream()
         await quick.write(b"quick")
         assert await (await left.accept_stream()).read() == b"quick"
+        await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
+
+
+@in_trio
+async def test_a_writer_whose_connection_is_closed_under_it_is_told_that_it_was_reset() -> None:
+    left, right = two_ends()
+    async with trio.open_nursery() as nursery:
+        for end in (left, right):
+            nursery.start_soon(end.start)
+        stream = await left.open_stream()
+        other = await right.accept_stream()
+        told = []
+
+        async def write() -> None:
+            try:
+                while True:
+                    await stream.write(bytes(1000))
+            except MuxedStreamReset:
+                told.append("writer")
+
+        async def read() -> None:
+            try:
+                while True:
+                    await other.read()
+            except MuxedStreamReset:
+                told.append("reader")
+
+        nursery.start_soon(write)
+        nursery.start_soon(read)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        # The transport goes first: it tells the writer in words of its own.
+        await left.secured_conn.close()
+    assert sorted(told) == ["reader", "writer"]
 
 
 @in_trio
