@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 1234
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-CONNECT_TIMEOUT_MS = 1500
+CONNECT_TIMEOUT_MS = 5000
 CALL_TIMEOUT_SECONDS = 120
 
 
@@ -202,7 +202,7 @@ class Node:
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             # How long one attempt to connect may take: a host that swallows packets must not hold a command
-            # up.
+            # up, and a node on a machine with more work than cores answers all the same.
             ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
             ("grpc.enable_http_proxy", 0),  # the node is local or named by its user
         ]

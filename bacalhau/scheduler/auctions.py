@@ -329,8 +329,12 @@ class Auctions:
         if job.spec.timeouts.queue_us is not None:
             return True
         return self._hopeful(job, auction, now) or (
-            not self._nodes.count(now) and now < auction.opened_us + self._config.no_node_grace_us
+            not self._nodes.count(now) and now < self._grace_ends_us(auction)
         )
+
+    def _grace_ends_us(self, auction: Auction) -> int:
+        """Until then a first node is waited for."""
+        return max(auction.opened_us, self._nodes.emptied_us) + self._config.no_node_grace_us
 
     def _hopeful(self, job: Job, auction: Auction, now: int) -> bool:
         """A live node may still bid: it has not answered, was only busy, or was not in a sample yet."""
@@ -355,7 +359,7 @@ class Auctions:
             pause_us = min(config.reoffer_us << min(auction.reoffers, 20), config.reoffer_max_us)
             self._deadlines.set(("reoffer", job.id), now + pause_us)
         live = self._nodes.count(now)
-        grace_ends_us = 0 if live else auction.opened_us + config.no_node_grace_us
+        grace_ends_us = 0 if live else self._grace_ends_us(auction)
         hope_ends_us = max(self._listening_until_us, grace_ends_us)
         if hope_ends_us > now:
             self._deadlines.set(("auction", job.id), hope_ends_us)

@@ -22,6 +22,8 @@ class LiveNodes:
     """See the module. Hearing, losing and picking a node cost the same however many there are."""
 
     def __init__(self, live_for_us: int) -> None:
+        self.emptied_us = 0
+        """When the last one was found silent. After a pause of this node's own all are, until they are heard again."""
         self._live_for_us = live_for_us
         self._heard: dict[str, int] = {}
         """By node: when it was last heard, longest ago first."""
@@ -56,6 +58,8 @@ class LiveNodes:
             silent.append(node_id)
         for node_id in silent:
             self.lose(node_id)
+        if silent and not self._nodes:
+            self.emptied_us = now
 
     def all(self, now: int) -> tuple[str, ...]:
         """Longest not heard first."""

@@ -332,6 +332,22 @@ def test_a_job_with_no_live_node_waits_a_grace_and_then_says_so(requester: Reque
     assert "no compute node is live" in requester.failure().message
 
 
+def test_after_a_pause_of_the_requester_in_which_all_nodes_fell_silent_they_are_waited_for(
+    requester: Requester,
+) -> None:
+    """A machine that slept, or had no time for this process: what the nodes said meanwhile is not read yet."""
+    requester.hear("n1")
+    requester.submit(now=0)
+    requester.decline("n1", RefusalReason.BUSY, now=10)
+    woken = seconds(3600)
+    requester.expire(woken)
+    assert requester.state() is JobState.QUEUED
+    requester.hear("n1", now=woken + seconds(4))
+    assert requester.sent(fx.SendOffer)[-1].to == ("n1",)
+    requester.bid("n1", now=woken + seconds(4))
+    assert requester.awards() == [("n1", 100)]
+
+
 def test_a_job_with_no_live_node_and_a_queue_timeout_sleeps_between_its_deadlines(
     requester: Requester,
 ) -> None:
