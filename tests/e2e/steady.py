@@ -22,7 +22,7 @@ import wasmtime
 
 from bacalhau.v1.job_pb2 import JobSpec, JobState, OutputPath, WasmTask
 from bacalhau.v1.job_service_pb2 import GetJobRequest, SubmitJobRequest
-from tests.e2e.nodes import Network, NodeProcess
+from tests.e2e.nodes import WAIT_SECONDS, Network, NodeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def submit(requester: NodeProcess, module: str, number: int) -> str:
     spec = JobSpec(name=f"steady-{number}", wasm=task, outputs=[OutputPath(name="outputs", path="/outputs")])
     spec.resources.cpu_millicores = 100
     spec.resources.memory_bytes = 64 << 20
-    return str(requester.jobs.SubmitJob(SubmitJobRequest(spec=spec), timeout=10).job.id)
+    return str(requester.jobs.SubmitJob(SubmitJobRequest(spec=spec), timeout=WAIT_SECONDS).job.id)
 
 
 def run(
