@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from bacalhau.model.job import Engine
@@ -36,7 +37,8 @@ class Engines:
         if Engine.WASM in settings.engines:
             from bacalhau.runtime.wasm import WasmExecutor
 
-            warm = max(1, capacity.cpu_millicores // 1000)
+            # What the operator offers may be more than there is: idle processes would only wear out the caches.
+            warm = max(1, min(capacity.cpu_millicores // 1000, os.cpu_count() or 1))
             self._wasm = WasmExecutor(warm, settings.data_dir / "wasm-cache", WORKERS_MAX)
             self.executors[Engine.WASM] = self._wasm
         if settings.misbehave is not None:

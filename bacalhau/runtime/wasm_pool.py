@@ -7,10 +7,12 @@ one caller at a time, who gives it back or discards it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +22,8 @@ from bacalhau.runtime.wasm_protocol import Answer, Request, decode_answer, encod
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-# A burst of short runs is over before a new process is up: growth first waits for a worker to come free.
+# A burst of short runs is over before a new process is up, and on a machine without a free core each new one makes the
+# others slower: the pool grows by one where for so long no worker came free, and none was started.
 GROW_AFTER_S = 0.1
 MAX_ANSWER_BYTES = 1024 * 1024
 
@@ -108,6 +111,9 @@ class WorkerPool:
         self._cache = cache
         self._workers: set[Worker] = set()
         self._starting = 0
+        self._moved_s = 0.0
+        """When a worker last came free, or was last started."""
+        self._growing: asyncio.TimerHandle | None = None
         self._idle: list[Worker] = []
         self._waiting: deque[asyncio.Future[Worker | None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,6 +134,7 @@ class WorkerPool:
             raise RuntimeError("the WASM engine is closing")
         ours, theirs = socket.socketpair()
         self._starting += 1
+        self._moved_s = time.monotonic()
         process = None
         try:
             with theirs:
@@ -157,16 +164,13 @@ class WorkerPool:
                 return await self._start_worker()
             if (given := await self._wait()) is not None:
                 return given
-            if not self._idle and self.size < self._max_count:
-                return await self._start_worker()
         raise RuntimeError("the WASM engine is closing")
 
     async def _wait(self) -> Worker | None:
-        """The next worker that is released; None where it is time to look again, or to grow."""
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[Worker | None] = loop.create_future()
+        """The next worker that comes free; None where it is time to look again."""
+        turn: asyncio.Future[Worker | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        timer = loop.call_later(GROW_AFTER_S, _settle, turn, None) if self.size < self._max_count else None
+        self._watch()
         try:
             return await turn
         except asyncio.CancelledError:
@@ -174,13 +178,30 @@ class WorkerPool:
                 self.release(given)
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
             if turn in self._waiting:
                 self._waiting.remove(turn)
 
+    def _watch(self) -> None:
+        """Looks after a while whether those that wait get any further, as long as some do."""
+        if self._growing is None and self._waiting and self.size < self._max_count:
+            self._growing = asyncio.get_running_loop().call_later(GROW_AFTER_S, self._look)
+
+    def _look(self) -> None:
+        self._growing = None
+        if time.monotonic() >= self._moved_s + GROW_AFTER_S and self.size < self._max_count:
+            self._later(self._grow())
+        self._watch()
+
+    async def _grow(self) -> None:
+        if self._closing:
+            return
+        # Where no process can be started, those that wait get the workers that there are.
+        with contextlib.suppress(OSError):
+            self.release(await self._start_worker())
+
     def release(self, worker: Worker) -> None:
         """Takes back a worker that can take another request."""
+        self._moved_s = time.monotonic()
         if worker.lost or self._closing:
             self._later(self.discard(worker))
         elif not self._hand_over(worker):
@@ -202,12 +223,8 @@ class WorkerPool:
             self._later(self._replace())
 
     async def _replace(self) -> None:
-        # Where no process can be started now, the next caller of `acquire` tries again and reports it.
-        try:
-            if self.size < self._idle_count and not self._closing:
-                self.release(await self._start_worker())
-        except OSError:
-            return
+        if self.size < self._idle_count:
+            await self._grow()
 
     def forget(self, worker: Worker) -> None:
         """Called when a worker's socket has closed."""
@@ -227,6 +244,8 @@ class WorkerPool:
     async def close(self) -> None:
         """Ends every worker, at once."""
         self._closing = True
+        if self._growing is not None:
+            self._growing.cancel()
         while self._waiting:
             self._hand_over(None)
         workers = list(self._workers)

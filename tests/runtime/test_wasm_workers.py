@@ -27,6 +27,7 @@ from tests.runtime.wasm_runs import (
     complete,
     no_progress,
     prints,
+    sleeps,
     until,
 )
 
@@ -169,6 +170,23 @@ async def test_workers_grow_to_what_is_asked_and_shrink_again(
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (await complete(executor, a_run(tmp_path, NOOP))).exit_code == 0
         assert len(workers()) == 1
+
+
+async def test_no_worker_is_started_for_runs_that_wait_while_others_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for longer than the pool does before it grows, all together, and none gets stuck."""
+    monkeypatch.setattr(wasm_pool, "GROW_AFTER_S", 1.0)
+    short = sleeps(100)
+    async with an_executor(worker_count=1, max_worker_count=8) as executor:
+        await complete(executor, a_run(tmp_path, short))
+        runs = [asyncio.create_task(executor.run(a_run(tmp_path, short))) for _ in range(20)]
+        most = 0
+        while not all(run.done() for run in runs):
+            most = max(most, len(workers()))
+            await asyncio.wait(runs, timeout=0.1)
+        assert [run.result().exit_code for run in runs] == [0] * 20
+        assert most == 1
 
 
 async def test_close_ends_running_programs_and_every_worker(tmp_path: Path) -> None:

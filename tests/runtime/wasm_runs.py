@@ -57,11 +57,17 @@ NOOP = command("")
 LOOP = command("(loop br 0)")
 HELLO = command(prints("hello"), wasi=("fd_write",), data="hello")
 # One subscription to the clock, an hour ahead: user data, tag 0 at 8, clock 1 at 16, timeout in ns at 24.
-SLEEP = command(
-    "(i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const 3600000000000))"
-    "(drop (call $poll_oneoff (i32.const 0) (i32.const 200) (i32.const 1) (i32.const 400)))",
-    wasi=("poll_oneoff",),
-)
+
+
+def sleeps(milliseconds: int) -> str:
+    return command(
+        f"(i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const {milliseconds * 10**6}))"
+        "(drop (call $poll_oneoff (i32.const 0) (i32.const 200) (i32.const 1) (i32.const 400)))",
+        wasi=("poll_oneoff",),
+    )
+
+
+SLEEP = sleeps(3_600_000)
 # A MiB at a time until growth is refused; then it crashes, as Rust's allocator does.
 HOG = command("(loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable")
 
