@@ -4,7 +4,8 @@ One event is one step, never interleaved with another. All steps of one turn of 
 transaction; only when that is on disk do their messages leave and their callers get an answer, but for what binds
 nobody (see `UNBOUND`), which goes first.
 What the machines of one node tell each other, and what they ask that is known here, never leaves: it is handled
-before the commit, in the same transaction. What nobody waits for, and nothing follows from, is written with what
+before the commit, in the same transaction; the offers of many jobs at once in later ones, when those who submitted the
+jobs have their answers (`offer_queue`). What nobody waits for, and nothing follows from, is written with what
 comes next, or soon. A turn for which a full disk has no room waits for it; any other failure
 of the disk stops the node.
 """
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.ipfs.errors import StoreFull as BlocksFull
 from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.node.offer_queue import OfferQueue
 from bacalhau.scheduler.effects import UNBOUND, Effects
 from bacalhau.store.errors import StoreFull
 
@@ -119,6 +121,7 @@ class Driver:
         self._turn = _Turn()
         self._fresh: list[Effects] = []
         """Effects of this turn whose sends and starts were not looked at yet."""
+        self._offers = OfferQueue()
         self._flush_due = False
         self._lingering: asyncio.TimerHandle | None = None
         self._committing = False
@@ -247,6 +250,10 @@ class Driver:
     def _handle_what_stays(self) -> None:
         """Until nothing is left that this node can answer itself. It ends: each offer is answered once a turn."""
         turn = self._turn
+        now_s = self._loop.time()
+        new = sum([self._offers.take(effects, now_s) for effects in self._fresh])
+        if offers := self._offers.due(new, now_s):
+            self._fresh.append(Effects(sends=[*offers]))
         while self._fresh:
             fresh, self._fresh = self._fresh, []
             for effects in fresh:
@@ -270,12 +277,14 @@ class Driver:
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
-        self._flush_due = False
-        self._turn = _Turn()
+        self._flush_due = bool(self._offers)
+        self._turn = _Turn(is_urgent=self._flush_due)
         if not (turn.writes or turn.forgets_blocks):
             # Nothing on disk names these blocks yet; they are stored with what will.
             self._turn.blocks += turn.blocks
             self._finish(turn)
+            if self._offers:
+                self._loop.call_soon(self._flush)
             return
         self._committing = True
         if begun:
@@ -334,7 +343,9 @@ class Driver:
         if turn.blocks and self._blocks_wait is None:
             self._blocks_wait = self._loop.call_later(BLOCKS_WAIT_S, self._forget_blocks)
         self._finish(turn)
-        if self._turn.is_urgent:
+        if self._offers:
+            self._loop.call_soon(self._flush)  # after the answers, for which they wait
+        elif self._turn.is_urgent:
             self._flush()
         elif self._flush_due:
             self._linger()

@@ -11,7 +11,8 @@ import pytest
 
 from bacalhau.model.job import Engine, JobEventType, JobState
 from bacalhau.model.refusals import RefusalReason, Refused
-from bacalhau.node.driver import EARLY_MAX, LINGER_S
+from bacalhau.node.driver import LINGER_S
+from bacalhau.node.offer_queue import FEW
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.records import JobAccepted, JobChanged, JobHappening, WorkRecord, WorkState
@@ -59,12 +60,23 @@ async def test_an_offer_binds_nobody_and_does_not_wait_for_the_disk(outside: Out
 
 async def test_where_many_jobs_come_at_once_their_answers_go_before_their_offers(outside: Outside) -> None:
     outside.disk.may_go_on.clear()
-    submitting = [asyncio.ensure_future(outside.submit(f"j-{n}")) for n in range(EARLY_MAX + 1)]
+    submitting = [asyncio.ensure_future(outside.submit(f"j-{n}")) for n in range(3 * FEW)]
     await some_turns()
     assert outside.sent == []
+    answered_before: list[bool] = []
+    outside.driver.on_send = lambda send: answered_before.append(all(one.done() for one in submitting))
     outside.disk.may_go_on.set()
     await asyncio.gather(*submitting)
-    assert [type(send) for send in outside.sent] == [fx.SendOffer] * (EARLY_MAX + 1)
+    await until(lambda: len(answered_before) == 3 * FEW, "each offer is made")
+    assert all(answered_before)
+
+
+async def test_offers_that_wait_are_made_before_a_node_stops(outside: Outside) -> None:
+    submitting = [asyncio.ensure_future(outside.submit(f"j-{n}")) for n in range(10 * FEW)]
+    await asyncio.sleep(0)
+    await outside.driver.stop()
+    await asyncio.gather(*submitting)
+    assert len([send for send in outside.sent if isinstance(send, fx.SendOffer)]) == 10 * FEW
 
 
 async def test_work_begins_while_its_award_goes_to_the_disk_and_nobody_is_told(outside: Outside) -> None:
