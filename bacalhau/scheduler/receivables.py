@@ -2,11 +2,15 @@
 
     award: price on credit --reported--> taken --receipt of both--> owed --settlement note--> paid
                      |                    '--no receipt in time--> disputed --receipt, late--> owed
-                     |                    '--receipt of less time than reported--> owed, the rest disputed
+                     |                    '--receipt of less than award and report come to--> owed, the rest disputed
                      '--failed, called off, refused, receipt of 0--> nothing
 
 Owns the compute node's half of the books and the credit of each peer. Work that is not settled counts with its whole
 price, what is disputed with its pay. Own work takes no credit.
+
+A receipt that is refused holds up all that come after it, and a debt that is signed is worth more than none. So
+whatever the next receipt says of its work, it is taken as it is, if its own sums are right and it takes nothing away
+that the award does not let it.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from bacalhau.market.payment import (
 from bacalhau.model.frozen import replace
 from bacalhau.model.ledger import Balance, SettlementNote, TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct
 from bacalhau.scheduler.effects import Effects, SendNote, refuse
 from bacalhau.scheduler.records import NoteRecord, ReceiptRecord, ReceivableRecord, WorkRecord
 
@@ -99,16 +104,18 @@ class Receivables:
         """The next receipt of a requester: what it says is owed, or a refusal. `work` is the execution's."""
         receipt = event.receipt
         record = self._record(receipt.requester_id)
-        refusal = self._refusal(receipt, record.balance, work)
+        refusal = self._refusal(receipt, record, work)
         if refusal is not None:
             return refuse(refusal)
-        amount = moved_microcredits(receipt)
+        amount, unearned = moved_microcredits(receipt), _unearned(receipt, work)
         balance = replace(
             record.balance, sequence=receipt.sequence, charged_microcredits=receipt.balance_microcredits
         )
-        record = replace(record, balance=balance)
+        record = replace(
+            record, balance=balance, unearned_microcredits=record.unearned_microcredits + unearned
+        )
         self._records[record.peer_id] = record
-        self._change(record.peer_id, owed=amount)
+        self._change(record.peer_id, owed=amount - unearned)
         effects = Effects([record])
         if record.peer_id != self._config.node_id:  # of its own work the node keeps one receipt, the buyer's
             effects.writes.append(ReceiptRecord(TradeSide.SELLING, receipt, event.evidence))
@@ -126,24 +133,30 @@ class Receivables:
         """A receipt came for disputed work."""
         return self._disputed(work, -due_microcredits(work))
 
-    def _refusal(self, receipt: Receipt, balance: Balance, work: WorkRecord | None) -> Refusal | None:
-        if receipt.sequence > balance.sequence + 1:
-            message = f"the receipt {receipt.sequence} comes before {balance.sequence + 1} has"
-            figures = (("sequence", receipt.sequence), ("next_sequence", balance.sequence + 1))
+    def _refusal(self, receipt: Receipt, record: ReceivableRecord, work: WorkRecord | None) -> Refusal | None:
+        balance, sequence = record.balance, receipt.sequence
+        if sequence > balance.sequence + 1:
+            message = f"the receipt {sequence} comes before {balance.sequence + 1} has"
+            figures = (("sequence", sequence), ("next_sequence", balance.sequence + 1))
             return Refusal(RefusalReason.WRONG_STATE, message, figures)
         problem = receipt_problem(receipt) or follows(receipt, balance.sequence, balance.charged_microcredits)
+        if problem is None and receipt.node_id != self._config.node_id:
+            problem = f"it is for {receipt.node_id}"
+        if problem is None and receipt.penalty_microcredits > _may_forfeit(work):
+            problem = f"no award of {receipt.execution_id} lets it take such a penalty"
         if problem is not None:
-            return Refusal(RefusalReason.MALFORMED, f"the receipt {receipt.sequence} is wrong: {problem}")
-        if work is None or work.requester_id != receipt.requester_id:
-            if not receipt.pay_microcredits and not receipt.penalty_microcredits:
-                return None
-            return Refusal(RefusalReason.NOT_FOUND, f"this node did no work {receipt.execution_id} of yours")
-        if work.receipt_sequence:
-            message = f"{receipt.execution_id} is in the receipt {work.receipt_sequence} already"
+            return Refusal(RefusalReason.MALFORMED, f"the receipt {sequence} is wrong: {problem}")
+        if work is not None and work.requester_id != receipt.requester_id:
+            return Refusal(RefusalReason.NOT_FOUND, f"this node did no work {work.id} of yours")
+        if work is not None and work.report is None:
+            return Refusal(RefusalReason.WRONG_STATE, f"{work.id} has not ended here yet")
+        if work is not None and work.receipt_sequence:
+            message = f"{work.id} is in the receipt {work.receipt_sequence} already"
             return Refusal(RefusalReason.MALFORMED, message)
-        if not _is_of(receipt, work, self._config.node_id):
-            message = f"the receipt {receipt.sequence} is not what the award and the report of {work.id} say"
-            return Refusal(RefusalReason.MALFORMED, message)
+        unearned = record.unearned_microcredits + _unearned(receipt, work)
+        limit = self.credit.limit(record.peer_id)
+        if unearned > limit:
+            return _too_much_unearned(unearned, limit)
         return None
 
     # --- settlement notes ---
@@ -211,7 +224,7 @@ class Receivables:
             self.credit.trust(record.peer_id, record.limit_microcredits)
             self._change(
                 record.peer_id,
-                owed=record.balance.owed_microcredits,
+                owed=record.on_credit_microcredits,
                 disputed=record.disputed_microcredits,
             )
             if record.signed_note < record.balance.note_sequence:
@@ -227,7 +240,7 @@ class Receivables:
         balances = [(record.peer_id, record.balance) for record in self._records.values()]
         assert self.ledger.balances == books.opening((), balances, ()).balances
         exposures = {
-            record.peer_id: record.balance.owed_microcredits + record.disputed_microcredits
+            record.peer_id: record.on_credit_microcredits + record.disputed_microcredits
             for record in self._records.values()
         }
         for work in works:
@@ -237,6 +250,7 @@ class Receivables:
         for peer_id, exposure in exposures.items():
             assert self.credit.exposure(peer_id) == exposure, (peer_id, exposure)
         for record in self._records.values():
+            assert record.unearned_microcredits >= 0, record
             told = record.signed_note == record.balance.note_sequence
             assert (self._deadlines.get(("note", record.peer_id)) is None) is told, record
 
@@ -252,19 +266,36 @@ def due_microcredits(work: WorkRecord) -> int:
 
 def shortfall_of(receipt: Receipt, work: WorkRecord) -> int:
     """What of the work's pay the receipt of its accepted result leaves out; 0 where it rejects the result."""
-    if receipt.rejection is not None or work.requester_id != receipt.requester_id:
+    if receipt.rejection is not None:
         return 0
     return shortfall_microcredits(due_microcredits(work), receipt.pay_microcredits)
 
 
-def _is_of(receipt: Receipt, work: WorkRecord, node_id: str) -> bool:
+def conduct_by(receipt: Receipt, work: WorkRecord) -> Conduct | None:
+    """What the receipt says of its requester: whether it pays what award and report come to, and says so. Nothing
+    where it rejects the result."""
+    if not _agrees(receipt, work) or shortfall_of(receipt, work):
+        return Conduct.DISPUTED
+    return Conduct.PAID if receipt.rejection is None else None
+
+
+def _unearned(receipt: Receipt, work: WorkRecord | None) -> int:
+    """What the receipt says beyond what the work came to, by the node's own report."""
+    return max(0, receipt.pay_microcredits - (due_microcredits(work) if work is not None else 0))
+
+
+def _may_forfeit(work: WorkRecord | None) -> int:
+    """The most that a receipt of the work can take off what is owed."""
+    if work is None or not work.award.spec.verification.compares:
+        return 0
+    return work.award.bond_microcredits
+
+
+def _agrees(receipt: Receipt, work: WorkRecord) -> bool:
     """It says what the award promised and the report reported. Of the time only the requester's own clock can say how
-    much it counts: less than was reported is taken as it is, and disputed, for a receipt that is refused would hold up
-    all that come after it."""
+    much it counts, so less of it than was reported is no contradiction."""
     award, report = work.award, work.report
-    if report is None or receipt.node_id != node_id:
-        return False
-    if receipt.penalty_microcredits and not award.spec.verification.compares:
+    if report is None:
         return False
     promised = (
         award.job_id,
@@ -291,3 +322,12 @@ def _is_of(receipt: Receipt, work: WorkRecord, node_id: str) -> bool:
     if said != promised or (receipt.result, receipt.exit_code) != (report.result, report.exit_code):
         return False
     return receipt.usage == counted_usage(report.usage, receipt.usage.wall_us)
+
+
+def _too_much_unearned(unearned: int, limit: int) -> Refusal:
+    message = (
+        f"your receipts come to {unearned} microcredits more than your work here, as far as this node knows, and it "
+        f"takes promises of {limit}: let its operator raise the limit (bacalhau ledger trust)"
+    )
+    figures = (("unearned_microcredits", unearned), ("limit_microcredits", limit))
+    return Refusal(RefusalReason.CREDIT_LIMIT, message, figures)

@@ -156,7 +156,7 @@ async def test_the_same_receipt_again_and_again_is_answered_and_counts_once(trad
     assert trade.due() == trade.owed() == before
 
 
-async def test_receipts_that_nobody_owes_are_refused(trade: Trade) -> None:
+async def test_receipts_that_are_not_of_their_sender_or_hold_no_sums_are_refused(trade: Trade) -> None:
     await trade.run()
     stranger = Stranger()
     right = a_receipt(requester_id=stranger.key.node_id, node_id=trade.worker.node_id)
@@ -165,7 +165,6 @@ async def test_receipts_that_nobody_owes_are_refused(trade: Trade) -> None:
     async with peer_channel(trade.worker) as channel:
         stub = ComputeServiceStub(channel)
         for receipt, reason in (
-            (right, RefusalReason.NOT_FOUND),
             (replace(right, execution_id=theirs.receipt.execution_id), RefusalReason.NOT_FOUND),
             (theirs.receipt, RefusalReason.MALFORMED),
             (replace(right, node_id=trade.requester.node_id), RefusalReason.MALFORMED),
@@ -186,6 +185,25 @@ async def test_receipts_that_nobody_owes_are_refused(trade: Trade) -> None:
         many = compute_service_pb2.SignReceiptsRequest(receipts=[forged] * 101)
         assert (await refusal_from(stub.SignReceipts(many))).reason is RefusalReason.TOO_LARGE
     assert trade.due() == trade.owed()
+
+
+async def test_receipts_that_contradict_the_work_are_signed_one_after_the_other(trade: Trade) -> None:
+    """What a requester signs that it owes is taken; that it says so of nothing counts against nobody else's credit."""
+    stranger, unproven = Stranger(), trade.worker.driver.compute.receivables.credit.unproven_exposure
+    async with peer_channel(trade.worker) as channel:
+        stub, now = ComputeServiceStub(channel), trade.worker.clock.now()
+        for sequence in (1, 2):
+            receipt = a_receipt(
+                requester_id=stranger.key.node_id, node_id=trade.worker.node_id, sequence=sequence
+            )
+            receipt = replace(receipt, execution_id=f"e-{sequence}", balance_microcredits=10 * sequence)
+            envelope = stranger.seal(receipt, trade.worker.node_id, at_us=now)
+            answer = await stub.SignReceipts(compute_service_pb2.SignReceiptsRequest(receipts=[envelope]))
+            signed = open_signed_receipt(envelope.SerializeToString(), answer.receipts[0].SerializeToString())
+            assert signed == receipt
+    receivables = trade.worker.driver.compute.receivables
+    assert receivables.records[stranger.key.node_id].balance == Balance(2, 20)
+    assert receivables.credit.unproven_exposure == unproven
 
 
 async def test_another_receipt_under_a_number_that_is_taken_is_refused(trade: Trade) -> None:
