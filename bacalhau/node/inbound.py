@@ -9,14 +9,17 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.model.ledger import TradeSide
+from bacalhau.model.ledger import Receipt, SettlementNote, TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.node.membership import PEERS_MAX
+from bacalhau.node.receipts import signed_before
 from bacalhau.p2p.bans import Bucket
+from bacalhau.rpc.limits import RECEIPTS_RETURNED_MAX
 from bacalhau.rpc.peer_api import ClearingPage
+from bacalhau.rpc.receipts import ReceiptsAnswer
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
-from bacalhau.wire.envelope import Opened, seal_message
+from bacalhau.wire.envelope import Opened, SignedEnvelope, seal_message
 from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from bacalhau.market.bidding import Quote
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
-    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
     from bacalhau.model.verification import ResultCommitment
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from bacalhau.node.quotes import Quotes
     from bacalhau.node.works import Works
     from bacalhau.store.store import Store
-    from bacalhau.wire.envelope import Body, SignedEnvelope
+    from bacalhau.wire.envelope import Body
     from bacalhau.wire.identity import NodeKey
 
 OFFERS_PER_S, OFFERS_BURST = 200.0, 1000
@@ -282,20 +284,56 @@ class Inbound:
         return self._driver.compute.work(execution_id) is None
 
     async def receipts_received(
-        self, receipts: Sequence[Opened[Receipt]]
-    ) -> tuple[list[SignedEnvelope], Refusal | None]:
+        self,
+        receipts: Sequence[Opened[Receipt]],
+        signed: Sequence[SignedEnvelope],
+        note: SignedEnvelope | None,
+    ) -> ReceiptsAnswer:
         """In order, up to the first that is refused; what is signed is on disk."""
         taken: list[Receipt] = []
         refusal = None
-        for opened in receipts:
-            refusal = await self._receipt_received(opened)
+        for place, opened in enumerate(receipts):
+            if signed and signed_before(signed[place], Receipt, self_id=self.node_id) != opened.body:
+                raise refused(RefusalReason.MALFORMED, "this node signed another receipt than that")
+            refusal = await self._receipt_received(opened, signed_before=bool(signed))
             if refusal is not None:
                 break
             taken.append(opened.body)
+        if receipts and note is not None:
+            returned = signed_before(note, SettlementNote, self_id=self.node_id)
+            if (returned.creditor_id, returned.debtor_id) == (self.node_id, receipts[0].sender):
+                self._driver.tell_compute(ev.NoteReturned(returned))
         await self._driver.committed()
-        return [self._sign(receipt, receipt.requester_id) for receipt in taken], refusal
+        answers = tuple(self._sign(receipt, receipt.requester_id) for receipt in taken)
+        if refusal is None:
+            return ReceiptsAnswer(answers)
+        return await self._receipts_refused(answers, refusal, receipts[len(taken)])
 
-    async def _receipt_received(self, opened: Opened[Receipt]) -> Refusal | None:
+    async def _receipts_refused(
+        self, answers: tuple[SignedEnvelope, ...], refusal: Refusal, opened: Opened[Receipt]
+    ) -> ReceiptsAnswer:
+        """Where another has the number, the requester has forgotten it: it gets what both have signed from there on."""
+        requester_id, receivables = opened.sender, self._driver.compute.receivables
+        next_sequence = receivables.next_sequence(requester_id)
+        if refusal.reason is not RefusalReason.ID_REUSED:
+            return ReceiptsAnswer(answers, refusal, next_sequence)
+        kept = await asyncio.to_thread(
+            self._store.signed_receipts,
+            TradeSide.SELLING,
+            requester_id,
+            opened.body.sequence,
+            RECEIPTS_RETURNED_MAX,
+        )
+        both = tuple(
+            (SignedEnvelope.FromString(record.evidence or b""), self._sign(record.receipt, requester_id))
+            for record in kept
+        )
+        note = receivables.last_note(requester_id, self.now_us())
+        return ReceiptsAnswer(
+            answers, refusal, next_sequence, both, self._sign(note, requester_id) if note else None
+        )
+
+    async def _receipt_received(self, opened: Opened[Receipt], *, signed_before: bool) -> Refusal | None:
         receipt, execution_id = opened.body, opened.body.execution_id
         if (opened.sender, self.node_id) != (receipt.requester_id, receipt.node_id):
             return Refusal(RefusalReason.MALFORMED, "the receipt is not of its sender, or not for this node")
@@ -310,7 +348,8 @@ class Inbound:
         ended = None
         if self._unheld(execution_id):
             ended = await asyncio.to_thread(self._store.work, execution_id)
-        return self._driver.tell_compute(ev.ReceiptReceived(receipt, opened.raw, ended))
+        event = ev.ReceiptReceived(receipt, opened.raw, ended, signed_before)
+        return self._driver.tell_compute(event)
 
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None:
         self._driver.tell_compute(ev.OfferClosedReceived(opened.sender, opened.body.offer_id))

@@ -126,6 +126,8 @@ class ComputeMachine:
                 return self._receipt_received(event, now)
             case ev.SettlementRecorded():
                 return self.receivables.settle(event, now)
+            case ev.NoteReturned():
+                return self.receivables.note_returned(event, now)
             case ev.NoteSigned():
                 return self.receivables.note_signed(event)
             case ev.PeerTrusted():
@@ -429,7 +431,7 @@ class ComputeMachine:
         effects = self.receivables.take(event, record, now)
         if effects.refusal is not None or record is None:
             return effects
-        conduct = conduct_by(receipt, record)
+        conduct = conduct_by(event, record)
         if conduct is not None:
             effects.writes.append(self.reputations.note(receipt.requester_id, conduct, now))
         settled = replace(

@@ -11,6 +11,9 @@ price, what is disputed with its pay. Own work takes no credit.
 A receipt that is refused holds up all that come after it, and a debt that is signed is worth more than none. So
 whatever the next receipt says of its work, it is taken as it is, if its own sums are right and it takes nothing away
 that the award does not let it.
+
+A node that was restored from a backup has forgotten receipts and notes. It takes them again from whoever has its own
+signature under them, and judges them no second time.
 """
 
 from __future__ import annotations
@@ -96,6 +99,10 @@ class Receivables:
 
     # --- receipts ---
 
+    def next_sequence(self, requester_id: str) -> int:
+        """Of the receipt of that requester that this node takes next."""
+        return self._record(requester_id).balance.sequence + 1
+
     def knows(self, receipt: Receipt) -> bool:
         """A receipt of that number came before."""
         return receipt.sequence <= self._record(receipt.requester_id).balance.sequence
@@ -104,10 +111,10 @@ class Receivables:
         """The next receipt of a requester: what it says is owed, or a refusal. `work` is the execution's."""
         receipt = event.receipt
         record = self._record(receipt.requester_id)
-        refusal = self._refusal(receipt, record, work)
+        refusal = self._refusal(event, record, work)
         if refusal is not None:
             return refuse(refusal)
-        amount, unearned = moved_microcredits(receipt), _unearned(receipt, work)
+        amount, unearned = moved_microcredits(receipt), _unearned(event, work)
         balance = replace(
             record.balance, sequence=receipt.sequence, charged_microcredits=receipt.balance_microcredits
         )
@@ -123,18 +130,20 @@ class Receivables:
             transaction = books.earn(record.peer_id, receipt.execution_id, amount, now)
             self.ledger.post(transaction)
             effects.writes.append(transaction)
-        if work is not None:
-            short = shortfall_of(receipt, work)
-            if short:
-                effects.add(self._disputed(work, short))
+        short = _shortfall(event, work) if work is not None else 0
+        if work is not None and short:
+            effects.add(self._disputed(work, short))
         return effects
 
     def settled_late(self, work: WorkRecord) -> Effects:
         """A receipt came for disputed work."""
         return self._disputed(work, -due_microcredits(work))
 
-    def _refusal(self, receipt: Receipt, record: ReceivableRecord, work: WorkRecord | None) -> Refusal | None:
-        balance, sequence = record.balance, receipt.sequence
+    def _refusal(
+        self, event: ev.ReceiptReceived, record: ReceivableRecord, work: WorkRecord | None
+    ) -> Refusal | None:
+        receipt, balance = event.receipt, record.balance
+        sequence, may_forfeit = receipt.sequence, _may_forfeit(work)
         if sequence > balance.sequence + 1:
             message = f"the receipt {sequence} comes before {balance.sequence + 1} has"
             figures = (("sequence", sequence), ("next_sequence", balance.sequence + 1))
@@ -142,7 +151,7 @@ class Receivables:
         problem = receipt_problem(receipt) or follows(receipt, balance.sequence, balance.charged_microcredits)
         if problem is None and receipt.node_id != self._config.node_id:
             problem = f"it is for {receipt.node_id}"
-        if problem is None and receipt.penalty_microcredits > _may_forfeit(work):
+        if problem is None and not event.signed_before and receipt.penalty_microcredits > may_forfeit:
             problem = f"no award of {receipt.execution_id} lets it take such a penalty"
         if problem is not None:
             return Refusal(RefusalReason.MALFORMED, f"the receipt {sequence} is wrong: {problem}")
@@ -153,10 +162,9 @@ class Receivables:
         if work is not None and work.receipt_sequence:
             message = f"{work.id} is in the receipt {work.receipt_sequence} already"
             return Refusal(RefusalReason.MALFORMED, message)
-        unearned = record.unearned_microcredits + _unearned(receipt, work)
-        limit = self.credit.limit(record.peer_id)
-        if unearned > limit:
-            return _too_much_unearned(unearned, limit)
+        unearned, limit = _unearned(event, work), self.credit.limit(record.peer_id)
+        if unearned and record.unearned_microcredits + unearned > limit:
+            return _too_much_unearned(record.unearned_microcredits + unearned, limit)
         return None
 
     # --- settlement notes ---
@@ -182,17 +190,50 @@ class Receivables:
         effects.add(self.send_note(peer_id, now))
         return effects
 
+    def last_note(self, peer_id: str, now: int) -> SettlementNote | None:
+        """What the peer has paid in all, to be signed anew; None where it was never paid."""
+        balance = self._record(peer_id).balance
+        if not balance.note_sequence:
+            return None
+        return SettlementNote(
+            self._config.node_id, peer_id, balance.note_sequence, balance.settled_microcredits, now
+        )
+
     def send_note(self, peer_id: str, now: int) -> Effects:
         """The last note to the peer, which replaces those before it."""
-        balance, config = self._records[peer_id].balance, self._config
+        config, note = self._config, self.last_note(peer_id, now)
+        if note is None:
+            raise AssertionError(f"{peer_id} has paid nothing")
         retries = self._retries.get(peer_id, 0)
         self._retries[peer_id] = retries + 1
         pause_us = min(config.note_retry_us << min(retries, 20), config.note_retry_max_us)
         self._deadlines.set(("note", peer_id), now + pause_us)
-        note = SettlementNote(
-            config.node_id, peer_id, balance.note_sequence, balance.settled_microcredits, now
-        )
         return Effects(sends=[SendNote(peer_id, note)])
+
+    def note_returned(self, event: ev.NoteReturned, now: int) -> Effects:
+        """The debtor has a note that replaces this node's last one: what that says counts, and the debtor signs it once
+        more. What was recorded here since the backup, and is in no note that the debtor has, is undone with it."""
+        note = event.note
+        record = self._record(note.debtor_id)
+        balance = record.balance
+        known = (balance.note_sequence, balance.settled_microcredits)
+        if note.sequence <= record.signed_note or (note.sequence, note.settled_microcredits) <= known:
+            return Effects()
+        amount = note.settled_microcredits - balance.settled_microcredits
+        balance = replace(
+            balance, note_sequence=note.sequence, settled_microcredits=note.settled_microcredits
+        )
+        record = replace(record, balance=balance)
+        self._records[record.peer_id] = record
+        self._change(record.peer_id, owed=-amount)
+        effects = Effects([record])
+        if amount:
+            transaction = books.settlement_received(record.peer_id, amount, now, "")
+            self.ledger.post(transaction)
+            effects.writes.append(transaction)
+        self._retries.pop(record.peer_id, None)
+        effects.add(self.send_note(record.peer_id, now))
+        return effects
 
     def note_signed(self, event: ev.NoteSigned) -> Effects:
         note = event.note
@@ -264,24 +305,28 @@ def due_microcredits(work: WorkRecord) -> int:
     return pay_microcredits(award.price_microcredits, award.payment, report.usage, timeout_us)
 
 
-def shortfall_of(receipt: Receipt, work: WorkRecord) -> int:
-    """What of the work's pay the receipt of its accepted result leaves out; 0 where it rejects the result."""
-    if receipt.rejection is not None:
-        return 0
-    return shortfall_microcredits(due_microcredits(work), receipt.pay_microcredits)
-
-
-def conduct_by(receipt: Receipt, work: WorkRecord) -> Conduct | None:
+def conduct_by(event: ev.ReceiptReceived, work: WorkRecord) -> Conduct | None:
     """What the receipt says of its requester: whether it pays what award and report come to, and says so. Nothing
-    where it rejects the result."""
-    if not _agrees(receipt, work) or shortfall_of(receipt, work):
+    where it rejects the result, or was judged before."""
+    if event.signed_before:
+        return None
+    if not _agrees(event.receipt, work) or _shortfall(event, work):
         return Conduct.DISPUTED
-    return Conduct.PAID if receipt.rejection is None else None
+    return Conduct.PAID if event.receipt.rejection is None else None
 
 
-def _unearned(receipt: Receipt, work: WorkRecord | None) -> int:
+def _shortfall(event: ev.ReceiptReceived, work: WorkRecord) -> int:
+    """What of the work's pay the receipt of its accepted result leaves out; 0 where it rejects the result."""
+    if event.receipt.rejection is not None or event.signed_before:
+        return 0
+    return shortfall_microcredits(due_microcredits(work), event.receipt.pay_microcredits)
+
+
+def _unearned(event: ev.ReceiptReceived, work: WorkRecord | None) -> int:
     """What the receipt says beyond what the work came to, by the node's own report."""
-    return max(0, receipt.pay_microcredits - (due_microcredits(work) if work is not None else 0))
+    if event.signed_before:
+        return 0
+    return max(0, event.receipt.pay_microcredits - (due_microcredits(work) if work is not None else 0))
 
 
 def _may_forfeit(work: WorkRecord | None) -> int:

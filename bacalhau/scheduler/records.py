@@ -254,11 +254,13 @@ class NoteRecord:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What a restarted node knows of its money: balances by peer, and the receipts that no peer has signed yet."""
+    """What a restarted node knows of its money: balances by peer, and the receipts that no peer has signed yet.
+    `receipted`: executions that have not ended and have a receipt all the same (see Payables.returned)."""
 
     payables: tuple[PayableRecord, ...] = ()
     unsigned: tuple[ReceiptRecord, ...] = ()
     receivables: tuple[ReceivableRecord, ...] = ()
+    receipted: tuple[str, ...] = ()
 
 
 Write = (

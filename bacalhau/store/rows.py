@@ -468,6 +468,11 @@ def receipt_of(row: Row) -> ReceiptRecord:
     )
 
 
+def note_of(row: Row) -> NoteRecord:
+    side, note, evidence = row
+    return NoteRecord(TradeSide(side), encoding.note_of(note), evidence)
+
+
 def reputation_of(row: Row) -> Reputation:
     node_id, role, updated_us, reputation = row
     return encoding.reputation_of(reputation, node_id, Role(role), updated_us)

@@ -133,7 +133,9 @@ class ComputeServiceServicer:
         Answers up to the first that is refused: WRONG_STATE where one before it is missing or the work still runs, MALFORMED
         where its sums are wrong, it takes a penalty that its award does not allow or its execution has a receipt,
         CREDIT_LIMIT where it promises more beyond the work than the requester may owe. What it says of the work otherwise
-        is taken as it is. One that came before is answered again, and has no second effect.
+        is taken as it is. One that came before is answered again, and has no second effect; another one under its number is
+        refused as ID_REUSED. A side that was restored from a backup gets back what it has signed and no longer knows: the
+        requester in the answer, the node in the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from bacalhau.market.credit import CreditPolicy
 from bacalhau.market.ledger import Ledger
 from bacalhau.model.ledger import Balance, SettlementNote, TradeSide
 from bacalhau.model.refusals import RefusalReason
+from bacalhau.scheduler.records import ReceiptRecord
 from bacalhau.v1 import compute_service_pb2, ledger_pb2, requester_service_pb2
 from bacalhau.v1 import ledger_service_pb2 as pb
 from bacalhau.v1.compute_service_pb2_grpc import ComputeServiceStub
@@ -220,6 +222,54 @@ async def test_another_receipt_under_a_number_that_is_taken_is_refused(trade: Tr
             compute_service_pb2.SignReceiptsRequest(receipts=[envelope])
         )
     assert refusal_from_proto(answer.refusal).reason is RefusalReason.ID_REUSED
+
+
+async def test_a_node_takes_nothing_back_that_it_did_not_sign_itself(trade: Trade) -> None:
+    await trade.run()
+    stranger, worker = Stranger(), trade.worker
+    before, now = trade.due(), worker.clock.now()
+    receipt = a_receipt(requester_id=stranger.key.node_id, node_id=worker.node_id)
+    other = replace(receipt, exit_code=1)
+    seal = functools.partial(stranger.seal, at_us=now)
+    own = Stranger()
+    own.key = worker.membership._key
+    right = seal(receipt, worker.node_id)
+    stolen = SettlementNote(worker.node_id, stranger.key.node_id, 1, 10**6, now)
+    async with peer_channel(worker) as channel:
+        stub = ComputeServiceStub(channel)
+        for request, reason in (
+            ({"signed_before": [seal(receipt, worker.node_id)]}, RefusalReason.BAD_SIGNATURE),
+            ({"signed_before": [own.seal(other, stranger.key.node_id, at_us=now)]}, RefusalReason.MALFORMED),
+            ({"signed_before": [seal(receipt, worker.node_id)] * 2}, RefusalReason.MALFORMED),
+            ({"note": seal(stolen, worker.node_id)}, RefusalReason.BAD_SIGNATURE),
+        ):
+            call = stub.SignReceipts(compute_service_pb2.SignReceiptsRequest(receipts=[right], **request))
+            assert (await refusal_from(call)).reason is reason
+    records = worker.driver.compute.receivables.records
+    assert records[stranger.key.node_id].balance.settled_microcredits == 0
+    assert trade.due() == before
+
+
+async def test_a_requester_takes_nothing_back_that_it_did_not_sign_itself(trade: Trade) -> None:
+    """Its node says that both have signed a receipt of a thousand, and has a stranger's signature under it."""
+    await trade.run()
+    stranger, worker, requester = Stranger(), trade.worker, trade.requester
+    forged = a_receipt(requester_id=requester.node_id, node_id=worker.node_id, sequence=2, before=100)
+    forged = replace(forged, price_microcredits=10_000, pay_microcredits=1000, balance_microcredits=1100)
+    evidence = stranger.seal(forged, worker.node_id, at_us=worker.clock.now()).SerializeToString()
+    record = replace(worker.driver.compute.receivables.records[requester.node_id], balance=Balance(2, 1100))
+    worker.driver.compute.receivables._records[requester.node_id] = record
+    worker.store.commit([record, ReceiptRecord(TradeSide.SELLING, forged, evidence)])
+    job_id = await trade.begin()
+    await until(lambda: requester.jobs.job(job_id).state.ended, "the job has ended")
+
+    def refused() -> bool:
+        (kept,) = requester.store.books().unsigned
+        return kept.refusal is not None and kept.refusal.reason is RefusalReason.ID_REUSED
+
+    await until(refused, "the node has answered")
+    assert trade.owed() == Balance(2, 200)
+    requester.driver.requester.payables.check(())
 
 
 async def test_a_settlement_reaches_the_debtor_and_is_recorded_once_for_one_request(trade: Trade) -> None:

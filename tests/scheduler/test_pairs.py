@@ -69,8 +69,8 @@ class Pair:
 
     def __init__(self, limit: int = 1000) -> None:
         self.payables = Payables(RequesterConfig(node_id="r1"), Deadlines())
-        config = replace(a_compute_config(), node_id="n1", credit=CreditPolicy(limit, limit))
-        self.receivables = Receivables(config, Deadlines())
+        self.config = replace(a_compute_config(), node_id="n1", credit=CreditPolicy(limit, limit))
+        self.receivables = Receivables(self.config, Deadlines())
         self.works: dict[str, WorkRecord] = {}
 
     def trade(self, number: int, trade: Trade) -> None:
@@ -111,12 +111,13 @@ class Pair:
         signed = tuple((receipt.sequence, b"") for receipt in sent.receipts)
         self.payables.answered(ev.ReceiptsAnswered("n1", signed), 0)
 
-    def taken(self, receipt: Receipt) -> bool:
+    def taken(self, receipt: Receipt, *, signed_before: bool = False) -> bool:
         """Whether the node signs it: it is the next, or was taken before."""
         if self.receivables.knows(receipt):
             return True
         work = self.works.get(receipt.execution_id)
-        effects = self.receivables.take(ev.ReceiptReceived(receipt), work, 0)
+        event = ev.ReceiptReceived(receipt, signed_before=signed_before)
+        effects = self.receivables.take(event, work, 0)
         if effects.refusal is not None:
             assert effects.refusal.reason is RefusalReason.WRONG_STATE, effects.refusal
             return False
