@@ -299,38 +299,39 @@ class Inbound:
             if refusal is not None:
                 break
             taken.append(opened.body)
-        if receipts and note is not None:
-            returned = signed_before(note, SettlementNote, self_id=self.node_id)
-            if (returned.creditor_id, returned.debtor_id) == (self.node_id, receipts[0].sender):
-                self._driver.tell_compute(ev.NoteReturned(returned))
+        if not receipts:
+            return ReceiptsAnswer(())
+        requester_id, receivables = receipts[0].sender, self._driver.compute.receivables
+        known = self._note_returned(note, requester_id)
         await self._driver.committed()
         answers = tuple(self._sign(receipt, receipt.requester_id) for receipt in taken)
-        if refusal is None:
-            return ReceiptsAnswer(answers)
-        return await self._receipts_refused(answers, refusal, receipts[len(taken)])
+        both: tuple[tuple[SignedEnvelope, SignedEnvelope], ...] = ()
+        if refusal is not None and refusal.reason is RefusalReason.ID_REUSED:
+            both = await self._signed_from(receipts[len(taken)].body)
+        last = receivables.last_note(requester_id, self.now_us())
+        newer = self._sign(last, requester_id) if last is not None and last.sequence > known else None
+        next_sequence = receivables.next_sequence(requester_id) if refusal is not None else 0
+        return ReceiptsAnswer(answers, refusal, next_sequence, both, newer)
 
-    async def _receipts_refused(
-        self, answers: tuple[SignedEnvelope, ...], refusal: Refusal, opened: Opened[Receipt]
-    ) -> ReceiptsAnswer:
-        """Where another has the number, the requester has forgotten it: it gets what both have signed from there on."""
-        requester_id, receivables = opened.sender, self._driver.compute.receivables
-        next_sequence = receivables.next_sequence(requester_id)
-        if refusal.reason is not RefusalReason.ID_REUSED:
-            return ReceiptsAnswer(answers, refusal, next_sequence)
+    def _note_returned(self, envelope: SignedEnvelope | None, debtor_id: str) -> int:
+        """The debtor says which of this node's settlement notes it has; its sequence, 0 where that is none."""
+        if envelope is None:
+            return 0
+        note = signed_before(envelope, SettlementNote, self_id=self.node_id)
+        if (note.creditor_id, note.debtor_id) != (self.node_id, debtor_id):
+            raise refused(RefusalReason.MALFORMED, "the note is between other nodes")
+        self._driver.tell_compute(ev.NoteReturned(note))
+        return note.sequence
+
+    async def _signed_from(self, receipt: Receipt) -> tuple[tuple[SignedEnvelope, SignedEnvelope], ...]:
+        """Another has the receipt's number, and its requester has forgotten it: what both have signed from there on."""
+        requester_id, sequence = receipt.requester_id, receipt.sequence
         kept = await asyncio.to_thread(
-            self._store.signed_receipts,
-            TradeSide.SELLING,
-            requester_id,
-            opened.body.sequence,
-            RECEIPTS_RETURNED_MAX,
+            self._store.signed_receipts, TradeSide.SELLING, requester_id, sequence, RECEIPTS_RETURNED_MAX
         )
-        both = tuple(
+        return tuple(
             (SignedEnvelope.FromString(record.evidence or b""), self._sign(record.receipt, requester_id))
             for record in kept
-        )
-        note = receivables.last_note(requester_id, self.now_us())
-        return ReceiptsAnswer(
-            answers, refusal, next_sequence, both, self._sign(note, requester_id) if note else None
         )
 
     async def _receipt_received(self, opened: Opened[Receipt], *, signed_before: bool) -> Refusal | None:

@@ -95,14 +95,23 @@ class ReceiptSender:
                 if await self._remind(link, node_id, answer.next_sequence, batch[0].sequence):
                     answer = await self._sign(link, batch, node_id)
                 self._answered(node_id, batch, answer)
+                if answer.signed_before:
+                    await self._take_back(node_id, answer)
+                if answer.note is not None:
+                    self._note_received(node_id, answer.note)
         except (PeerUnreachable, Refused) as failure:
             log.info("receipts to %s: %s", node_id, failure)
         finally:
             self._sending.discard(node_id)
             self._waiting.pop(node_id, None)
 
-    async def _sign(self, link: PeerLink, batch: list[Receipt], node_id: str) -> ReceiptsAnswer:
-        return await link.sign_receipts([self._seal(receipt, node_id) for receipt in batch])
+    async def _sign(
+        self, link: PeerLink, batch: list[Receipt], node_id: str, before: tuple[bytes, ...] = ()
+    ) -> ReceiptsAnswer:
+        """With the last note of the node that this one has, so that each hears where the other knows of a later one."""
+        note = await asyncio.to_thread(self._store.last_note, TradeSide.BUYING, node_id)
+        envelopes = [self._seal(receipt, node_id) for receipt in batch]
+        return await link.sign_receipts(envelopes, before, note.evidence if note is not None else b"")
 
     def _answered(self, node_id: str, batch: list[Receipt], answer: ReceiptsAnswer) -> None:
         signed = []
@@ -115,22 +124,32 @@ class ReceiptSender:
         if refusal is not None and refusal.reason is not RefusalReason.WRONG_STATE:
             sequence = batch[len(signed)].sequence
             log.warning("%s does not sign the receipt %d: %s", node_id, sequence, refusal.message)
-        if answer.signed_before:
-            self._take_back(node_id, answer)
 
-    def _take_back(self, node_id: str, answer: ReceiptsAnswer) -> None:
-        """What this node has signed and forgotten. Raises Refused where it did not sign it."""
+    async def _take_back(self, node_id: str, answer: ReceiptsAnswer) -> None:
+        """What this node has signed and forgotten. Raises Refused where it did not sign it, or has the execution in
+        another receipt that both have signed: it may have been under way at two restores."""
         returned = tuple(self._returned(node_id, *pair) for pair in answer.signed_before)
+        await self._driver.committed()
+        known = await asyncio.to_thread(
+            self._store.signed_sequences, TradeSide.BUYING, [receipt.execution_id for receipt, _ in returned]
+        )
+        for receipt, _ in returned:
+            sequence = known.get(receipt.execution_id, receipt.sequence)
+            if sequence != receipt.sequence:
+                message = f"{receipt.execution_id} is in the receipt {sequence} already"
+                raise refused(RefusalReason.MALFORMED, message)
         log.warning("%s has %d receipts that this node has signed, and forgotten", node_id, len(returned))
         # They have the numbers of those that wait, which come again under new ones.
         self._waiting[node_id].clear()
         self._driver.tell_requester(ev.ReceiptsReturned(node_id, returned))
-        if answer.note is None:
-            return
+
+    def _note_received(self, node_id: str, envelope: SignedEnvelope) -> None:
         now_us = self._driver.clock.now()
-        opened = open_message(answer.note, SettlementNote, now_us=now_us, self_id=self._self_id)
-        if (opened.sender, self._self_id) == (opened.body.creditor_id, opened.body.debtor_id):
-            self._driver.tell_requester(ev.NoteReceived(opened.body, opened.raw))
+        opened = open_message(envelope, SettlementNote, now_us=now_us, self_id=self._self_id)
+        note = opened.body
+        if (opened.sender, node_id, self._self_id) != (note.creditor_id, note.creditor_id, note.debtor_id):
+            raise refused(RefusalReason.MALFORMED, "the note is not of its sender, or not for this node")
+        self._driver.tell_requester(ev.NoteReceived(note, opened.raw))
 
     def _returned(
         self, node_id: str, requester: SignedEnvelope, node: SignedEnvelope
@@ -146,7 +165,6 @@ class ReceiptSender:
         Whether there were any, and it has taken all that come before `before`."""
         if not 0 < sequence < before:
             return False
-        note = await asyncio.to_thread(self._store.last_note, TradeSide.BUYING, node_id)
         while sequence < before:
             kept = await asyncio.to_thread(
                 self._store.signed_receipts, TradeSide.BUYING, node_id, sequence, RECEIPTS_RETURNED_MAX
@@ -154,11 +172,9 @@ class ReceiptSender:
             if not kept or kept[0].receipt.sequence != sequence:
                 return False
             log.warning("%s has forgotten receipts from %d on", node_id, sequence)
-            answer = await link.sign_receipts(
-                [self._seal(record.receipt, node_id) for record in kept],
-                [record.evidence or b"" for record in kept],
-                note.evidence if note is not None else b"",
-            )
+            receipts = [record.receipt for record in kept]
+            own = tuple(record.evidence or b"" for record in kept)
+            answer = await self._sign(link, receipts, node_id, own)
             if len(answer.signed) < len(kept):
                 return False
             sequence += len(kept)

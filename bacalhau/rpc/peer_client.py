@@ -169,7 +169,7 @@ class PeerLink:
         note: bytes = b"",
     ) -> ReceiptsAnswer:
         """`signed_before`: the node's own envelopes of the same receipts, where it has signed and forgotten them, and
-        `note` of its last settlement note."""
+        `note` of the last settlement note that is known of it."""
         request = compute_service_pb2.SignReceiptsRequest(
             receipts=receipts,
             signed_before=[envelope_pb2.SignedEnvelope.FromString(raw) for raw in signed_before],

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class ReceiptsAnswer:
     """Receipts as far as the node takes them, `signed` by it, and why it does not take the next one.
 
-    With a refusal: `next_sequence` is of the receipt that the node would take, `signed_before` are those that it has
-    from the refused number on, as envelopes of requester and node, and `note` is its last settlement note.
+    With a refusal: `next_sequence` is of the receipt that the node would take, and `signed_before` are those that it
+    has from the refused number on, as envelopes of requester and node. `note` is its last settlement note, where the
+    requester does not know it.
     """
 
     signed: tuple[SignedEnvelope, ...]
@@ -45,11 +46,9 @@ def answer_to_proto(answer: ReceiptsAnswer) -> compute_service_pb2.SignReceiptsR
 
 def answer_from_proto(response: compute_service_pb2.SignReceiptsResponse) -> ReceiptsAnswer:
     """Raises Refused(MALFORMED)."""
-    if not response.HasField("refusal"):
-        return ReceiptsAnswer(tuple(response.receipts))
     return ReceiptsAnswer(
         tuple(response.receipts),
-        refusal_from_proto(response.refusal),
+        refusal_from_proto(response.refusal) if response.HasField("refusal") else None,
         response.next_sequence,
         tuple((both.requester, both.node) for both in response.signed_before),
         response.note if response.HasField("note") else None,

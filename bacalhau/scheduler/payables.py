@@ -182,7 +182,8 @@ class Payables:
     def returned(self, event: ev.ReceiptsReturned, now: int) -> Effects:
         """Takes up receipts that this node has forgotten, one by one, each as the next after what both have signed. Of
         its own that wait for a signature, those of the same executions are replaced by them, and the rest get the
-        numbers behind them."""
+        numbers behind them. An execution has one receipt, whatever else this node may have signed for it in a life that
+        it has forgotten; whoever sends the event knows those of all its lives."""
         peer_id = event.node_id
         waiting = [record.receipt for record in self._unsigned.get(peer_id, {}).values()]
         was = self._balances.get(peer_id, Balance())
@@ -198,7 +199,10 @@ class Payables:
                 break
             if receipt_problem(receipt) or follows(receipt, sequence, charged):
                 break
+            if receipt.execution_id in self._receipted:
+                break
             sequence, charged = receipt.sequence, receipt.balance_microcredits
+            self._receipted.add(receipt.execution_id)
             taken.append(ReceiptRecord(TradeSide.BUYING, receipt, evidence))
         if not taken:
             return Effects()
@@ -211,7 +215,6 @@ class Payables:
                 transaction = books.owe(peer_id, record.receipt.execution_id, amount, now)
                 self.ledger.post(transaction)
                 effects.writes.append(transaction)
-            self._receipted.add(record.receipt.execution_id)
         unsigned: dict[int, ReceiptRecord] = {}
         for receipt in replaced.values():
             sequence, charged = sequence + 1, charged + moved_microcredits(receipt)

@@ -11,6 +11,7 @@ from bacalhau.store.paging import page_token
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from bacalhau.model.ledger import TradeSide
     from bacalhau.scheduler.records import NoteRecord, ReceiptRecord
@@ -59,6 +60,18 @@ def signed_receipts(
         (side.value, peer_id, sequence, limit),
     )
     return [rows.receipt_of(row) for row in found.fetchall()]
+
+
+def signed_sequences(
+    database: sqlite3.Connection, side: TradeSide, execution_ids: Sequence[str]
+) -> dict[str, int]:
+    """By execution: the number of its receipt that both have signed."""
+    found = database.execute(
+        "SELECT execution_id, sequence FROM receipts WHERE side = ? AND evidence IS NOT NULL "
+        f"AND execution_id IN ({','.join('?' * len(execution_ids))})",
+        (side.value, *execution_ids),
+    )
+    return dict(found.fetchall())
 
 
 def last_note(database: sqlite3.Connection, side: TradeSide, peer_id: str) -> NoteRecord | None:

@@ -416,6 +416,11 @@ class Store:
         with self._reading() as database:
             return ledger_queries.signed_receipts(database, side, peer_id, sequence, limit)
 
+    def signed_sequences(self, side: TradeSide, execution_ids: Sequence[str]) -> dict[str, int]:
+        """By execution: the number of its receipt that both have signed, where there is one."""
+        with self._reading() as database:
+            return ledger_queries.signed_sequences(database, side, execution_ids)
+
     def last_note(self, side: TradeSide, peer_id: str) -> NoteRecord | None:
         """The latest settlement note between the two that both have signed."""
         with self._reading() as database:

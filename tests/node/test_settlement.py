@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -250,14 +251,22 @@ async def test_a_node_takes_nothing_back_that_it_did_not_sign_itself(trade: Trad
     assert trade.due() == before
 
 
-async def test_a_requester_takes_nothing_back_that_it_did_not_sign_itself(trade: Trade) -> None:
-    """Its node says that both have signed a receipt of a thousand, and has a stranger's signature under it."""
+@pytest.mark.parametrize("signed_by", ["stranger", "requester"])
+async def test_a_requester_takes_nothing_back_that_it_did_not_sign_or_that_pays_twice(
+    trade: Trade, signed_by: str
+) -> None:
+    """Its node says that both have signed a second receipt: of nothing that was done, or once more of the first."""
     await trade.run()
-    stranger, worker, requester = Stranger(), trade.worker, trade.requester
-    forged = a_receipt(requester_id=requester.node_id, node_id=worker.node_id, sequence=2, before=100)
-    forged = replace(forged, price_microcredits=10_000, pay_microcredits=1000, balance_microcredits=1100)
-    evidence = stranger.seal(forged, worker.node_id, at_us=worker.clock.now()).SerializeToString()
-    record = replace(worker.driver.compute.receivables.records[requester.node_id], balance=Balance(2, 1100))
+    worker, requester = trade.worker, trade.requester
+    liar, first = Stranger(), worker.store.receipt(TradeSide.SELLING, requester.node_id, 1)
+    assert first is not None
+    forged = replace(first.receipt, sequence=2, balance_microcredits=200)
+    if signed_by == "stranger":
+        forged = replace(forged, execution_id="e-none")
+    else:
+        liar.key = requester.membership._key
+    evidence = liar.seal(forged, worker.node_id, at_us=worker.clock.now(), id="s-liar").SerializeToString()
+    record = replace(worker.driver.compute.receivables.records[requester.node_id], balance=Balance(2, 200))
     worker.driver.compute.receivables._records[requester.node_id] = record
     worker.store.commit([record, ReceiptRecord(TradeSide.SELLING, forged, evidence)])
     job_id = await trade.begin()
@@ -269,7 +278,34 @@ async def test_a_requester_takes_nothing_back_that_it_did_not_sign_itself(trade:
 
     await until(refused, "the node has answered")
     assert trade.owed() == Balance(2, 200)
+    (kept,) = requester.store.books().unsigned
+    assert kept.receipt.execution_id == requester.jobs.job(job_id).executions[0].id
     requester.driver.requester.payables.check(())
+
+
+@pytest.mark.parametrize("restored", ["requester", "worker"])
+async def test_a_note_that_one_side_has_forgotten_comes_back_with_the_next_receipt(
+    tmp_path: Path, restored: str
+) -> None:
+    """The backup is older than the settlement, and not older than the last receipt."""
+    async with trading(tmp_path) as trade:
+        await trade.run()
+    shutil.copytree(tmp_path / restored, tmp_path / "backup")
+    async with trading(tmp_path) as trade:
+        request = pb.RecordSettlementRequest(
+            peer_id=trade.requester.node_id, amount_microcredits=60, request_id="q-1"
+        )
+        async with client_of(trade.worker) as channel:
+            await LedgerServiceStub(channel).RecordSettlement(request)
+        await until(lambda: trade.worker.store.books().receivables[0].signed_note == 1, "both have the note")
+    shutil.rmtree(tmp_path / restored)
+    (tmp_path / "backup").rename(tmp_path / restored)
+    async with trading(tmp_path) as trade:
+        await trade.run()
+        await until(lambda: trade.owed() == trade.due() == Balance(2, 200, 1, 60), "the balances are equal")
+        await until(lambda: trade.worker.store.books().receivables[0].signed_note == 1, "both have signed it")
+        trade.requester.driver.requester.payables.check(())
+        trade.worker.driver.compute.receivables.check(())
 
 
 async def test_a_settlement_reaches_the_debtor_and_is_recorded_once_for_one_request(trade: Trade) -> None:

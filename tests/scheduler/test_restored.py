@@ -120,6 +120,18 @@ def test_a_node_that_signed_a_later_receipt_first_gives_nothing_back() -> None:
     assert requester.machine.payables.balances["n1"] == Balance(2, 20)
 
 
+def test_an_execution_comes_back_in_one_receipt_alone() -> None:
+    """Under way at two restores, it may have got a receipt in each life; its node would have both count."""
+    requester = _restored(a_receipt(execution_id="e-new", sequence=2, before=10), before=10)
+    twice = [a_receipt(execution_id="e-2", sequence=n, before=10 * (n - 1)) for n in (2, 3)]
+    requester.tell(ev.ReceiptsReturned("n1", tuple((receipt, b"theirs") for receipt in twice)), 1)
+    assert requester.machine.payables.balances["n1"] == Balance(3, 30)
+    (waiting,) = requester.sent(fx.SendReceipts)[0].receipts
+    assert (waiting.execution_id, waiting.sequence) == ("e-new", 3)
+    requester.tell(ev.ReceiptsReturned("n1", ((twice[1], b"theirs"),)), 2)
+    assert requester.last == fx.Effects()
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_an_execution_whose_receipt_came_back_while_it_was_open_is_not_paid_a_second_time(
     restarted: bool,
