@@ -122,13 +122,15 @@ class ReceiptSender:
         refusal = answer.refusal
         self._driver.tell_requester(ev.ReceiptsAnswered(node_id, tuple(signed), refusal))
         if refusal is not None and refusal.reason is not RefusalReason.WRONG_STATE:
-            sequence = batch[len(signed)].sequence
-            log.warning("%s does not sign the receipt %d: %s", node_id, sequence, refusal.message)
+            last = batch[-1].sequence
+            log.warning("%s does not sign all receipts up to %d: %s", node_id, last, refusal.message)
 
     async def _take_back(self, node_id: str, answer: ReceiptsAnswer) -> None:
         """What this node has signed and forgotten. Raises Refused where it did not sign it, or has the execution in
         another receipt that both have signed: it may have been under way at two restores."""
-        returned = tuple(self._returned(node_id, *pair) for pair in answer.signed_before)
+        returned = tuple(
+            self._returned(node_id, *pair) for pair in answer.signed_before[:RECEIPTS_RETURNED_MAX]
+        )
         await self._driver.committed()
         known = await asyncio.to_thread(
             self._store.signed_sequences, TradeSide.BUYING, [receipt.execution_id for receipt, _ in returned]
