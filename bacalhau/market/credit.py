@@ -1,6 +1,6 @@
 """How much a node works for others before they pay: mutual credit, with a limit for each and a bound on strangers.
 
-    exposure = what the peer owes + the price of its work that is not settled + what it left unpaid after its time
+    exposure = what the peer owes for work + the price of its work that is not settled + what it left unpaid
 
 A peer's exposure stays within its limit. That is not enough by itself, for keys are free: whoever has used up the
 credit of one takes another. So all peers that the operator has not given a limit of their own (`ledger trust`)
@@ -86,7 +86,7 @@ class Credit:
         return None
 
     def change(self, peer_id: str, *, owed: int = 0, committed: int = 0, disputed: int = 0) -> None:
-        """Adds to what the peer owes, to its open work, to what it left unpaid."""
+        """Adds to what the peer owes for work, to its open work, to what it left unpaid."""
         with_peer = self._taken(peer_id)
         with_peer.owed += owed
         with_peer.committed += committed

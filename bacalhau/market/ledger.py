@@ -18,6 +18,7 @@ What each event posts:
     result accepted               escrow -price              payable +pay      spent +(price - pay)
     no pay: failed, called off    escrow -price              spent +price
     and a penalty                 payable -penalty           spent +penalty
+    a receipt of before a restore payable +pay               spent -pay
     receipt of a requester        receivable -pay            earned +pay
     settlement note came          payable -amount            paid +amount
     settlement note given         receivable +amount         received -amount
@@ -132,6 +133,12 @@ def refund(peer_id: str, execution_id: str, price: int, penalty: int, now: int) 
     """Nothing is owed: the price comes back, and what the node forfeits with it."""
     moves = ((escrow(execution_id), -price), (payable(peer_id), -penalty), (SPENT, price + penalty))
     return _transaction(TransactionKind.REFUND, now, peer_id, execution_id, moves)
+
+
+def owe(peer_id: str, execution_id: str, amount: int, now: int) -> Transaction:
+    """A receipt that this node had forgotten says so much more of the execution than its books; or less, below 0."""
+    kind = TransactionKind.PAYMENT if amount > 0 else TransactionKind.REFUND
+    return _transaction(kind, now, peer_id, execution_id, ((payable(peer_id), amount), (SPENT, -amount)))
 
 
 def earn(peer_id: str, execution_id: str, amount: int, now: int) -> Transaction:

@@ -9,14 +9,17 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.model.ledger import TradeSide
+from bacalhau.model.ledger import Receipt, SettlementNote, TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.node.membership import PEERS_MAX
+from bacalhau.node.receipts import signed_before
 from bacalhau.p2p.bans import Bucket
+from bacalhau.rpc.limits import RECEIPTS_RETURNED_MAX
 from bacalhau.rpc.peer_api import ClearingPage
+from bacalhau.rpc.receipts import ReceiptsAnswer
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
-from bacalhau.wire.envelope import Opened, seal_message
+from bacalhau.wire.envelope import Opened, SignedEnvelope, seal_message
 from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from bacalhau.market.bidding import Quote
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
-    from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
     from bacalhau.model.verification import ResultCommitment
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from bacalhau.node.quotes import Quotes
     from bacalhau.node.works import Works
     from bacalhau.store.store import Store
-    from bacalhau.wire.envelope import Body, SignedEnvelope
+    from bacalhau.wire.envelope import Body
     from bacalhau.wire.identity import NodeKey
 
 OFFERS_PER_S, OFFERS_BURST = 200.0, 1000
@@ -282,20 +284,57 @@ class Inbound:
         return self._driver.compute.work(execution_id) is None
 
     async def receipts_received(
-        self, receipts: Sequence[Opened[Receipt]]
-    ) -> tuple[list[SignedEnvelope], Refusal | None]:
+        self,
+        receipts: Sequence[Opened[Receipt]],
+        signed: Sequence[SignedEnvelope],
+        note: SignedEnvelope | None,
+    ) -> ReceiptsAnswer:
         """In order, up to the first that is refused; what is signed is on disk."""
         taken: list[Receipt] = []
         refusal = None
-        for opened in receipts:
-            refusal = await self._receipt_received(opened)
+        for place, opened in enumerate(receipts):
+            if signed and signed_before(signed[place], Receipt, self_id=self.node_id) != opened.body:
+                raise refused(RefusalReason.MALFORMED, "this node signed another receipt than that")
+            refusal = await self._receipt_received(opened, signed_before=bool(signed))
             if refusal is not None:
                 break
             taken.append(opened.body)
+        if not receipts:
+            return ReceiptsAnswer(())
+        requester_id, receivables = receipts[0].sender, self._driver.compute.receivables
+        known = self._note_returned(note, requester_id)
         await self._driver.committed()
-        return [self._sign(receipt, receipt.requester_id) for receipt in taken], refusal
+        answers = tuple(self._sign(receipt, receipt.requester_id) for receipt in taken)
+        both: tuple[tuple[SignedEnvelope, SignedEnvelope], ...] = ()
+        if refusal is not None and refusal.reason is RefusalReason.ID_REUSED:
+            both = await self._signed_from(receipts[len(taken)].body)
+        last = receivables.last_note(requester_id, self.now_us())
+        newer = self._sign(last, requester_id) if last is not None and last.sequence > known else None
+        next_sequence = receivables.next_sequence(requester_id) if refusal is not None else 0
+        return ReceiptsAnswer(answers, refusal, next_sequence, both, newer)
 
-    async def _receipt_received(self, opened: Opened[Receipt]) -> Refusal | None:
+    def _note_returned(self, envelope: SignedEnvelope | None, debtor_id: str) -> int:
+        """The debtor says which of this node's settlement notes it has; its sequence, 0 where that is none."""
+        if envelope is None:
+            return 0
+        note = signed_before(envelope, SettlementNote, self_id=self.node_id)
+        if (note.creditor_id, note.debtor_id) != (self.node_id, debtor_id):
+            raise refused(RefusalReason.MALFORMED, "the note is between other nodes")
+        self._driver.tell_compute(ev.NoteReturned(note))
+        return note.sequence
+
+    async def _signed_from(self, receipt: Receipt) -> tuple[tuple[SignedEnvelope, SignedEnvelope], ...]:
+        """Another has the receipt's number, and its requester has forgotten it: what both have signed from there on."""
+        requester_id, sequence = receipt.requester_id, receipt.sequence
+        kept = await asyncio.to_thread(
+            self._store.signed_receipts, TradeSide.SELLING, requester_id, sequence, RECEIPTS_RETURNED_MAX
+        )
+        return tuple(
+            (SignedEnvelope.FromString(record.evidence or b""), self._sign(record.receipt, requester_id))
+            for record in kept
+        )
+
+    async def _receipt_received(self, opened: Opened[Receipt], *, signed_before: bool) -> Refusal | None:
         receipt, execution_id = opened.body, opened.body.execution_id
         if (opened.sender, self.node_id) != (receipt.requester_id, receipt.node_id):
             return Refusal(RefusalReason.MALFORMED, "the receipt is not of its sender, or not for this node")
@@ -310,7 +349,8 @@ class Inbound:
         ended = None
         if self._unheld(execution_id):
             ended = await asyncio.to_thread(self._store.work, execution_id)
-        return self._driver.tell_compute(ev.ReceiptReceived(receipt, opened.raw, ended))
+        event = ev.ReceiptReceived(receipt, opened.raw, ended, signed_before)
+        return self._driver.tell_compute(event)
 
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None:
         self._driver.tell_compute(ev.OfferClosedReceived(opened.sender, opened.body.offer_id))

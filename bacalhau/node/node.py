@@ -277,7 +277,7 @@ class Node:
             happenings,
             draw_id,
             self.settings.lease_us,
-            self.store.work,
+            self.store,
         )
         self._stack.push_async_callback(outbox.close)
         return outbox

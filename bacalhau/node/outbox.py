@@ -16,7 +16,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused
-from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX, RECEIPTS_PER_CALL_MAX
+from bacalhau.node.receipts import ReceiptSender, signed_again
+from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
-    from bacalhau.scheduler.records import WorkRecord
+    from bacalhau.store.store import Store
     from bacalhau.wire.envelope import SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
@@ -48,8 +49,6 @@ REPEAT_FIRST_S, REPEAT_LAST_S = 0.5, 5.0
 DIRECT_MAX = 8
 """So many nodes are offered a job by gRPC, which is quicker and is not lost; others hear of it by gossip if it is still
 open when that is due."""
-RECEIPTS_WAIT_S = 0.25
-"""Receipts hold nobody up, so that those of one moment travel together."""
 AWARD_FIRST_S = 0.01
 """An award comes right behind the acknowledgement of its bid, for which nobody waits."""
 
@@ -63,8 +62,8 @@ _FINAL = (
 
 
 class Outbox:
-    """See the module. `lease_us` is the term that this node grants to itself, `ended_work` looks up what the machine
-    does not hold."""
+    """See the module. `lease_us` is the term that this node grants to itself; `store` has what the machines do not
+    hold."""
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class Outbox:
         happenings: Happenings,
         ids: Callable[[str], str],
         lease_us: int,
-        ended_work: Callable[[str], WorkRecord | None],
+        store: Store,
     ) -> None:
         self._key = key
         self._self_id = key.node_id
@@ -85,15 +84,13 @@ class Outbox:
         self._lease_us = lease_us
         self._contents = contents
         self._happenings = happenings
-        self._ended_work = ended_work
+        self._store = store
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
         self._repeating: set[str] = set()
         """Offers that are gossiped again and again."""
-        self._receipts: defaultdict[str, dict[int, Receipt]] = defaultdict(dict)
-        """By node and sequence: receipts that wait for the call that carries them together."""
-        self._signing: set[str] = set()
+        self._receipts = ReceiptSender(self._self_id, driver, membership, store, self._seal)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -117,10 +114,8 @@ class Outbox:
         if isinstance(send, fx.SendOffer):
             self._send_offer(send)
         elif isinstance(send, fx.SendReceipts):
-            self._receipts[send.to].update((receipt.sequence, receipt) for receipt in send.receipts)
-            if send.to not in self._signing:
-                self._signing.add(send.to)
-                self._spawn(self._send_receipts(send.to))
+            if self._receipts.add(send):
+                self._spawn(self._receipts.deliver(send.to))
         else:
             self._spawn(self._deliver(send))
 
@@ -195,7 +190,7 @@ class Outbox:
         refusal = None
         for receipt in receipts:
             held = self._driver.compute.work(receipt.execution_id) is not None
-            ended = None if held else self._ended_work(receipt.execution_id)
+            ended = None if held else self._store.work(receipt.execution_id)
             refusal = self._driver.tell_compute(ev.ReceiptReceived(receipt, b"", ended))
             if refusal is not None:
                 break
@@ -204,36 +199,10 @@ class Outbox:
 
     # --- to other nodes ---
 
-    async def _send_receipts(self, node_id: str) -> None:
-        """One call carries as many as wait, in the order of their sequence; they wait for each other."""
-        try:
-            await asyncio.sleep(RECEIPTS_WAIT_S)
-            while waiting := self._receipts[node_id]:
-                batch = [waiting.pop(sequence) for sequence in sorted(waiting)[:RECEIPTS_PER_CALL_MAX]]
-                link = await self._membership.link(node_id)
-                answers, refusal = await link.sign_receipts([self._seal(one, node_id) for one in batch])
-                signed = []
-                for answer, receipt in zip(answers, batch, strict=False):
-                    raw = self._signed_by(node_id, answer, receipt)
-                    signed.append((receipt.sequence, raw))
-                self._driver.tell_requester(ev.ReceiptsAnswered(node_id, tuple(signed), refusal))
-        except (PeerUnreachable, Refused) as failure:
-            log.info("receipts to %s: %s", node_id, failure)
-        finally:
-            self._signing.discard(node_id)
-            self._receipts.pop(node_id, None)
-
-    def _signed_by(self, node_id: str, answer: SignedEnvelope, body: Receipt | SettlementNote) -> bytes:
-        """The envelope in which the other side signs the same. Raises Refused where it does not."""
-        now_us = self._driver.clock.now()
-        opened = open_message(answer, type(body), now_us=now_us, self_id=self._self_id)
-        if opened.sender != node_id or opened.body != body:
-            raise Refused(Refusal(RefusalReason.MALFORMED, f"{node_id} signed something else"))
-        return opened.raw
-
     async def _send_note(self, to: str, note: SettlementNote) -> None:
         async def sign(link: PeerLink, envelope: SignedEnvelope) -> None:
-            evidence = self._signed_by(to, await link.sign_settlement(envelope), note)
+            answer, now_us = await link.sign_settlement(envelope), self._driver.clock.now()
+            evidence = signed_again(answer, note, sender=to, now_us=now_us, self_id=self._self_id)
             self._driver.tell_compute(ev.NoteSigned(note, evidence))
 
         await self._call(to, note, sign)

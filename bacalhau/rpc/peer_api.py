@@ -19,6 +19,7 @@ from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
+from bacalhau.rpc.receipts import answer_to_proto
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import (
     block_service_pb2,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from bacalhau.market.bidding import Quote
     from bacalhau.model.auction import Clearing
+    from bacalhau.rpc.receipts import ReceiptsAnswer
     from bacalhau.scheduler.history import ClearedBid
 
     SignedEnvelope = envelope_pb2.SignedEnvelope
@@ -88,8 +90,14 @@ class PeerPort(Protocol):
     async def quote(self, opened: Opened[JobOffer]) -> Refusal | Quote: ...
     async def award_received(self, opened: Opened[Award]) -> None: ...
     async def receipts_received(
-        self, receipts: Sequence[Opened[Receipt]]
-    ) -> tuple[list[SignedEnvelope], Refusal | None]: ...
+        self,
+        receipts: Sequence[Opened[Receipt]],
+        signed_before: Sequence[SignedEnvelope],
+        note: SignedEnvelope | None,
+    ) -> ReceiptsAnswer:
+        """`signed_before` and `note` are as they came: they may be of anybody, and as old as they like."""
+        ...
+
     async def note_received(self, opened: Opened[SettlementNote]) -> SignedEnvelope: ...
     async def offer_closed(self, opened: Opened[OfferClosed]) -> None: ...
     async def reveal_requested(self, opened: Opened[RevealRequest]) -> None: ...
@@ -375,13 +383,14 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
                     f"at most {limits.RECEIPTS_PER_CALL_MAX} receipts a call",
                     receipts=len(request.receipts),
                 )
+            if request.signed_before and len(request.signed_before) != len(request.receipts):
+                raise fields.malformed("signed_before", "must be one for each receipt, or none")
             opened = [self._gate.open(envelope, Receipt) for envelope in request.receipts]
-            signed, refusal = await self._port.receipts_received(opened)
+            note = request.note if request.HasField("note") else None
+            answer = await self._port.receipts_received(opened, request.signed_before, note)
         except Refused as error:
             await abort(context, error.refusal)
-        return compute_service_pb2.SignReceiptsResponse(
-            receipts=signed, refusal=None if refusal is None else refusal_to_proto(refusal)
-        )
+        return answer_to_proto(answer)
 
     async def StreamExecutionLogs(
         self, request: compute_service_pb2.StreamExecutionLogsRequest, context: Context

@@ -13,6 +13,7 @@ from bacalhau.market.bidding import Quote
 from bacalhau.model.cid import Cid, InvalidCid
 from bacalhau.model.refusals import Refused
 from bacalhau.rpc.limits import CHANNEL_OPTIONS
+from bacalhau.rpc.receipts import answer_from_proto
 from bacalhau.rpc.status import refusal_of
 from bacalhau.rpc.tls import SERVER_NAME, certificate_digest
 from bacalhau.v1 import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from bacalhau.model.refusals import Refusal
+    from bacalhau.rpc.receipts import ReceiptsAnswer
 
     SignedEnvelope = envelope_pb2.SignedEnvelope
     T_co = TypeVar("T_co", covariant=True)
@@ -161,13 +163,19 @@ class PeerLink:
         await self._call(self._compute.Award, compute_service_pb2.AwardRequest(award=award))
 
     async def sign_receipts(
-        self, receipts: Sequence[SignedEnvelope]
-    ) -> tuple[list[SignedEnvelope], Refusal | None]:
-        """Those that the node takes, signed by it, and why it does not take the next one."""
-        request = compute_service_pb2.SignReceiptsRequest(receipts=receipts)
-        response = await self._call(self._compute.SignReceipts, request)
-        refusal = refusal_from_proto(response.refusal) if response.HasField("refusal") else None
-        return list(response.receipts), refusal
+        self,
+        receipts: Sequence[SignedEnvelope],
+        signed_before: Sequence[bytes] = (),
+        note: bytes = b"",
+    ) -> ReceiptsAnswer:
+        """`signed_before`: the node's own envelopes of the same receipts, where it has signed and forgotten them, and
+        `note` of the last settlement note that is known of it."""
+        request = compute_service_pb2.SignReceiptsRequest(
+            receipts=receipts,
+            signed_before=[envelope_pb2.SignedEnvelope.FromString(raw) for raw in signed_before],
+            note=envelope_pb2.SignedEnvelope.FromString(note) if note else None,
+        )
+        return answer_from_proto(await self._call(self._compute.SignReceipts, request))
 
     async def sign_settlement(self, note: SignedEnvelope) -> SignedEnvelope:
         request = requester_service_pb2.SignSettlementRequest(note=note)

@@ -42,7 +42,7 @@ from bacalhau.scheduler.effects import (
 )
 from bacalhau.scheduler.leases import Leases, Work
 from bacalhau.scheduler.offers import Offers
-from bacalhau.scheduler.receivables import Receivables, due_microcredits, shortfall_of
+from bacalhau.scheduler.receivables import Receivables, conduct_by, due_microcredits
 from bacalhau.scheduler.records import BidKept, Books, WorkRecord, WorkState
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ class ComputeMachine:
                 return self._receipt_received(event, now)
             case ev.SettlementRecorded():
                 return self.receivables.settle(event, now)
+            case ev.NoteReturned():
+                return self.receivables.note_returned(event, now)
             case ev.NoteSigned():
                 return self.receivables.note_signed(event)
             case ev.PeerTrusted():
@@ -427,10 +429,10 @@ class ComputeMachine:
         work = self._works.get(receipt.execution_id)
         record = work.record if work else event.ended
         effects = self.receivables.take(event, record, now)
-        if effects.refusal is not None or record is None or record.requester_id != receipt.requester_id:
+        if effects.refusal is not None or record is None:
             return effects
-        if not receipt.rejection:
-            conduct = Conduct.DISPUTED if shortfall_of(receipt, record) else Conduct.PAID
+        conduct = conduct_by(event, record)
+        if conduct is not None:
             effects.writes.append(self.reputations.note(receipt.requester_id, conduct, now))
         settled = replace(
             record,

@@ -134,6 +134,15 @@ class ReceiptsAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptsReturned:
+    """The node has receipts under numbers that this one gives out: in the order of their sequence, each with the node's
+    envelope. Whoever says so has verified that this node signed them too, before it was restored from a backup."""
+
+    node_id: str
+    receipts: tuple[tuple[Receipt, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NoteReceived:
     """A creditor says what it was paid; `evidence` is its envelope."""
 
@@ -157,6 +166,7 @@ RequesterEvent = (
     | ResultFetched
     | ResultUnavailable
     | ReceiptsAnswered
+    | ReceiptsReturned
     | NoteReceived
 )
 
@@ -305,11 +315,13 @@ class RevealRequested:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptReceived:
-    """A requester signed a receipt; `evidence` is its envelope, `ended` the work as in AwardReceived."""
+    """A requester signed a receipt; `evidence` is its envelope, `ended` the work as in AwardReceived. `signed_before`:
+    this node's own signature under the same was verified, which it gave before it was restored from a backup."""
 
     receipt: Receipt
     evidence: bytes = b""
     ended: WorkRecord | None = None
+    signed_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +331,14 @@ class SettlementRecorded:
     peer_id: str
     amount_microcredits: int
     request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteReturned:
+    """The debtor has a settlement note of this node, whose signature was verified: it may have given it before it was
+    restored from a backup."""
+
+    note: SettlementNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +390,7 @@ ComputeEvent = (
     | RevealRequested
     | ReceiptReceived
     | SettlementRecorded
+    | NoteReturned
     | NoteSigned
     | PeerTrusted
     | StorageChanged

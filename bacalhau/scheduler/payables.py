@@ -7,6 +7,9 @@
 Owns the requester's half of the node's books. A receipt is written in the transaction that ends its execution, so
 that a job waits for no settlement; it is sent until its node has signed it. Receipts to one node are numbered
 without gaps, and each carries the balance after it, so neither a repeat nor a late one can count twice.
+
+A node that was restored from a backup has forgotten receipts, and gives out their numbers a second time. It takes up
+again those that both have signed, and puts what it has written since behind them.
 """
 
 from __future__ import annotations
@@ -15,7 +18,14 @@ from typing import TYPE_CHECKING
 
 from bacalhau.market import ledger as books
 from bacalhau.market.ledger import Ledger
-from bacalhau.market.payment import counted_usage, is_payable, pay_microcredits
+from bacalhau.market.payment import (
+    counted_usage,
+    follows,
+    is_payable,
+    moved_microcredits,
+    pay_microcredits,
+    receipt_problem,
+)
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.frozen import replace
 from bacalhau.model.ledger import Balance, Receipt, TradeSide
@@ -44,6 +54,9 @@ class Payables:
         self._unsigned: dict[str, dict[int, ReceiptRecord]] = {}
         """By peer and sequence, oldest first: receipts that the peer has not signed."""
         self._retries: dict[str, int] = {}
+        self._receipted: set[str] = set()
+        """Executions that a receipt of before a restore has paid, or rejected. Where the backup has one of them as
+        open, its end pays nothing more."""
 
     # --- executions ---
 
@@ -66,6 +79,8 @@ class Payables:
             transaction = books.set_aside(peer_id, execution.id, price, now)
         elif was.state.ended or not execution.state.ended:
             return effects
+        elif execution.id in self._receipted:
+            transaction = books.refund(peer_id, execution.id, price, 0, now)
         elif execution.state is ExecutionState.COMPLETED:
             transaction = books.pay(peer_id, execution.id, price, execution.charged_microcredits, now)
         else:
@@ -73,6 +88,8 @@ class Payables:
         if transaction.postings:
             self.ledger.post(transaction)
             effects.writes.append(transaction)
+        if execution.id in self._receipted:
+            return effects
         if was is not None and was.report is not None and is_payable(was.report):
             effects.add(self._receipt(spec, was, execution, now))
         return effects
@@ -162,6 +179,57 @@ class Payables:
                 effects.writes.append(unsigned[first.receipt.sequence])
         return effects
 
+    def returned(self, event: ev.ReceiptsReturned, now: int) -> Effects:
+        """Takes up receipts that this node has forgotten, one by one, each as the next after what both have signed. Of
+        its own that wait for a signature, those of the same executions are replaced by them, and the rest get the
+        numbers behind them. An execution has one receipt, whatever else this node may have signed for it in a life that
+        it has forgotten; whoever sends the event knows those of all its lives."""
+        peer_id = event.node_id
+        waiting = [record.receipt for record in self._unsigned.get(peer_id, {}).values()]
+        was = self._balances.get(peer_id, Balance())
+        sequence, charged = was.sequence, was.charged_microcredits
+        if waiting:
+            sequence = waiting[0].sequence - 1
+            charged = waiting[0].balance_microcredits - moved_microcredits(waiting[0])
+            if waiting[-1].sequence != was.sequence or len(waiting) != was.sequence - sequence:
+                return Effects()  # it has signed a later one, and so it has signed none between
+        taken: list[ReceiptRecord] = []
+        for receipt, evidence in event.receipts:
+            if (receipt.requester_id, receipt.node_id) != (self._config.node_id, peer_id):
+                break
+            if receipt_problem(receipt) or follows(receipt, sequence, charged):
+                break
+            if receipt.execution_id in self._receipted:
+                break
+            sequence, charged = receipt.sequence, receipt.balance_microcredits
+            self._receipted.add(receipt.execution_id)
+            taken.append(ReceiptRecord(TradeSide.BUYING, receipt, evidence))
+        if not taken:
+            return Effects()
+        replaced = {receipt.execution_id: receipt for receipt in waiting}
+        effects = Effects(list(taken))
+        for record in taken:
+            own = replaced.pop(record.receipt.execution_id, None)
+            amount = moved_microcredits(record.receipt) - (moved_microcredits(own) if own else 0)
+            if amount:
+                transaction = books.owe(peer_id, record.receipt.execution_id, amount, now)
+                self.ledger.post(transaction)
+                effects.writes.append(transaction)
+        unsigned: dict[int, ReceiptRecord] = {}
+        for receipt in replaced.values():
+            sequence, charged = sequence + 1, charged + moved_microcredits(receipt)
+            renumbered = replace(receipt, sequence=sequence, balance_microcredits=charged)
+            unsigned[sequence] = ReceiptRecord(TradeSide.BUYING, renumbered, None)
+        self._balances[peer_id] = replace(was, sequence=sequence, charged_microcredits=charged)
+        effects.writes += [*unsigned.values(), PayableRecord(peer_id, self._balances[peer_id])]
+        self._retries.pop(peer_id, None)
+        self._deadlines.clear(("receipts", peer_id))
+        self._unsigned.pop(peer_id, None)
+        if unsigned:
+            self._unsigned[peer_id] = unsigned
+            effects.add(self.send_again(peer_id, now))
+        return effects
+
     def unsigned(self, peer_id: str) -> int:
         """How many receipts the peer has still to sign."""
         return len(self._unsigned.get(peer_id, {}))
@@ -199,6 +267,7 @@ class Payables:
         self._balances = {record.peer_id: record.balance for record in kept.payables}
         escrows = [(one.id, one.price_microcredits) for one in executions if not one.state.ended]
         self.ledger = books.opening(self._balances.items(), (), escrows)
+        self._receipted.update(kept.receipted)
         for record in kept.unsigned:
             self._unsigned.setdefault(record.peer_id, {})[record.receipt.sequence] = record
         effects = Effects()

@@ -2,11 +2,18 @@
 
     award: price on credit --reported--> taken --receipt of both--> owed --settlement note--> paid
                      |                    '--no receipt in time--> disputed --receipt, late--> owed
-                     |                    '--receipt of less time than reported--> owed, the rest disputed
+                     |                    '--receipt of less than award and report come to--> owed, the rest disputed
                      '--failed, called off, refused, receipt of 0--> nothing
 
 Owns the compute node's half of the books and the credit of each peer. Work that is not settled counts with its whole
 price, what is disputed with its pay. Own work takes no credit.
+
+A receipt that is refused holds up all that come after it, and a debt that is signed is worth more than none. So
+whatever the next receipt says of its work, it is taken as it is, if its own sums are right and it takes nothing away
+that the award does not let it.
+
+A node that was restored from a backup has forgotten receipts and notes. It takes them again from whoever has its own
+signature under them, and judges them no second time.
 """
 
 from __future__ import annotations
@@ -28,6 +35,7 @@ from bacalhau.market.payment import (
 from bacalhau.model.frozen import replace
 from bacalhau.model.ledger import Balance, SettlementNote, TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.reputation import Conduct
 from bacalhau.scheduler.effects import Effects, SendNote, refuse
 from bacalhau.scheduler.records import NoteRecord, ReceiptRecord, ReceivableRecord, WorkRecord
 
@@ -91,6 +99,10 @@ class Receivables:
 
     # --- receipts ---
 
+    def next_sequence(self, requester_id: str) -> int:
+        """Of the receipt of that requester that this node takes next."""
+        return self._record(requester_id).balance.sequence + 1
+
     def knows(self, receipt: Receipt) -> bool:
         """A receipt of that number came before."""
         return receipt.sequence <= self._record(receipt.requester_id).balance.sequence
@@ -99,16 +111,18 @@ class Receivables:
         """The next receipt of a requester: what it says is owed, or a refusal. `work` is the execution's."""
         receipt = event.receipt
         record = self._record(receipt.requester_id)
-        refusal = self._refusal(receipt, record.balance, work)
+        refusal = self._refusal(event, record, work)
         if refusal is not None:
             return refuse(refusal)
-        amount = moved_microcredits(receipt)
+        amount, unearned = moved_microcredits(receipt), _unearned(event, work)
         balance = replace(
             record.balance, sequence=receipt.sequence, charged_microcredits=receipt.balance_microcredits
         )
-        record = replace(record, balance=balance)
+        record = replace(
+            record, balance=balance, unearned_microcredits=record.unearned_microcredits + unearned
+        )
         self._records[record.peer_id] = record
-        self._change(record.peer_id, owed=amount)
+        self._change(record.peer_id, owed=amount - unearned)
         effects = Effects([record])
         if record.peer_id != self._config.node_id:  # of its own work the node keeps one receipt, the buyer's
             effects.writes.append(ReceiptRecord(TradeSide.SELLING, receipt, event.evidence))
@@ -116,34 +130,41 @@ class Receivables:
             transaction = books.earn(record.peer_id, receipt.execution_id, amount, now)
             self.ledger.post(transaction)
             effects.writes.append(transaction)
-        if work is not None:
-            short = shortfall_of(receipt, work)
-            if short:
-                effects.add(self._disputed(work, short))
+        short = _shortfall(event, work) if work is not None else 0
+        if work is not None and short:
+            effects.add(self._disputed(work, short))
         return effects
 
     def settled_late(self, work: WorkRecord) -> Effects:
         """A receipt came for disputed work."""
         return self._disputed(work, -due_microcredits(work))
 
-    def _refusal(self, receipt: Receipt, balance: Balance, work: WorkRecord | None) -> Refusal | None:
-        if receipt.sequence > balance.sequence + 1:
-            message = f"the receipt {receipt.sequence} comes before {balance.sequence + 1} has"
-            figures = (("sequence", receipt.sequence), ("next_sequence", balance.sequence + 1))
+    def _refusal(
+        self, event: ev.ReceiptReceived, record: ReceivableRecord, work: WorkRecord | None
+    ) -> Refusal | None:
+        receipt, balance = event.receipt, record.balance
+        sequence, may_forfeit = receipt.sequence, _may_forfeit(work)
+        if sequence > balance.sequence + 1:
+            message = f"the receipt {sequence} comes before {balance.sequence + 1} has"
+            figures = (("sequence", sequence), ("next_sequence", balance.sequence + 1))
             return Refusal(RefusalReason.WRONG_STATE, message, figures)
         problem = receipt_problem(receipt) or follows(receipt, balance.sequence, balance.charged_microcredits)
+        if problem is None and receipt.node_id != self._config.node_id:
+            problem = f"it is for {receipt.node_id}"
+        if problem is None and not event.signed_before and receipt.penalty_microcredits > may_forfeit:
+            problem = f"no award of {receipt.execution_id} lets it take such a penalty"
         if problem is not None:
-            return Refusal(RefusalReason.MALFORMED, f"the receipt {receipt.sequence} is wrong: {problem}")
-        if work is None or work.requester_id != receipt.requester_id:
-            if not receipt.pay_microcredits and not receipt.penalty_microcredits:
-                return None
-            return Refusal(RefusalReason.NOT_FOUND, f"this node did no work {receipt.execution_id} of yours")
-        if work.receipt_sequence:
-            message = f"{receipt.execution_id} is in the receipt {work.receipt_sequence} already"
+            return Refusal(RefusalReason.MALFORMED, f"the receipt {sequence} is wrong: {problem}")
+        if work is not None and work.requester_id != receipt.requester_id:
+            return Refusal(RefusalReason.NOT_FOUND, f"this node did no work {work.id} of yours")
+        if work is not None and work.report is None:
+            return Refusal(RefusalReason.WRONG_STATE, f"{work.id} has not ended here yet")
+        if work is not None and work.receipt_sequence:
+            message = f"{work.id} is in the receipt {work.receipt_sequence} already"
             return Refusal(RefusalReason.MALFORMED, message)
-        if not _is_of(receipt, work, self._config.node_id):
-            message = f"the receipt {receipt.sequence} is not what the award and the report of {work.id} say"
-            return Refusal(RefusalReason.MALFORMED, message)
+        unearned, limit = _unearned(event, work), self.credit.limit(record.peer_id)
+        if unearned and record.unearned_microcredits + unearned > limit:
+            return _too_much_unearned(record.unearned_microcredits + unearned, limit)
         return None
 
     # --- settlement notes ---
@@ -169,17 +190,50 @@ class Receivables:
         effects.add(self.send_note(peer_id, now))
         return effects
 
+    def last_note(self, peer_id: str, now: int) -> SettlementNote | None:
+        """What the peer has paid in all, to be signed anew; None where it was never paid."""
+        balance = self._record(peer_id).balance
+        if not balance.note_sequence:
+            return None
+        return SettlementNote(
+            self._config.node_id, peer_id, balance.note_sequence, balance.settled_microcredits, now
+        )
+
     def send_note(self, peer_id: str, now: int) -> Effects:
         """The last note to the peer, which replaces those before it."""
-        balance, config = self._records[peer_id].balance, self._config
+        config, note = self._config, self.last_note(peer_id, now)
+        if note is None:
+            raise AssertionError(f"{peer_id} has paid nothing")
         retries = self._retries.get(peer_id, 0)
         self._retries[peer_id] = retries + 1
         pause_us = min(config.note_retry_us << min(retries, 20), config.note_retry_max_us)
         self._deadlines.set(("note", peer_id), now + pause_us)
-        note = SettlementNote(
-            config.node_id, peer_id, balance.note_sequence, balance.settled_microcredits, now
-        )
         return Effects(sends=[SendNote(peer_id, note)])
+
+    def note_returned(self, event: ev.NoteReturned, now: int) -> Effects:
+        """The debtor has a note that replaces this node's last one: what that says counts, and the debtor signs it once
+        more. What was recorded here since the backup, and is in no note that the debtor has, is undone with it."""
+        note = event.note
+        record = self._record(note.debtor_id)
+        balance = record.balance
+        known = (balance.note_sequence, balance.settled_microcredits)
+        if note.sequence <= record.signed_note or (note.sequence, note.settled_microcredits) <= known:
+            return Effects()
+        amount = note.settled_microcredits - balance.settled_microcredits
+        balance = replace(
+            balance, note_sequence=note.sequence, settled_microcredits=note.settled_microcredits
+        )
+        record = replace(record, balance=balance)
+        self._records[record.peer_id] = record
+        self._change(record.peer_id, owed=-amount)
+        effects = Effects([record])
+        if amount:
+            transaction = books.settlement_received(record.peer_id, amount, now, "")
+            self.ledger.post(transaction)
+            effects.writes.append(transaction)
+        self._retries.pop(record.peer_id, None)
+        effects.add(self.send_note(record.peer_id, now))
+        return effects
 
     def note_signed(self, event: ev.NoteSigned) -> Effects:
         note = event.note
@@ -211,7 +265,7 @@ class Receivables:
             self.credit.trust(record.peer_id, record.limit_microcredits)
             self._change(
                 record.peer_id,
-                owed=record.balance.owed_microcredits,
+                owed=record.on_credit_microcredits,
                 disputed=record.disputed_microcredits,
             )
             if record.signed_note < record.balance.note_sequence:
@@ -227,7 +281,7 @@ class Receivables:
         balances = [(record.peer_id, record.balance) for record in self._records.values()]
         assert self.ledger.balances == books.opening((), balances, ()).balances
         exposures = {
-            record.peer_id: record.balance.owed_microcredits + record.disputed_microcredits
+            record.peer_id: record.on_credit_microcredits + record.disputed_microcredits
             for record in self._records.values()
         }
         for work in works:
@@ -237,6 +291,7 @@ class Receivables:
         for peer_id, exposure in exposures.items():
             assert self.credit.exposure(peer_id) == exposure, (peer_id, exposure)
         for record in self._records.values():
+            assert record.unearned_microcredits >= 0, record
             told = record.signed_note == record.balance.note_sequence
             assert (self._deadlines.get(("note", record.peer_id)) is None) is told, record
 
@@ -250,21 +305,42 @@ def due_microcredits(work: WorkRecord) -> int:
     return pay_microcredits(award.price_microcredits, award.payment, report.usage, timeout_us)
 
 
-def shortfall_of(receipt: Receipt, work: WorkRecord) -> int:
+def conduct_by(event: ev.ReceiptReceived, work: WorkRecord) -> Conduct | None:
+    """What the receipt says of its requester: whether it pays what award and report come to, and says so. Nothing
+    where it rejects the result, or was judged before."""
+    if event.signed_before:
+        return None
+    if not _agrees(event.receipt, work) or _shortfall(event, work):
+        return Conduct.DISPUTED
+    return Conduct.PAID if event.receipt.rejection is None else None
+
+
+def _shortfall(event: ev.ReceiptReceived, work: WorkRecord) -> int:
     """What of the work's pay the receipt of its accepted result leaves out; 0 where it rejects the result."""
-    if receipt.rejection is not None or work.requester_id != receipt.requester_id:
+    if event.receipt.rejection is not None or event.signed_before:
         return 0
-    return shortfall_microcredits(due_microcredits(work), receipt.pay_microcredits)
+    return shortfall_microcredits(due_microcredits(work), event.receipt.pay_microcredits)
 
 
-def _is_of(receipt: Receipt, work: WorkRecord, node_id: str) -> bool:
+def _unearned(event: ev.ReceiptReceived, work: WorkRecord | None) -> int:
+    """What the receipt says beyond what the work came to, by the node's own report."""
+    if event.signed_before:
+        return 0
+    return max(0, event.receipt.pay_microcredits - (due_microcredits(work) if work is not None else 0))
+
+
+def _may_forfeit(work: WorkRecord | None) -> int:
+    """The most that a receipt of the work can take off what is owed."""
+    if work is None or not work.award.spec.verification.compares:
+        return 0
+    return work.award.bond_microcredits
+
+
+def _agrees(receipt: Receipt, work: WorkRecord) -> bool:
     """It says what the award promised and the report reported. Of the time only the requester's own clock can say how
-    much it counts: less than was reported is taken as it is, and disputed, for a receipt that is refused would hold up
-    all that come after it."""
+    much it counts, so less of it than was reported is no contradiction."""
     award, report = work.award, work.report
-    if report is None or receipt.node_id != node_id:
-        return False
-    if receipt.penalty_microcredits and not award.spec.verification.compares:
+    if report is None:
         return False
     promised = (
         award.job_id,
@@ -291,3 +367,12 @@ def _is_of(receipt: Receipt, work: WorkRecord, node_id: str) -> bool:
     if said != promised or (receipt.result, receipt.exit_code) != (report.result, report.exit_code):
         return False
     return receipt.usage == counted_usage(report.usage, receipt.usage.wall_us)
+
+
+def _too_much_unearned(unearned: int, limit: int) -> Refusal:
+    message = (
+        f"your receipts come to {unearned} microcredits more than your work here, as far as this node knows, and it "
+        f"takes promises of {limit}: let its operator raise the limit (bacalhau ledger trust)"
+    )
+    figures = (("unearned_microcredits", unearned), ("limit_microcredits", limit))
+    return Refusal(RefusalReason.CREDIT_LIMIT, message, figures)

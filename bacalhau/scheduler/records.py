@@ -219,6 +219,13 @@ class ReceivableRecord:
     disputed_microcredits: int = 0
     limit_microcredits: int | None = None
     signed_note: int = 0
+    unearned_microcredits: int = 0
+    """What its receipts say beyond what its work here came to: owed, but nothing that was worked for on credit."""
+
+    @property
+    def on_credit_microcredits(self) -> int:
+        """What it owes for work that was done here."""
+        return self.balance.owed_microcredits - self.unearned_microcredits
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +254,13 @@ class NoteRecord:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What a restarted node knows of its money: balances by peer, and the receipts that no peer has signed yet."""
+    """What a restarted node knows of its money: balances by peer, and the receipts that no peer has signed yet.
+    `receipted`: executions that have not ended and have a receipt all the same (see Payables.returned)."""
 
     payables: tuple[PayableRecord, ...] = ()
     unsigned: tuple[ReceiptRecord, ...] = ()
     receivables: tuple[ReceivableRecord, ...] = ()
+    receipted: tuple[str, ...] = ()
 
 
 Write = (

@@ -99,6 +99,8 @@ class RequesterMachine:
                 return self._job_cancelled(job_id, message, now)
             case ev.ReceiptsAnswered():
                 return self.payables.answered(event, now)
+            case ev.ReceiptsReturned():
+                return self.payables.returned(event, now)
             case ev.NoteReceived():
                 return self.payables.note_received(event, now)
         job, effects = step

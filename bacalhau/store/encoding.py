@@ -40,6 +40,7 @@ from bacalhau.wire.market import (
     offer_to_proto,
 )
 from bacalhau.wire.receipt import (
+    note_from_proto,
     note_to_proto,
     payment_from_proto,
     payment_to_proto,
@@ -152,6 +153,10 @@ def receipt_of(data: bytes) -> Receipt:
 
 def note_bytes(note: SettlementNote) -> bytes:
     return note_to_proto(note).SerializeToString()
+
+
+def note_of(data: bytes) -> SettlementNote:
+    return note_from_proto(receipt_pb2.SettlementNote.FromString(data))
 
 
 @lru_cache(maxsize=_REMEMBERED)

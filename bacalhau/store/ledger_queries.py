@@ -11,9 +11,10 @@ from bacalhau.store.paging import page_token
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from bacalhau.model.ledger import TradeSide
-    from bacalhau.scheduler.records import ReceiptRecord
+    from bacalhau.scheduler.records import NoteRecord, ReceiptRecord
     from bacalhau.store.paging import Key
 
 
@@ -25,10 +26,17 @@ def books(database: sqlite3.Connection) -> Books:
         "ORDER BY peer_id, sequence"
     ).fetchall()
     receivables = database.execute(f"SELECT {rows.RECEIVABLE_COLUMNS} FROM receivables").fetchall()
+    # None of which there is, unless this node took receipts back: see Payables.returned.
+    receipted = database.execute(
+        "SELECT DISTINCT receipts.execution_id FROM jobs JOIN executions ON executions.job_id = jobs.id "
+        "JOIN receipts ON receipts.execution_id = executions.id AND side = 1 "
+        "WHERE jobs.state < 4 AND executions.state NOT IN (4, 5, 6, 7) ORDER BY receipts.execution_id"
+    ).fetchall()
     return Books(
         tuple(rows.payable_of(row) for row in payables),
         tuple(rows.receipt_of(row) for row in unsigned),
         tuple(rows.receivable_of(row) for row in receivables),
+        tuple(execution_id for (execution_id,) in receipted),
     )
 
 
@@ -40,6 +48,39 @@ def receipt(
         (side.value, peer_id, sequence),
     ).fetchone()
     return None if row is None else rows.receipt_of(row)
+
+
+def signed_receipts(
+    database: sqlite3.Connection, side: TradeSide, peer_id: str, sequence: int, limit: int
+) -> list[ReceiptRecord]:
+    """Those that both have signed, from that sequence on, in its order."""
+    found = database.execute(
+        f"SELECT {rows.RECEIPT_COLUMNS} FROM receipts WHERE side = ? AND peer_id = ? AND sequence >= ? "
+        "AND evidence IS NOT NULL ORDER BY sequence LIMIT ?",
+        (side.value, peer_id, sequence, limit),
+    )
+    return [rows.receipt_of(row) for row in found.fetchall()]
+
+
+def signed_sequences(
+    database: sqlite3.Connection, side: TradeSide, execution_ids: Sequence[str]
+) -> dict[str, int]:
+    """By execution: the number of its receipt that both have signed."""
+    found = database.execute(
+        "SELECT execution_id, sequence FROM receipts WHERE side = ? AND evidence IS NOT NULL "
+        f"AND execution_id IN ({','.join('?' * len(execution_ids))})",
+        (side.value, *execution_ids),
+    )
+    return dict(found.fetchall())
+
+
+def last_note(database: sqlite3.Connection, side: TradeSide, peer_id: str) -> NoteRecord | None:
+    row = database.execute(
+        "SELECT side, note, evidence FROM settlement_notes WHERE side = ? AND peer_id = ? "
+        "ORDER BY sequence DESC LIMIT 1",
+        (side.value, peer_id),
+    ).fetchone()
+    return None if row is None else rows.note_of(row)
 
 
 def match_receipts(database: sqlite3.Connection, start: str, end: str, limit: int) -> list[ReceiptRecord]:

@@ -55,7 +55,9 @@ WORK_COLUMNS: Final = (
 TRANSACTION_COLUMNS: Final = "kind, time_us, peer_id, execution_id, postings, request_id"
 _BALANCE_COLUMNS: Final = "peer_id, sequence, charged_microcredits, note_sequence, settled_microcredits"
 PAYABLE_COLUMNS: Final = _BALANCE_COLUMNS
-RECEIVABLE_COLUMNS: Final = f"{_BALANCE_COLUMNS}, disputed_microcredits, limit_microcredits, signed_note"
+RECEIVABLE_COLUMNS: Final = (
+    f"{_BALANCE_COLUMNS}, disputed_microcredits, limit_microcredits, signed_note, unearned_microcredits"
+)
 RECEIPT_COLUMNS: Final = "side, peer_id, sequence, execution_id, time_us, receipt, evidence, refusal"
 
 
@@ -227,6 +229,7 @@ def _receivable_row(record: ReceivableRecord) -> Row:
         record.disputed_microcredits,
         record.limit_microcredits,
         record.signed_note,
+        record.unearned_microcredits,
     )
 
 
@@ -306,7 +309,7 @@ _WRITES: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
         _payable_row,
     ),
     ReceivableRecord: (
-        f"INSERT OR REPLACE INTO receivables ({RECEIVABLE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
+        f"INSERT OR REPLACE INTO receivables ({RECEIVABLE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)",
         _receivable_row,
     ),
     ReceiptRecord: (
@@ -455,7 +458,7 @@ def payable_of(row: Row) -> PayableRecord:
 
 
 def receivable_of(row: Row) -> ReceivableRecord:
-    return ReceivableRecord(row[0], Balance(*row[1:5]), *row[5:8])
+    return ReceivableRecord(row[0], Balance(*row[1:5]), *row[5:9])
 
 
 def receipt_of(row: Row) -> ReceiptRecord:
@@ -463,6 +466,11 @@ def receipt_of(row: Row) -> ReceiptRecord:
     return ReceiptRecord(
         TradeSide(side), encoding.receipt_of(receipt), evidence, encoding.refusal_of(refusal)
     )
+
+
+def note_of(row: Row) -> NoteRecord:
+    side, note, evidence = row
+    return NoteRecord(TradeSide(side), encoding.note_of(note), evidence)
 
 
 def reputation_of(row: Row) -> Reputation:

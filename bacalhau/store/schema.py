@@ -282,6 +282,9 @@ _SMALL_BLOCKS: Final = (
     """,
 )
 
+# What receipts say beyond what the work came to; before, such receipts were refused.
+_UNEARNED: Final = ("ALTER TABLE receivables ADD COLUMN unearned_microcredits INTEGER NOT NULL DEFAULT 0",)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _VERSION_1,
     _VERIFICATION,
@@ -289,6 +292,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _LEDGER,
     _COMMITTED,
     _SMALL_BLOCKS,
+    _UNEARNED,
 )
 
 

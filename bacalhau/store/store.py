@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Books,
         ExecutionRecord,
         JobHappening,
+        NoteRecord,
         ReceiptRecord,
         WorkRecord,
         Write,
@@ -407,6 +408,23 @@ class Store:
     def receipt(self, side: TradeSide, peer_id: str, sequence: int) -> ReceiptRecord | None:
         with self._reading() as database:
             return ledger_queries.receipt(database, side, peer_id, sequence)
+
+    def signed_receipts(
+        self, side: TradeSide, peer_id: str, sequence: int, limit: int
+    ) -> list[ReceiptRecord]:
+        """At most so many that both have signed, from that sequence on, in its order."""
+        with self._reading() as database:
+            return ledger_queries.signed_receipts(database, side, peer_id, sequence, limit)
+
+    def signed_sequences(self, side: TradeSide, execution_ids: Sequence[str]) -> dict[str, int]:
+        """By execution: the number of its receipt that both have signed, where there is one."""
+        with self._reading() as database:
+            return ledger_queries.signed_sequences(database, side, execution_ids)
+
+    def last_note(self, side: TradeSide, peer_id: str) -> NoteRecord | None:
+        """The latest settlement note between the two that both have signed."""
+        with self._reading() as database:
+            return ledger_queries.last_note(database, side, peer_id)
 
     def match_receipts(self, prefix: str, limit: int = 2) -> list[ReceiptRecord]:
         """Receipts of executions whose ids begin so, in order of the id; `e-` may be left out."""

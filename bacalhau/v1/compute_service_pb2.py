@@ -24,49 +24,50 @@ _sym_db = _symbol_database.Default()
 
 from bacalhau.v1 import envelope_pb2 as bacalhau_dot_v1_dot_envelope__pb2
 from bacalhau.v1 import job_service_pb2 as bacalhau_dot_v1_dot_job__service__pb2
+from bacalhau.v1 import ledger_pb2 as bacalhau_dot_v1_dot_ledger__pb2
 from bacalhau.v1 import refusal_pb2 as bacalhau_dot_v1_dot_refusal__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!bacalhau/v1/compute_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x1a\x1d\x62\x61\x63\x61lhau/v1/job_service.proto\x1a\x19\x62\x61\x63\x61lhau/v1/refusal.proto\x1a\x1egoogle/protobuf/duration.proto\"D\n\x15\x43onsiderOffersRequest\x12+\n\x06offers\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x18\n\x16\x43onsiderOffersResponse\":\n\x0c\x41wardRequest\x12*\n\x05\x61ward\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x0f\n\rAwardResponse\"F\n\x11\x43loseOfferRequest\x12\x31\n\x0coffer_closed\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x14\n\x12\x43loseOfferResponse\"J\n\x13RevealResultRequest\x12\x33\n\x0ereveal_request\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x16\n\x14RevealResultResponse\"K\n\x16\x43\x61ncelExecutionRequest\x12\x31\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x19\n\x17\x43\x61ncelExecutionResponse\":\n\x0cQuoteRequest\x12*\n\x05offer\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x9f\x01\n\rQuoteResponse\x12\x1a\n\x12price_microcredits\x18\x01 \x01(\x03\x12.\n\x0bstart_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13missing_input_bytes\x18\x03 \x01(\x03\x12%\n\x07refusal\x18\x04 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\"D\n\x13SignReceiptsRequest\x12-\n\x08receipts\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"l\n\x14SignReceiptsResponse\x12-\n\x08receipts\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\"N\n\x1aStreamExecutionLogsRequest\x12\x30\n\x0blog_request\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"S\n\x1bStreamExecutionLogsResponse\x12&\n\x06stream\x18\x01 \x01(\x0e\x32\x16.bacalhau.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xae\x05\n\x0e\x43omputeService\x12Y\n\x0e\x43onsiderOffers\x12\".bacalhau.v1.ConsiderOffersRequest\x1a#.bacalhau.v1.ConsiderOffersResponse\x12>\n\x05\x41ward\x12\x19.bacalhau.v1.AwardRequest\x1a\x1a.bacalhau.v1.AwardResponse\x12M\n\nCloseOffer\x12\x1e.bacalhau.v1.CloseOfferRequest\x1a\x1f.bacalhau.v1.CloseOfferResponse\x12S\n\x0cRevealResult\x12 .bacalhau.v1.RevealResultRequest\x1a!.bacalhau.v1.RevealResultResponse\x12\\\n\x0f\x43\x61ncelExecution\x12#.bacalhau.v1.CancelExecutionRequest\x1a$.bacalhau.v1.CancelExecutionResponse\x12>\n\x05Quote\x12\x19.bacalhau.v1.QuoteRequest\x1a\x1a.bacalhau.v1.QuoteResponse\x12S\n\x0cSignReceipts\x12 .bacalhau.v1.SignReceiptsRequest\x1a!.bacalhau.v1.SignReceiptsResponse\x12j\n\x13StreamExecutionLogs\x12\'.bacalhau.v1.StreamExecutionLogsRequest\x1a(.bacalhau.v1.StreamExecutionLogsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!bacalhau/v1/compute_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x1a\x1d\x62\x61\x63\x61lhau/v1/job_service.proto\x1a\x18\x62\x61\x63\x61lhau/v1/ledger.proto\x1a\x19\x62\x61\x63\x61lhau/v1/refusal.proto\x1a\x1egoogle/protobuf/duration.proto\"D\n\x15\x43onsiderOffersRequest\x12+\n\x06offers\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x18\n\x16\x43onsiderOffersResponse\":\n\x0c\x41wardRequest\x12*\n\x05\x61ward\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x0f\n\rAwardResponse\"F\n\x11\x43loseOfferRequest\x12\x31\n\x0coffer_closed\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x14\n\x12\x43loseOfferResponse\"J\n\x13RevealResultRequest\x12\x33\n\x0ereveal_request\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x16\n\x14RevealResultResponse\"K\n\x16\x43\x61ncelExecutionRequest\x12\x31\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x19\n\x17\x43\x61ncelExecutionResponse\":\n\x0cQuoteRequest\x12*\n\x05offer\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x9f\x01\n\rQuoteResponse\x12\x1a\n\x12price_microcredits\x18\x01 \x01(\x03\x12.\n\x0bstart_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13missing_input_bytes\x18\x03 \x01(\x03\x12%\n\x07refusal\x18\x04 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\"\xa3\x01\n\x13SignReceiptsRequest\x12-\n\x08receipts\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\x32\n\rsigned_before\x18\x02 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12)\n\x04note\x18\x03 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\xe1\x01\n\x14SignReceiptsResponse\x12-\n\x08receipts\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.bacalhau.v1.Refusal\x12\x15\n\rnext_sequence\x18\x03 \x01(\x03\x12\x31\n\rsigned_before\x18\x04 \x03(\x0b\x32\x1a.bacalhau.v1.SignedReceipt\x12)\n\x04note\x18\x05 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"N\n\x1aStreamExecutionLogsRequest\x12\x30\n\x0blog_request\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"S\n\x1bStreamExecutionLogsResponse\x12&\n\x06stream\x18\x01 \x01(\x0e\x32\x16.bacalhau.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xae\x05\n\x0e\x43omputeService\x12Y\n\x0e\x43onsiderOffers\x12\".bacalhau.v1.ConsiderOffersRequest\x1a#.bacalhau.v1.ConsiderOffersResponse\x12>\n\x05\x41ward\x12\x19.bacalhau.v1.AwardRequest\x1a\x1a.bacalhau.v1.AwardResponse\x12M\n\nCloseOffer\x12\x1e.bacalhau.v1.CloseOfferRequest\x1a\x1f.bacalhau.v1.CloseOfferResponse\x12S\n\x0cRevealResult\x12 .bacalhau.v1.RevealResultRequest\x1a!.bacalhau.v1.RevealResultResponse\x12\\\n\x0f\x43\x61ncelExecution\x12#.bacalhau.v1.CancelExecutionRequest\x1a$.bacalhau.v1.CancelExecutionResponse\x12>\n\x05Quote\x12\x19.bacalhau.v1.QuoteRequest\x1a\x1a.bacalhau.v1.QuoteResponse\x12S\n\x0cSignReceipts\x12 .bacalhau.v1.SignReceiptsRequest\x1a!.bacalhau.v1.SignReceiptsResponse\x12j\n\x13StreamExecutionLogs\x12\'.bacalhau.v1.StreamExecutionLogsRequest\x1a(.bacalhau.v1.StreamExecutionLogsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bacalhau.v1.compute_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSIDEROFFERSREQUEST']._serialized_start=168
-  _globals['_CONSIDEROFFERSREQUEST']._serialized_end=236
-  _globals['_CONSIDEROFFERSRESPONSE']._serialized_start=238
-  _globals['_CONSIDEROFFERSRESPONSE']._serialized_end=262
-  _globals['_AWARDREQUEST']._serialized_start=264
-  _globals['_AWARDREQUEST']._serialized_end=322
-  _globals['_AWARDRESPONSE']._serialized_start=324
-  _globals['_AWARDRESPONSE']._serialized_end=339
-  _globals['_CLOSEOFFERREQUEST']._serialized_start=341
-  _globals['_CLOSEOFFERREQUEST']._serialized_end=411
-  _globals['_CLOSEOFFERRESPONSE']._serialized_start=413
-  _globals['_CLOSEOFFERRESPONSE']._serialized_end=433
-  _globals['_REVEALRESULTREQUEST']._serialized_start=435
-  _globals['_REVEALRESULTREQUEST']._serialized_end=509
-  _globals['_REVEALRESULTRESPONSE']._serialized_start=511
-  _globals['_REVEALRESULTRESPONSE']._serialized_end=533
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=535
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=610
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=612
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=637
-  _globals['_QUOTEREQUEST']._serialized_start=639
-  _globals['_QUOTEREQUEST']._serialized_end=697
-  _globals['_QUOTERESPONSE']._serialized_start=700
-  _globals['_QUOTERESPONSE']._serialized_end=859
-  _globals['_SIGNRECEIPTSREQUEST']._serialized_start=861
-  _globals['_SIGNRECEIPTSREQUEST']._serialized_end=929
-  _globals['_SIGNRECEIPTSRESPONSE']._serialized_start=931
-  _globals['_SIGNRECEIPTSRESPONSE']._serialized_end=1039
-  _globals['_STREAMEXECUTIONLOGSREQUEST']._serialized_start=1041
-  _globals['_STREAMEXECUTIONLOGSREQUEST']._serialized_end=1119
-  _globals['_STREAMEXECUTIONLOGSRESPONSE']._serialized_start=1121
-  _globals['_STREAMEXECUTIONLOGSRESPONSE']._serialized_end=1204
-  _globals['_COMPUTESERVICE']._serialized_start=1207
-  _globals['_COMPUTESERVICE']._serialized_end=1893
+  _globals['_CONSIDEROFFERSREQUEST']._serialized_start=194
+  _globals['_CONSIDEROFFERSREQUEST']._serialized_end=262
+  _globals['_CONSIDEROFFERSRESPONSE']._serialized_start=264
+  _globals['_CONSIDEROFFERSRESPONSE']._serialized_end=288
+  _globals['_AWARDREQUEST']._serialized_start=290
+  _globals['_AWARDREQUEST']._serialized_end=348
+  _globals['_AWARDRESPONSE']._serialized_start=350
+  _globals['_AWARDRESPONSE']._serialized_end=365
+  _globals['_CLOSEOFFERREQUEST']._serialized_start=367
+  _globals['_CLOSEOFFERREQUEST']._serialized_end=437
+  _globals['_CLOSEOFFERRESPONSE']._serialized_start=439
+  _globals['_CLOSEOFFERRESPONSE']._serialized_end=459
+  _globals['_REVEALRESULTREQUEST']._serialized_start=461
+  _globals['_REVEALRESULTREQUEST']._serialized_end=535
+  _globals['_REVEALRESULTRESPONSE']._serialized_start=537
+  _globals['_REVEALRESULTRESPONSE']._serialized_end=559
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=561
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=636
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=638
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=663
+  _globals['_QUOTEREQUEST']._serialized_start=665
+  _globals['_QUOTEREQUEST']._serialized_end=723
+  _globals['_QUOTERESPONSE']._serialized_start=726
+  _globals['_QUOTERESPONSE']._serialized_end=885
+  _globals['_SIGNRECEIPTSREQUEST']._serialized_start=888
+  _globals['_SIGNRECEIPTSREQUEST']._serialized_end=1051
+  _globals['_SIGNRECEIPTSRESPONSE']._serialized_start=1054
+  _globals['_SIGNRECEIPTSRESPONSE']._serialized_end=1279
+  _globals['_STREAMEXECUTIONLOGSREQUEST']._serialized_start=1281
+  _globals['_STREAMEXECUTIONLOGSREQUEST']._serialized_end=1359
+  _globals['_STREAMEXECUTIONLOGSRESPONSE']._serialized_start=1361
+  _globals['_STREAMEXECUTIONLOGSRESPONSE']._serialized_end=1444
+  _globals['_COMPUTESERVICE']._serialized_start=1447
+  _globals['_COMPUTESERVICE']._serialized_end=2133
 # @@protoc_insertion_point(module_scope)

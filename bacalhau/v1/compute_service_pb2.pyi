@@ -2,6 +2,7 @@ import datetime
 
 from bacalhau.v1 import envelope_pb2 as _envelope_pb2
 from bacalhau.v1 import job_service_pb2 as _job_service_pb2
+from bacalhau.v1 import ledger_pb2 as _ledger_pb2
 from bacalhau.v1 import refusal_pb2 as _refusal_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
@@ -81,18 +82,28 @@ class QuoteResponse(_message.Message):
     def __init__(self, price_microcredits: _Optional[int] = ..., start_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing_input_bytes: _Optional[int] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ...) -> None: ...
 
 class SignReceiptsRequest(_message.Message):
-    __slots__ = ("receipts",)
+    __slots__ = ("receipts", "signed_before", "note")
     RECEIPTS_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     receipts: _containers.RepeatedCompositeFieldContainer[_envelope_pb2.SignedEnvelope]
-    def __init__(self, receipts: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ...) -> None: ...
+    signed_before: _containers.RepeatedCompositeFieldContainer[_envelope_pb2.SignedEnvelope]
+    note: _envelope_pb2.SignedEnvelope
+    def __init__(self, receipts: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ..., signed_before: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ..., note: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
 
 class SignReceiptsResponse(_message.Message):
-    __slots__ = ("receipts", "refusal")
+    __slots__ = ("receipts", "refusal", "next_sequence", "signed_before", "note")
     RECEIPTS_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     receipts: _containers.RepeatedCompositeFieldContainer[_envelope_pb2.SignedEnvelope]
     refusal: _refusal_pb2.Refusal
-    def __init__(self, receipts: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ...) -> None: ...
+    next_sequence: int
+    signed_before: _containers.RepeatedCompositeFieldContainer[_ledger_pb2.SignedReceipt]
+    note: _envelope_pb2.SignedEnvelope
+    def __init__(self, receipts: _Optional[_Iterable[_Union[_envelope_pb2.SignedEnvelope, _Mapping]]] = ..., refusal: _Optional[_Union[_refusal_pb2.Refusal, _Mapping]] = ..., next_sequence: _Optional[int] = ..., signed_before: _Optional[_Iterable[_Union[_ledger_pb2.SignedReceipt, _Mapping]]] = ..., note: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
 
 class StreamExecutionLogsRequest(_message.Message):
     __slots__ = ("log_request",)

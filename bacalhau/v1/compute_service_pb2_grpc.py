@@ -130,8 +130,12 @@ class ComputeServiceServicer:
 
     def SignReceipts(self, request, context):
         """Receipts that the requester signed, in the order of their sequence; answered by the same ones, signed by this node.
-        Answers up to the first that is refused: WRONG_STATE where one before it is missing, MALFORMED where it is not what
-        the award and the report come to. One that came before is answered again, and has no second effect.
+        Answers up to the first that is refused: WRONG_STATE where one before it is missing or the work still runs, MALFORMED
+        where its sums are wrong, it takes a penalty that its award does not allow or its execution has a receipt,
+        CREDIT_LIMIT where it promises more beyond the work than the requester may owe. What it says of the work otherwise
+        is taken as it is. One that came before is answered again, and has no second effect; another one under its number is
+        refused as ID_REUSED. A side that was restored from a backup gets back what it has signed and no longer knows: the
+        requester in the answer, the node in the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

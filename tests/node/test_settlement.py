@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from bacalhau.market.credit import CreditPolicy
 from bacalhau.market.ledger import Ledger
 from bacalhau.model.ledger import Balance, SettlementNote, TradeSide
 from bacalhau.model.refusals import RefusalReason
+from bacalhau.scheduler.records import ReceiptRecord
 from bacalhau.v1 import compute_service_pb2, ledger_pb2, requester_service_pb2
 from bacalhau.v1 import ledger_service_pb2 as pb
 from bacalhau.v1.compute_service_pb2_grpc import ComputeServiceStub
@@ -156,7 +159,7 @@ async def test_the_same_receipt_again_and_again_is_answered_and_counts_once(trad
     assert trade.due() == trade.owed() == before
 
 
-async def test_receipts_that_nobody_owes_are_refused(trade: Trade) -> None:
+async def test_receipts_that_are_not_of_their_sender_or_hold_no_sums_are_refused(trade: Trade) -> None:
     await trade.run()
     stranger = Stranger()
     right = a_receipt(requester_id=stranger.key.node_id, node_id=trade.worker.node_id)
@@ -165,7 +168,6 @@ async def test_receipts_that_nobody_owes_are_refused(trade: Trade) -> None:
     async with peer_channel(trade.worker) as channel:
         stub = ComputeServiceStub(channel)
         for receipt, reason in (
-            (right, RefusalReason.NOT_FOUND),
             (replace(right, execution_id=theirs.receipt.execution_id), RefusalReason.NOT_FOUND),
             (theirs.receipt, RefusalReason.MALFORMED),
             (replace(right, node_id=trade.requester.node_id), RefusalReason.MALFORMED),
@@ -188,6 +190,25 @@ async def test_receipts_that_nobody_owes_are_refused(trade: Trade) -> None:
     assert trade.due() == trade.owed()
 
 
+async def test_receipts_that_contradict_the_work_are_signed_one_after_the_other(trade: Trade) -> None:
+    """What a requester signs that it owes is taken; that it says so of nothing counts against nobody else's credit."""
+    stranger, unproven = Stranger(), trade.worker.driver.compute.receivables.credit.unproven_exposure
+    async with peer_channel(trade.worker) as channel:
+        stub, now = ComputeServiceStub(channel), trade.worker.clock.now()
+        for sequence in (1, 2):
+            receipt = a_receipt(
+                requester_id=stranger.key.node_id, node_id=trade.worker.node_id, sequence=sequence
+            )
+            receipt = replace(receipt, execution_id=f"e-{sequence}", balance_microcredits=10 * sequence)
+            envelope = stranger.seal(receipt, trade.worker.node_id, at_us=now)
+            answer = await stub.SignReceipts(compute_service_pb2.SignReceiptsRequest(receipts=[envelope]))
+            signed = open_signed_receipt(envelope.SerializeToString(), answer.receipts[0].SerializeToString())
+            assert signed == receipt
+    receivables = trade.worker.driver.compute.receivables
+    assert receivables.records[stranger.key.node_id].balance == Balance(2, 20)
+    assert receivables.credit.unproven_exposure == unproven
+
+
 async def test_another_receipt_under_a_number_that_is_taken_is_refused(trade: Trade) -> None:
     """The requester's own key signs it: it changes its mind about what it owes."""
     await trade.run()
@@ -202,6 +223,89 @@ async def test_another_receipt_under_a_number_that_is_taken_is_refused(trade: Tr
             compute_service_pb2.SignReceiptsRequest(receipts=[envelope])
         )
     assert refusal_from_proto(answer.refusal).reason is RefusalReason.ID_REUSED
+
+
+async def test_a_node_takes_nothing_back_that_it_did_not_sign_itself(trade: Trade) -> None:
+    await trade.run()
+    stranger, worker = Stranger(), trade.worker
+    before, now = trade.due(), worker.clock.now()
+    receipt = a_receipt(requester_id=stranger.key.node_id, node_id=worker.node_id)
+    other = replace(receipt, exit_code=1)
+    seal = functools.partial(stranger.seal, at_us=now)
+    own = Stranger()
+    own.key = worker.membership._key
+    right = seal(receipt, worker.node_id)
+    stolen = SettlementNote(worker.node_id, stranger.key.node_id, 1, 10**6, now)
+    async with peer_channel(worker) as channel:
+        stub = ComputeServiceStub(channel)
+        for request, reason in (
+            ({"signed_before": [seal(receipt, worker.node_id)]}, RefusalReason.BAD_SIGNATURE),
+            ({"signed_before": [own.seal(other, stranger.key.node_id, at_us=now)]}, RefusalReason.MALFORMED),
+            ({"signed_before": [seal(receipt, worker.node_id)] * 2}, RefusalReason.MALFORMED),
+            ({"note": seal(stolen, worker.node_id)}, RefusalReason.BAD_SIGNATURE),
+        ):
+            call = stub.SignReceipts(compute_service_pb2.SignReceiptsRequest(receipts=[right], **request))
+            assert (await refusal_from(call)).reason is reason
+    records = worker.driver.compute.receivables.records
+    assert records[stranger.key.node_id].balance.settled_microcredits == 0
+    assert trade.due() == before
+
+
+@pytest.mark.parametrize("signed_by", ["stranger", "requester"])
+async def test_a_requester_takes_nothing_back_that_it_did_not_sign_or_that_pays_twice(
+    trade: Trade, signed_by: str
+) -> None:
+    """Its node says that both have signed a second receipt: of nothing that was done, or once more of the first."""
+    await trade.run()
+    worker, requester = trade.worker, trade.requester
+    liar, first = Stranger(), worker.store.receipt(TradeSide.SELLING, requester.node_id, 1)
+    assert first is not None
+    forged = replace(first.receipt, sequence=2, balance_microcredits=200)
+    if signed_by == "stranger":
+        forged = replace(forged, execution_id="e-none")
+    else:
+        liar.key = requester.membership._key
+    evidence = liar.seal(forged, worker.node_id, at_us=worker.clock.now(), id="s-liar").SerializeToString()
+    record = replace(worker.driver.compute.receivables.records[requester.node_id], balance=Balance(2, 200))
+    worker.driver.compute.receivables._records[requester.node_id] = record
+    worker.store.commit([record, ReceiptRecord(TradeSide.SELLING, forged, evidence)])
+    job_id = await trade.begin()
+    await until(lambda: requester.jobs.job(job_id).state.ended, "the job has ended")
+
+    def refused() -> bool:
+        (kept,) = requester.store.books().unsigned
+        return kept.refusal is not None and kept.refusal.reason is RefusalReason.ID_REUSED
+
+    await until(refused, "the node has answered")
+    assert trade.owed() == Balance(2, 200)
+    (kept,) = requester.store.books().unsigned
+    assert kept.receipt.execution_id == requester.jobs.job(job_id).executions[0].id
+    requester.driver.requester.payables.check(())
+
+
+@pytest.mark.parametrize("restored", ["requester", "worker"])
+async def test_a_note_that_one_side_has_forgotten_comes_back_with_the_next_receipt(
+    tmp_path: Path, restored: str
+) -> None:
+    """The backup is older than the settlement, and not older than the last receipt."""
+    async with trading(tmp_path) as trade:
+        await trade.run()
+    shutil.copytree(tmp_path / restored, tmp_path / "backup")
+    async with trading(tmp_path) as trade:
+        request = pb.RecordSettlementRequest(
+            peer_id=trade.requester.node_id, amount_microcredits=60, request_id="q-1"
+        )
+        async with client_of(trade.worker) as channel:
+            await LedgerServiceStub(channel).RecordSettlement(request)
+        await until(lambda: trade.worker.store.books().receivables[0].signed_note == 1, "both have the note")
+    shutil.rmtree(tmp_path / restored)
+    (tmp_path / "backup").rename(tmp_path / restored)
+    async with trading(tmp_path) as trade:
+        await trade.run()
+        await until(lambda: trade.owed() == trade.due() == Balance(2, 200, 1, 60), "the balances are equal")
+        await until(lambda: trade.worker.store.books().receivables[0].signed_note == 1, "both have signed it")
+        trade.requester.driver.requester.payables.check(())
+        trade.worker.driver.compute.receivables.check(())
 
 
 async def test_a_settlement_reaches_the_debtor_and_is_recorded_once_for_one_request(trade: Trade) -> None:

@@ -60,6 +60,7 @@ def samples() -> dict[str, Any]:
         "limit_microcredits": 7,
         "note": SettlementNote("n1", "r1", 1, 5, 6),
         "receipt": a_receipt(),
+        "receipts": ((a_receipt(), b"\xff"),),
         "signed": ((1, b"\xff"),),
         "inputs": (ClaimedInput(RESULT, 7),),
         "offer": an_offer(),

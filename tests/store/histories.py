@@ -251,7 +251,13 @@ works = st.builds(
 _balances = st.builds(Balance, wire.sequences, wire.balances, wire.sequences, wire.balances)
 payables = st.builds(PayableRecord, wire.node_ids, _balances)
 receivables = st.builds(
-    ReceivableRecord, wire.node_ids, _balances, wire.prices, st.none() | wire.prices, wire.sequences
+    ReceivableRecord,
+    wire.node_ids,
+    _balances,
+    wire.prices,
+    st.none() | wire.prices,
+    wire.sequences,
+    wire.prices,
 )
 receipts = st.builds(
     ReceiptRecord, st.sampled_from(TradeSide), wire.receipts, st.none() | _evidence, st.none() | wire.refusals
