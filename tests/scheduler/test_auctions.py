@@ -322,45 +322,6 @@ def test_a_job_fails_at_its_queue_timeout_with_what_the_nodes_said(requester: Re
     assert requester.machine.deadline() is None
 
 
-def test_a_job_with_no_live_node_waits_a_grace_and_then_says_so(requester: Requester) -> None:
-    requester.submit(now=0)
-    requester.expire(seconds(1))
-    assert requester.state() is JobState.QUEUED
-    assert requester.machine.deadline() == seconds(5)
-    requester.expire(seconds(5))
-    assert requester.failure().kind is FaultKind.NO_NODE
-    assert "no compute node is live" in requester.failure().message
-
-
-def test_after_a_pause_of_the_requester_in_which_all_nodes_fell_silent_they_are_waited_for(
-    requester: Requester,
-) -> None:
-    """A machine that slept, or had no time for this process: what the nodes said meanwhile is not read yet."""
-    requester.hear("n1")
-    requester.submit(now=0)
-    requester.decline("n1", RefusalReason.BUSY, now=10)
-    woken = seconds(3600)
-    requester.expire(woken)
-    assert requester.state() is JobState.QUEUED
-    requester.hear("n1", now=woken + seconds(4))
-    assert requester.sent(fx.SendOffer)[-1].to == ("n1",)
-    requester.bid("n1", now=woken + seconds(4))
-    assert requester.awards() == [("n1", 100)]
-
-
-def test_a_job_with_no_live_node_and_a_queue_timeout_sleeps_between_its_deadlines(
-    requester: Requester,
-) -> None:
-    """It once woke each microsecond."""
-    requester.submit(a_spec(queue_us=seconds(600)), now=0)
-    wakes = 0
-    while (due := requester.machine.deadline()) is not None:
-        requester.expire(due)
-        wakes += 1
-    assert requester.failure().kind is FaultKind.QUEUE_TIMEOUT
-    assert wakes < 30
-
-
 def test_the_first_node_to_be_heard_gets_a_whole_bid_window(requester: Requester) -> None:
     requester.submit(now=0)
     requester.hear("n1", "n2", now=900_000)
