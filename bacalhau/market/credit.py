@@ -42,6 +42,8 @@ class _Account:
 class Credit:
     """See the module."""
 
+    __slots__ = ("_accounts", "_policy", "_unproven")
+
     def __init__(self, policy: CreditPolicy) -> None:
         self._policy = policy
         self._accounts: dict[str, _Account] = {}

@@ -58,6 +58,8 @@ def receivable(peer_id: str) -> str:
 class Ledger:
     """Balances of accounts, changed only by transactions. An account that comes to 0 is forgotten."""
 
+    __slots__ = ("_balances",)
+
     def __init__(self, balances: Mapping[str, int] | None = None) -> None:
         self._balances = {account: amount for account, amount in (balances or {}).items() if amount}
 

@@ -129,6 +129,8 @@ def _days_between(before_us: int, now: int) -> int:
 class ReputationBook:
     """What a node has seen of others in one role."""
 
+    __slots__ = ("_known", "_role", "_scores")
+
     def __init__(self, role: Role) -> None:
         self._role = role
         self._known: dict[str, Reputation] = {}

@@ -12,6 +12,8 @@ class CapacityLedger:
     chosen by strangers.
     """
 
+    __slots__ = ("_hard", "_soft", "capacity", "free")
+
     def __init__(self, capacity: Resources) -> None:
         self.capacity = capacity
         self.free = capacity

@@ -18,6 +18,8 @@ class Deadlines(Generic[K]):
     """A heap whose outdated entries are dropped when they surface. Keys must be ordered among each other, so
     that what is due at the same microsecond comes in the same order on every run."""
 
+    __slots__ = ("_due", "_heap")
+
     def __init__(self) -> None:
         self._due: dict[K, int] = {}
         self._heap: list[tuple[int, K]] = []

@@ -45,6 +45,8 @@ class Leases:
     """See the module. Shares the machine's deadlines: "lease" and "renew", each with the execution's id. A new phase is
     told within `first_renewal_us`."""
 
+    __slots__ = ("_deadlines", "_first_renewal_us")
+
     def __init__(self, deadlines: Deadlines[tuple[str, str]], first_renewal_us: int) -> None:
         self._deadlines = deadlines
         self._first_renewal_us = first_renewal_us

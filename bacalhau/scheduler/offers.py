@@ -58,6 +58,22 @@ class Offers:
     """See the module. Shares the machine's capacity and its deadlines: "offer", with the offer's id, when it closes,
     or its bid expires before that. `credit` says why a requester gets none for a price."""
 
+    __slots__ = (
+        "_book",
+        "_capacity",
+        "_closing",
+        "_config",
+        "_credit",
+        "_deadlines",
+        "_engines",
+        "_full",
+        "_ids",
+        "_of",
+        "_offers",
+        "_pricing",
+        "_waiting",
+    )
+
     def __init__(
         self,
         config: ComputeConfig,

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 class Receivables:
     """See the module. Shares the machine's deadlines: "note", with the peer's id."""
 
+    __slots__ = ("_config", "_deadlines", "_records", "_retries", "credit", "ledger")
+
     def __init__(self, config: ComputeConfig, deadlines: Deadlines[tuple[str, str]]) -> None:
         self._config = config
         self._deadlines = deadlines

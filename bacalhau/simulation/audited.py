@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Audited:
     """The offers of one requester, the declines that it has, and its clearings."""
 
+    __slots__ = ("_clearings", "_declines", "_offers")
+
     def __init__(self) -> None:
         self._offers: dict[str, JobOffer] = {}
         self._declines: dict[tuple[str, str], None] = {}

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class SimulatedBooks:
     """See the module."""
 
+    __slots__ = ("_audit", "_paid", "ledger", "payables", "receipts", "receivables")
+
     def __init__(self, *, audit: bool) -> None:
         self.payables: dict[str, PayableRecord] = {}
         self.receivables: dict[str, ReceivableRecord] = {}

@@ -6,7 +6,6 @@ A crash leaves nothing but this. What has ended is forgotten, for memory must no
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
@@ -47,6 +46,22 @@ _ENDED_KEPT = 1_000
 class Journal:
     """By id: the latest record of each kind. `histories` are only kept with `keep_ended`."""
 
+    __slots__ = (
+        "_audited",
+        "_ended",
+        "_ended_works",
+        "_executions_of",
+        "_keep_ended",
+        "_sequences",
+        "books",
+        "changes",
+        "executions",
+        "histories",
+        "jobs",
+        "reputations",
+        "works",
+    )
+
     def __init__(self, *, keep_ended: bool = False) -> None:
         self.jobs: dict[str, JobAccepted] = {}
         self.changes: dict[str, JobChanged] = {}
@@ -59,8 +74,8 @@ class Journal:
         self._keep_ended = keep_ended
         self._audited = Audited()
         self.books = SimulatedBooks(audit=keep_ended)
-        self._ended_works: deque[str] = deque()
-        self._ended: deque[str] = deque()
+        self._ended_works: list[str] = []
+        self._ended: list[str] = []
 
     def commit(self, writes: Sequence[Write]) -> None:
         """All of the writes at once; raises AssertionError where they break what holds for every job: with
@@ -153,7 +168,7 @@ class Journal:
         if new.state in _WORK_ENDED and not self._keep_ended:
             self._ended_works.append(new.id)
             if len(self._ended_works) > _ENDED_WORKS_KEPT:
-                self.works.pop(self._ended_works.popleft(), None)
+                self.works.pop(self._ended_works.pop(0), None)
 
     def _check_open(self, job_id: str) -> None:
         assert not self.state(job_id).ended, f"{job_id} had ended, and was written to again"
@@ -164,7 +179,7 @@ class Journal:
             known.pop(job_id, None)
         self._ended.append(job_id)
         if len(self._ended) > _ENDED_KEPT:
-            for execution_id in self._executions_of.pop(self._ended.popleft(), ()):
+            for execution_id in self._executions_of.pop(self._ended.pop(0), ()):
                 del self.executions[execution_id]
 
     # --- views ---

@@ -10,7 +10,7 @@ import gc
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.credit import CreditPolicy
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from bacalhau.simulation.profile import Machines
     from bacalhau.simulation.scenario import Market, NodeGroup, Scenario
     from bacalhau.simulation.world import Watch
+
+T = TypeVar("T")
 
 _YEAR_US = 366 * 24 * 3600 * 1_000_000
 _NO_LIMIT = 10**18
@@ -249,9 +251,22 @@ def _add_nodes(
     for index in range(market.requesters):
         world.add_node(f"requester-{index + 1}", Profile(requester=requester))
     random = Random(f"nodes {seed}")
+    shared = _Shared()
     for group in scenario.nodes:
         for index in range(group.count):
-            _add_node(world, scenario, measures, group, f"{group.name}-{index + 1}", sets, random, seed)
+            id = f"{group.name}-{index + 1}"
+            _add_node(world, scenario, measures, group, id, sets, random, seed, shared)
+
+
+class _Shared:
+    """Equal values once: what thousands of nodes have in common is then in the processor's cache for all of them."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, Any] = {}
+
+    def __call__(self, value: T) -> T:
+        found: T = self._known.setdefault(value, value)
+        return found
 
 
 def _add_node(
@@ -263,6 +278,7 @@ def _add_node(
     sets: tuple[ClaimedInput, ...],
     random: Random,
     seed: int,
+    shared: _Shared,
 ) -> None:
     capacity = Resources(
         group.cpu_millicores.draw(random), group.memory_bytes.draw(random), group.disk_bytes.draw(random)
@@ -273,7 +289,7 @@ def _add_node(
         only_local_inputs=group.only_local,
         execution_timeout_max_us=_YEAR_US,
     )
-    costs = _costs(group, f"{seed} {id}")
+    costs = shared(_costs(group, f"{seed} {id}"))
     profile = Profile(
         compute=ComputeConfig(
             policy, bid_valid_for_us=scenario.market.bid_valid_us, credit=_credit(scenario)
@@ -285,7 +301,7 @@ def _add_node(
         honesty=group.cheat,
         group=group.name,
     )
-    node = world.add_node(id, profile)
+    node = world.add_node(id, shared(profile))
     if group.holds_percent:
         for claimed in sets:
             if random.randrange(100) < group.holds_percent:

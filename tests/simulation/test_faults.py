@@ -127,6 +127,8 @@ def test_the_stories_reach_every_kind_of_end() -> None:
 class ForgetfulLedger(CapacityLedger):
     """Skips the release of what executions held."""
 
+    __slots__ = ()
+
     def release(self, key: str, *, hard: bool = False) -> bool:
         if hard:
             return self._hard.pop(key, None) is not None
@@ -350,6 +352,8 @@ class TakesReceiptsTwice(ComputeMachine):
 
 
 class BoundlessCredit(Credit):
+    __slots__ = ()
+
     def refusal(self, peer_id: str, price_microcredits: int) -> None:
         """None, whoever asks for whatever."""
 
