@@ -12,15 +12,23 @@ if TYPE_CHECKING:
     from dataclasses import dataclass, replace
 else:
     import dataclasses
+    from operator import attrgetter
+
+    _fields = {}
+    """By class: gets all fields of a value at once."""
 
     def dataclass(*, frozen=False, slots):
         """As the one of the standard library; the fields of what is `frozen` make its hash."""
         return dataclasses.dataclass(slots=slots, unsafe_hash=frozen)
 
     def replace(value, /, **changes):
-        """As the one of the standard library, at half its cost, for what the dataclass above makes."""
+        """As the one of the standard library, at a third of its cost, for what the dataclass above makes."""
         kind = type(value)
-        copied = kind(*[getattr(value, name) for name in kind.__match_args__])
+        fields = _fields.get(kind)
+        if fields is None:
+            # Of one name alone attrgetter would make no tuple.
+            fields = _fields[kind] = attrgetter("__class__", *kind.__match_args__)
+        copied = kind(*fields(value)[1:])
         for name, changed in changes.items():
             setattr(copied, name, changed)
         return copied

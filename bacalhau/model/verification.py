@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from bacalhau.model.frozen import dataclass
 
@@ -13,6 +14,9 @@ class VerificationPolicy(Enum):
     NONE = 1
     REPLICATED = 2
     ADAPTIVE = 3
+
+
+_NONE: Final = VerificationPolicy.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Verification:
     @property
     def compares(self) -> bool:
         """Results are committed to before they are revealed."""
-        return self.policy is not VerificationPolicy.NONE
+        return self.policy is not _NONE
 
 
 NO_VERIFICATION = Verification()

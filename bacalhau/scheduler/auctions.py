@@ -7,7 +7,7 @@ that is to be advanced, None where nothing changed, and the effects so far.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bacalhau.market.clearing import SealedBid, clear
 from bacalhau.market.reputation import PPM, too_low
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.deadlines import Deadlines
 
 Step = tuple[Job | None, Effects]
+
+_BID_RECEIVED: Final = JobEventType.BID_RECEIVED
 
 
 class Auctions:
@@ -250,7 +252,7 @@ class Auctions:
         auction.declines.pop(node_id, None)
         auction.awaiting.pop(node_id, None)
         answer = AnswerReceived(auction.offer.id, job.id, node_id, now, bid, None, event.evidence)
-        happened = job.happened(JobEventType.BID_RECEIVED, now, node_id=node_id, price_microcredits=price)
+        happened = job.happened(_BID_RECEIVED, now, node_id=node_id, price_microcredits=price)
         # Until the auction is ready a bid more or less changes nothing of what the job does next.
         ready = auction.ready(now, job.missing())
         return job if ready else None, Effects(writes=[answer, happened])

@@ -259,7 +259,7 @@ class RequesterMachine:
     def _advance(self, job: Job, now: int) -> Effects:
         """Does what the job's state allows next; safe to call after anything happened to it."""
         effects = Effects()
-        if job.spec.verification.compares and job.fatal is None:
+        if job.fatal is None and job.spec.verification.compares:
             effects.add(self._verifications.advance(job, now))
         if job.fatal is not None:
             effects.add(self._fail(job, job.fatal, now))

@@ -12,6 +12,7 @@ from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model.execution import ExecutionState
 from bacalhau.model.frozen import replace
 from bacalhau.model.job import JobState
+from bacalhau.model.ledger import Transaction
 from bacalhau.model.reputation import Reputation, Role
 from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler.jobs import Job
@@ -23,7 +24,11 @@ from bacalhau.scheduler.records import (
     JobAccepted,
     JobChanged,
     JobHappening,
+    NoteRecord,
     OfferMade,
+    PayableRecord,
+    ReceiptRecord,
+    ReceivableRecord,
     WorkRecord,
     WorkState,
 )
@@ -53,6 +58,7 @@ class Journal:
         "_executions_of",
         "_keep_ended",
         "_sequences",
+        "_takes",
         "books",
         "changes",
         "executions",
@@ -72,6 +78,7 @@ class Journal:
         self._sequences: dict[str, int] = {}
         self._executions_of: dict[str, list[str]] = {}
         self._keep_ended = keep_ended
+        self._takes = _TAKES if keep_ended else _TAKES_BRIEFLY
         self._audited = Audited()
         self.books = SimulatedBooks(audit=keep_ended)
         self._ended_works: list[str] = []
@@ -81,10 +88,10 @@ class Journal:
         """All of the writes at once; raises AssertionError where they break what holds for every job: with
         `keep_ended` for those that have not ended too."""
         touched: dict[str, None] = {}
+        takes = self._takes
         for write in writes:
-            take = _TAKES.get(type(write))
+            take = takes[type(write)]
             if take is None:
-                self.books.take(write)
                 continue
             job_id = take(self, write)
             if job_id is not None:
@@ -127,15 +134,13 @@ class Journal:
         self.reputations[new.node_id, new.role] = new
 
     def _take_audited(self, new: OfferMade | AnswerReceived) -> None:
-        if self._keep_ended:
-            self._audited.take(new)
+        self._audited.take(new)
 
     def _take_clearing(self, new: AuctionCleared) -> None:
-        if self._keep_ended:
-            self._audited.take_clearing(new)
+        self._audited.take_clearing(new)
 
-    def _take_bid(self, kept: BidKept) -> None:
-        """Evidence, where envelopes are signed."""
+    def _take_money(self, new: Write) -> None:
+        self.books.take(new)
 
     def _take_execution(self, new: ExecutionRecord) -> str | None:
         old = self.executions.get(new.id)
@@ -264,16 +269,24 @@ class Journal:
         return [work for work in self.works.values() if work.state not in _WORK_ENDED]
 
 
-_TAKES: dict[type, Callable[[Journal, Any], str | None]] = {
+_TAKES: dict[type, Callable[[Journal, Any], str | None] | None] = {
     AnswerReceived: Journal._take_audited,
     OfferMade: Journal._take_audited,
     JobAccepted: Journal._take_job,
     Reputation: Journal._take_reputation,
     AuctionCleared: Journal._take_clearing,
-    BidKept: Journal._take_bid,
+    BidKept: None,
     JobChanged: Journal._take_change,
     JobHappening: Journal._take_happening,
     ExecutionRecord: Journal._take_execution,
     WorkRecord: Journal._take_work,
+    ReceiptRecord: Journal._take_money,
+    Transaction: Journal._take_money,
+    ReceivableRecord: Journal._take_money,
+    PayableRecord: Journal._take_money,
+    NoteRecord: Journal._take_money,
 }
-"""By kind: the rest is money. A job's id is given by what the job is to be checked after."""
+"""By kind; None is evidence that no check reads. A job's id is given by what the job is to be checked after."""
+
+_TAKES_BRIEFLY = {**_TAKES, **dict.fromkeys((AnswerReceived, OfferMade, AuctionCleared, Transaction))}
+"""Where what has ended is forgotten, history is not kept: the latest records say all that a restart needs."""

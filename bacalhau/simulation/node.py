@@ -294,7 +294,7 @@ class SimulatedNode:
         self._wakes_us = due_us
         late_us = world.weather.late_wakes_us
         wake_us = max(due_us, world.loop.now) + (world.random.randrange(late_us + 1) if late_us else 0)
-        world.loop.at(wake_us, self._wake, self.life, due_us)
+        world.loop.put(wake_us, self._wake, (self.life, due_us))
 
     def _wake(self, life: int, due_us: int) -> None:
         if due_us != self._wakes_us or not self.lives(life):
