@@ -28,7 +28,7 @@ from libp2p.stream_muxer.exceptions import (
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as _PROTOCOL_ID
 
-from bacalhau.p2p.secured import read_ahead
+from bacalhau.p2p.secured import channel_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -217,6 +217,7 @@ class Yamux(IMuxedConn):
         self.event_closed = trio.Event()
         self.on_close: Any = None
         """Called once the connection is closed: py-libp2p's connection sets it."""
+        self._channel = channel_of(secured_conn)
         self._is_initiator = bool(secured_conn.is_initiator)
         self._next_id = 1 if self._is_initiator else 2
         self._streams: dict[int, YamuxStream] = {}
@@ -351,12 +352,11 @@ class Yamux(IMuxedConn):
             frames, self._unsent, self.unsent_bytes, self._is_urgent = self._unsent, [], 0, False
             self._took_unsent.set()
             self._took_unsent = trio.Event()
-            await self.secured_conn.write(b"".join(frames))
+            await self._channel.write(b"".join(frames))
 
     # --- what comes ---
 
     async def _read_frames(self) -> None:
-        read_ahead(self.secured_conn)
         while True:
             version, kind, flags, stream_id, length = _HEADER.unpack(await self._exactly(_HEADER_BYTES))
             if version != 0:
@@ -422,7 +422,7 @@ class Yamux(IMuxedConn):
     async def _some(self, size: int) -> memoryview:
         """Between 1 and `size` of the bytes that come next."""
         if not self._input:
-            self._input = memoryview(await self.secured_conn.read())
+            self._input = memoryview(await self._channel.read())
             if not self._input:
                 raise EOFError
         part, self._input = self._input[:size], self._input[size:]
