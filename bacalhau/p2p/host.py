@@ -40,6 +40,7 @@ from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from multiaddr import Multiaddr
 
+from bacalhau.p2p import negotiate
 from bacalhau.p2p.bridge import Bridge, BridgeDown
 from bacalhau.p2p.port import CannotConnect, CannotListen
 from bacalhau.p2p.yamux import PROTOCOL_ID as YAMUX
@@ -256,7 +257,8 @@ def _make_host(key: NodeKey) -> IHost:
     # high watermark, whatever the other settings are.
     network.auto_connector.maybe_connect = _dial_nobody
     network.retry_config = RetryConfig(max_retries=0)  # whoever dials tries again
-    network.set_stream_handler(_guarded(network.common_stream_handler))
+    handlers: Any = host.get_mux().handlers
+    network.set_stream_handler(_guarded(lambda stream: negotiate.serve(stream, handlers)))
     return host
 
 

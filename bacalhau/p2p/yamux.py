@@ -90,6 +90,11 @@ class YamuxStream(IMuxedStream):
         self._came = trio.Event()
         self._may_send = trio.Event()
 
+    @property
+    def has_unread(self) -> bool:
+        """Something has come that was not read."""
+        return bool(self._unread)
+
     async def read(self, n: int | None = -1) -> bytes:
         """Up to `n` bytes that have come, all where it is None or -1. Raises MuxedStreamEOF, MuxedStreamReset."""
         while not self._unread:
