@@ -40,13 +40,14 @@ from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from multiaddr import Multiaddr
 
+from bacalhau.p2p import negotiate
 from bacalhau.p2p.bridge import Bridge, BridgeDown
 from bacalhau.p2p.port import CannotConnect, CannotListen
 from bacalhau.p2p.yamux import PROTOCOL_ID as YAMUX
 from bacalhau.p2p.yamux import Muxers, Yamux
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from libp2p.abc import IHost, INetConn, INetStream, INetwork
 
@@ -256,12 +257,24 @@ def _make_host(key: NodeKey) -> IHost:
     # high watermark, whatever the other settings are.
     network.auto_connector.maybe_connect = _dial_nobody
     network.retry_config = RetryConfig(max_retries=0)  # whoever dials tries again
-    network.set_stream_handler(_guarded(network.common_stream_handler))
+    # Nobody here listens for streams, and telling so to each listener costs a nursery twice a stream
+    # (network/swarm.py:3180).
+    network._notify = _only_of_peers(network._notify)
+    handlers: Any = host.get_mux().handlers
+    network.set_stream_handler(_guarded(lambda stream: negotiate.serve(stream, handlers)))
     return host
 
 
 async def _dial_nobody() -> None:
     return
+
+
+def _only_of_peers(notify: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    async def told(event: str, *arguments: Any) -> None:
+        if event not in ("opened_stream", "closed_stream"):
+            await notify(event, *arguments)
+
+    return told
 
 
 def _guarded(handler: Callable[[INetStream], Any]) -> Callable[[INetStream], Any]:

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from libp2p.abc import IMuxedConn, IMuxedStream
 from libp2p.custom_types import TProtocol
-from libp2p.security.noise.io import BaseNoiseMsgReadWriter
-from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.exceptions import (
     MuxedConnUnavailable,
     MuxedStreamClosed,
@@ -29,6 +27,8 @@ from libp2p.stream_muxer.exceptions import (
 )
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as _PROTOCOL_ID
+
+from bacalhau.p2p.secured import channel_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -54,7 +54,10 @@ _UNREAD_MAX_BYTES: Final = 16 * 1024 * 1024
 """Above this, nothing more is taken from the connection until something was read."""
 _STREAMS_MAX: Final = 256
 """Open streams that the peer has begun."""
-_READ_BYTES: Final = 128 * 1024
+_UNSENT_MAX_BYTES: Final = 128 * 1024
+"""Above this, whoever has data to send waits; what answers the peer may take as much again."""
+_GATHER_SECONDS: Final = 0.001
+"""A frame that nobody waits for leaves with the next that somebody does, or after this."""
 _PING_SECONDS: Final = 30.0
 _PONG_SECONDS: Final = 30.0
 _WRITE_STALL_SECONDS: Final = 60.0
@@ -86,6 +89,11 @@ class YamuxStream(IMuxedStream):
         self._is_detached = False
         self._came = trio.Event()
         self._may_send = trio.Event()
+
+    @property
+    def has_unread(self) -> bool:
+        """Something has come that was not read."""
+        return bool(self._unread)
 
     async def read(self, n: int | None = -1) -> bytes:
         """Up to `n` bytes that have come, all where it is None or -1. Raises MuxedStreamEOF, MuxedStreamReset."""
@@ -214,11 +222,19 @@ class Yamux(IMuxedConn):
         self.event_closed = trio.Event()
         self.on_close: Any = None
         """Called once the connection is closed: py-libp2p's connection sets it."""
+        self._channel = channel_of(secured_conn)
         self._is_initiator = bool(secured_conn.is_initiator)
         self._next_id = 1 if self._is_initiator else 2
         self._streams: dict[int, YamuxStream] = {}
         self._new_sender, self._new = trio.open_memory_channel[YamuxStream](_STREAMS_MAX)
-        self._write_lock = trio.Lock()
+        self._unsent: list[bytes] = []
+        self.unsent_bytes = 0
+        """Frames that wait to be written."""
+        self._is_urgent = False
+        self._has_unsent = trio.Event()
+        self._urged = trio.Event()
+        self._took_unsent = trio.Event()
+        self._sent_all = trio.Event()
         self._input = memoryview(b"")
         self._unread_bytes = 0
         self._has_room = trio.Event()
@@ -253,6 +269,7 @@ class Yamux(IMuxedConn):
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_alive)
+                nursery.start_soon(self._write_frames)
                 self.event_started.set()
                 await self._read_frames()
                 nursery.cancel_scope.cancel()
@@ -271,6 +288,7 @@ class Yamux(IMuxedConn):
             return
         with trio.move_on_after(_GOODBYE_SECONDS):
             await self.send(_GO_AWAY, 0, 0, 0)
+            await self._sent_all.wait()
         await self._shut()
 
     async def open_stream(self) -> YamuxStream:
@@ -293,18 +311,20 @@ class Yamux(IMuxedConn):
     # --- for streams ---
 
     async def send(self, kind: int, flags: int, stream_id: int, length: int, data: Any = b"") -> None:
-        """Write one frame. Raises MuxedStreamReset where the connection has ended, or ends meanwhile."""
+        """Have one frame written, after those before it; waits while too much is unsent. Raises MuxedStreamReset where
+        the connection has ended, or ends meanwhile."""
+        limit = _UNSENT_MAX_BYTES if data else 2 * _UNSENT_MAX_BYTES
+        while self.unsent_bytes >= limit and not self.event_closed.is_set():
+            await self._took_unsent.wait()
+        if self.event_closed.is_set():
+            raise MuxedStreamReset("the connection is closed")
         frame = _HEADER.pack(0, kind, flags, stream_id, length) + data
-        async with self._write_lock:
-            if self.event_closed.is_set():
-                raise MuxedStreamReset("the connection is closed")
-            # A message that is cut off makes all that follow it unreadable. One that the peer does not take is ended by
-            # `_keep_alive`, or by whoever closes the connection.
-            with trio.CancelScope(shield=True):
-                try:
-                    await self.secured_conn.write(frame)
-                except Exception as error:  # whatever the transport raises where a connection ends
-                    raise MuxedStreamReset("the connection is closed") from error
+        self._unsent.append(frame)
+        self.unsent_bytes += len(frame)
+        self._has_unsent.set()
+        if kind != _WINDOW_UPDATE or flags & _RST:
+            self._is_urgent = True
+            self._urged.set()
 
     def was_read(self, size: int) -> None:
         """Bytes of a stream were read, and make room for others."""
@@ -318,10 +338,30 @@ class Yamux(IMuxedConn):
             del self._streams[stream.stream_id]
             stream.detach()
 
+    # --- what goes ---
+
+    async def _write_frames(self) -> None:
+        """Write what there is to send, each time all of it: a message of noise and a system call for each frame cost
+        far more than the frames of Kubo's many short streams. Only the end of the connection cancels this, for a
+        message that is cut off makes all that follow it unreadable."""
+        while True:
+            if not self._unsent:
+                self._sent_all.set()
+                self._sent_all = trio.Event()
+                self._has_unsent = trio.Event()
+                await self._has_unsent.wait()
+            if not self._is_urgent:
+                self._urged = trio.Event()
+                with trio.move_on_after(_GATHER_SECONDS):
+                    await self._urged.wait()
+            frames, self._unsent, self.unsent_bytes, self._is_urgent = self._unsent, [], 0, False
+            self._took_unsent.set()
+            self._took_unsent = trio.Event()
+            await self._channel.write(b"".join(frames))
+
     # --- what comes ---
 
     async def _read_frames(self) -> None:
-        _read_ahead(self.secured_conn)
         while True:
             version, kind, flags, stream_id, length = _HEADER.unpack(await self._exactly(_HEADER_BYTES))
             if version != 0:
@@ -387,7 +427,7 @@ class Yamux(IMuxedConn):
     async def _some(self, size: int) -> memoryview:
         """Between 1 and `size` of the bytes that come next."""
         if not self._input:
-            self._input = memoryview(await self.secured_conn.read())
+            self._input = memoryview(await self._channel.read())
             if not self._input:
                 raise EOFError
         part, self._input = self._input[:size], self._input[size:]
@@ -419,6 +459,8 @@ class Yamux(IMuxedConn):
         if self.event_closed.is_set():
             return
         self.event_closed.set()
+        self._took_unsent.set()
+        self._sent_all.set()
         self._new_sender.close()
         for stream in list(self._streams.values()):
             stream.end()
@@ -443,27 +485,3 @@ class Muxers(MuxerMultistream):
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
         return self._annotate_connection(Yamux(conn, peer_id), conn, protocol)
-
-
-class _ReadAhead:
-    """A raw connection that is read by the 128 KiB: noise asks for two bytes, and then for a message
-    (libp2p 0.8.1 io/msgio.py:20), each by system calls of its own."""
-
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-        self._ahead = memoryview(b"")
-
-    async def read(self, n: int | None = None) -> bytes:
-        if not self._ahead:
-            self._ahead = memoryview(await self._raw.read(_READ_BYTES))
-        part, self._ahead = self._ahead[:n], self._ahead[n:] if n is not None else memoryview(b"")
-        return bytes(part)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
-
-def _read_ahead(secured_conn: ISecureConn) -> None:
-    if isinstance(secured_conn, SecureSession) and isinstance(secured_conn.conn, BaseNoiseMsgReadWriter):
-        packets = secured_conn.conn.read_writer
-        packets.read_write_closer = _ReadAhead(packets.read_write_closer)  # type: ignore[assignment]

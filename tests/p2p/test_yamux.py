@@ -297,3 +297,76 @@ async def test_what_one_connection_sends_and_nobody_reads_is_bounded_over_all_it
         await trio.testing.wait_all_tasks_blocked()
         assert len(streams) == held + 1
         nursery.cancel_scope.cancel()
+
+
+class _SlowPipe(Pipe):
+    """One whose writes are counted, and wait until they are let go."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        super().__init__(stream, is_initiator=False)
+        self.writes: list[bytes] = []
+        self.let_go = trio.Event()
+
+    async def write(self, data: bytes) -> None:
+        self.writes.append(data)
+        await self.let_go.wait()
+        await super().write(data)
+
+
+def slow_stranger() -> tuple[Yamux, _SlowPipe, trio.abc.Stream]:
+    """As `stranger`, over a pipe that takes nothing until it is let go."""
+    left, right = trio.testing.memory_stream_pair()
+    pipe = _SlowPipe(left)
+    peer = ID.from_string("12D3KooWHkvZpqwKsfpXzHWnyZPTPMn3Ya9VRqz7xroWXqwqyYPN")
+    return Yamux(pipe, peer), pipe, right  # type: ignore[arg-type]
+
+
+@in_trio
+async def test_frames_that_are_ready_together_are_one_write() -> None:
+    end, pipe, raw = slow_stranger()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end.start)
+        await raw.send_all(b"".join(frame(WINDOW_UPDATE, SYN, 2 * n + 1, 0) for n in range(40)))
+        streams = [await end.accept_stream() for _ in range(40)]
+        async with trio.open_nursery() as work:
+            for number, stream in enumerate(streams):
+                work.start_soon(stream.write, bytes((number,)) * 100)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(pipe.writes) == 1
+        pipe.let_go.set()
+        await end.close()
+        told = b"".join(pipe.writes)
+        assert len(pipe.writes) <= 3
+        assert len(told) == 40 * 12 + 40 * 112 + 12
+        assert told.endswith(frame(GO_AWAY, 0, 0, 0))
+
+
+@in_trio
+async def test_a_frame_that_nobody_waits_for_is_sent_all_the_same() -> None:
+    left, right = two_ends()
+    async with trio.open_nursery() as nursery:
+        for end in (left, right):
+            nursery.start_soon(end.start)
+        stream = await left.open_stream()
+        other = await right.accept_stream()
+        await stream.close()
+        with pytest.raises(MuxedStreamEOF):
+            await other.read()
+        await left.close()
+
+
+@in_trio
+async def test_what_a_peer_makes_this_end_say_is_bounded_while_it_takes_nothing() -> None:
+    end, pipe, raw = slow_stranger()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end.start)
+        await raw.send_all(frame(PING, SYN, 0, 1))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(raw.send_all, b"".join(frame(PING, SYN, 0, n) for n in range(100_000)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert end.unsent_bytes <= 256 * 1024 + 12
+        pipe.let_go.set()
+        answers = 0
+        while answers < 100_001 * 12:
+            answers += len(await raw.receive_some(1 << 20))
+        nursery.cancel_scope.cancel()
