@@ -19,7 +19,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF,
 from bacalhau.p2p.yamux import Yamux, YamuxStream
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 P = ParamSpec("P")
 WINDOW = 512 * 1024
@@ -62,6 +62,16 @@ def two_ends() -> tuple[Yamux, Yamux]:
     return Yamux(Pipe(left, is_initiator=True), peer), Yamux(Pipe(right, is_initiator=False), peer)  # type: ignore[arg-type]
 
 
+@contextlib.asynccontextmanager
+async def two_running_ends() -> AsyncIterator[tuple[Yamux, Yamux, trio.Nursery]]:
+    """Until both ends are closed, and what else the test starts has ended."""
+    left, right = two_ends()
+    async with trio.open_nursery() as nursery:
+        for end in (left, right):
+            nursery.start_soon(end.start)
+        yield left, right, nursery
+
+
 def stranger() -> tuple[Yamux, trio.abc.Stream]:
     """An end, and the raw stream of its peer."""
     left, right = trio.testing.memory_stream_pair()
@@ -77,7 +87,6 @@ def frame(kind: int, flags: int, stream_id: int, length: int, data: bytes = b"")
 @given(st.lists(st.integers(0, 700_000), min_size=1, max_size=5), st.integers(100, 200_000))
 @in_trio
 async def test_what_is_written_on_many_streams_is_read_on_each(sizes: list[int], step: int) -> None:
-    left, right = two_ends()
     sent = {number: random.Random(number).randbytes(size) for number, size in enumerate(sizes)}
     got: dict[int, bytes] = {}
 
@@ -96,9 +105,7 @@ async def test_what_is_written_on_many_streams_is_read_on_each(sizes: list[int],
         await stream.close()
         got[whole[0]] = whole[1:]
 
-    async with trio.open_nursery() as nursery:
-        for end in (left, right):
-            nursery.start_soon(end.start)
+    async with two_running_ends() as (left, right, _):
         async with trio.open_nursery() as work:
             for number in sent:
                 work.start_soon(write, number)
@@ -113,10 +120,7 @@ async def test_what_is_written_on_many_streams_is_read_on_each(sizes: list[int],
 
 @in_trio
 async def test_a_writer_waits_for_a_reader_and_no_more_than_a_window_waits_unread() -> None:
-    left, right = two_ends()
-    async with trio.open_nursery() as nursery:
-        for end in (left, right):
-            nursery.start_soon(end.start)
+    async with two_running_ends() as (left, right, nursery):
         stream = await left.open_stream()
         other = await right.accept_stream()
         written = trio.Event()
@@ -145,10 +149,7 @@ async def test_a_writer_waits_for_a_reader_and_no_more_than_a_window_waits_unrea
 
 @in_trio
 async def test_a_writer_whose_connection_is_closed_under_it_is_told_that_it_was_reset() -> None:
-    left, right = two_ends()
-    async with trio.open_nursery() as nursery:
-        for end in (left, right):
-            nursery.start_soon(end.start)
+    async with two_running_ends() as (left, right, nursery):
         stream = await left.open_stream()
         other = await right.accept_stream()
         told = []
@@ -178,10 +179,7 @@ async def test_a_writer_whose_connection_is_closed_under_it_is_told_that_it_was_
 
 @in_trio
 async def test_a_reset_ends_both_directions_at_once() -> None:
-    left, right = two_ends()
-    async with trio.open_nursery() as nursery:
-        for end in (left, right):
-            nursery.start_soon(end.start)
+    async with two_running_ends() as (left, right, _):
         stream = await left.open_stream()
         other = await right.accept_stream()
         await stream.write(b"unread")
@@ -197,10 +195,7 @@ async def test_a_reset_ends_both_directions_at_once() -> None:
 
 @in_trio
 async def test_a_half_closed_stream_can_still_be_answered() -> None:
-    left, right = two_ends()
-    async with trio.open_nursery() as nursery:
-        for end in (left, right):
-            nursery.start_soon(end.start)
+    async with two_running_ends() as (left, right, _):
         stream = await left.open_stream()
         await stream.write(b"question")
         await stream.close()
@@ -343,10 +338,7 @@ async def test_frames_that_are_ready_together_are_one_write() -> None:
 
 @in_trio
 async def test_a_frame_that_nobody_waits_for_is_sent_all_the_same() -> None:
-    left, right = two_ends()
-    async with trio.open_nursery() as nursery:
-        for end in (left, right):
-            nursery.start_soon(end.start)
+    async with two_running_ends() as (left, right, _):
         stream = await left.open_stream()
         other = await right.accept_stream()
         await stream.close()
