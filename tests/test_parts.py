@@ -12,7 +12,7 @@ import wasmtime
 
 from bacalhau.runtime.docker_request import NODE_LABEL
 from tests.conftest import SESSION_VARIABLE, left_running
-from tests.parts.containers import remove_containers
+from tests.parts.containers import open_engine, remove_containers
 from tests.parts.wasm import PROGRAMS
 
 if TYPE_CHECKING:
@@ -51,6 +51,16 @@ def run(
         if trap.code:
             return f"exit {trap.code}"
     return (folder / "stdout").read_text()
+
+
+def test_an_engine_that_does_not_answer_leaves_no_socket_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    before = psutil.Process().num_fds()
+    with pytest.raises(OSError, match="No such file"):
+        open_engine()
+    assert psutil.Process().num_fds() == before
 
 
 @pytest.mark.parametrize("name", sorted(source.stem for source in PROGRAMS.glob("*.c")))

@@ -21,15 +21,29 @@ START = "run scripts/parts start"
 RemoveContainersOf = Callable[[str], None]
 
 
+def open_engine() -> docker.DockerClient:
+    """A client of the engine that the environment names. Raises DockerException, OSError where none answers.
+
+    Looks for its socket first: one that refuses the library is never closed by it, and fails whichever test runs when
+    it is collected.
+    """
+    import docker
+
+    scheme, _, path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+    return docker.from_env()
+
+
 @pytest.fixture(scope="session")
 def docker_engine() -> Iterator[docker.DockerClient]:
     """A client of a Docker engine that answers and has the images `busybox` and `ubuntu`."""
-    import docker
     from docker.errors import DockerException, ImageNotFound
 
     try:
-        client = docker.from_env()
-    except DockerException as error:
+        client = open_engine()
+    except (DockerException, OSError) as error:
         missing_part("a Docker engine", f"{START} ({error})")
     try:
         client.ping()
