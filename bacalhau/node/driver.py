@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.ipfs.errors import StoreFull as BlocksFull
 from bacalhau.model.refusals import RefusalReason, Refused, refused
-from bacalhau.node.offer_queue import OfferQueue
+from bacalhau.node.offer_queue import FEW, OfferQueue
 from bacalhau.scheduler.effects import UNBOUND, Effects
 from bacalhau.store.errors import StoreFull
 
@@ -62,8 +62,6 @@ _CLOCK_SAVE_US = 1_000_000
 FULL_DISK_RETRY_S = 1.0
 BLOCKS_WAIT_S = 5.0
 """So long the blocks of small results are in the journal alone: one sync of the block store for many."""
-EARLY_MAX = 4
-"""A turn with more is one of many jobs at once: there the answers that wait for it go first."""
 LINGER_S = 0.01
 """A turn from which nothing follows waits at most this long for one from which something does: a commit less."""
 
@@ -297,7 +295,7 @@ class Driver:
         """Does what need not wait for the disk, where that is little; whether there was any."""
         sends = [send for send in turn.sends if isinstance(send, UNBOUND)]
         starts = [start for start in turn.starts if isinstance(start, UNBOUND)]
-        if len(sends) + len(starts) > EARLY_MAX:
+        if len(sends) + len(starts) > FEW:
             return False
         for send in sends:
             self.on_send(send)

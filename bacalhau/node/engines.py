@@ -37,8 +37,7 @@ class Engines:
         if Engine.WASM in settings.engines:
             from bacalhau.runtime.wasm import WasmExecutor
 
-            cores = min(capacity.cpu_millicores // 1000, WORKERS_PER_CORE * (os.cpu_count() or 1))
-            warm = max(1, cores)
+            warm = max(1, min(capacity.cpu_millicores // 1000, WORKERS_PER_CORE * (os.cpu_count() or 1)))
             self._wasm = WasmExecutor(warm, settings.data_dir / "wasm-cache", WORKERS_MAX)
             self.executors[Engine.WASM] = self._wasm
         if settings.misbehave is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bacalhau.model.ledger import Receipt, SettlementNote, TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.node.membership import PEERS_MAX
-from bacalhau.node.receipts import signed_before
+from bacalhau.node.receipts import note_between, signed_before
 from bacalhau.p2p.bans import Bucket
 from bacalhau.rpc.limits import RECEIPTS_RETURNED_MAX
 from bacalhau.rpc.peer_api import ClearingPage
@@ -164,9 +164,7 @@ class Inbound:
             raise Refused(refusal)
 
     async def note_received(self, opened: Opened[SettlementNote]) -> SignedEnvelope:
-        note = opened.body
-        if (opened.sender, self.node_id) != (note.creditor_id, note.debtor_id):
-            raise refused(RefusalReason.MALFORMED, "the note is not of its sender, or not for this node")
+        note = note_between(opened, opened.sender, self.node_id)
         refusal = await self._driver.ask_requester(ev.NoteReceived(note, opened.raw))
         if refusal is not None:
             raise Refused(refusal)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.effects import Effects, Send
 
 FEW = 4
-"""So many new offers in a turn go with it, where none waits; a turn with more is one of many jobs at once."""
+"""A turn with more to do is one of many jobs at once: the answers that wait for it go first."""
 AT_ONCE = 8
 """So many of those that wait go in a turn that brings no new one."""
 
@@ -46,8 +46,12 @@ class OfferQueue:
 
     def due(self, new: int, now_s: float) -> list[SendOffer]:
         """Those that go in a turn which brought so many new ones, the oldest first."""
-        none_waited = new == len(self._waiting)
-        least = FEW if none_waited and new <= FEW else 0 if new else AT_ONCE
+        if not new:
+            least = AT_ONCE
+        elif new == len(self._waiting) <= FEW:
+            least = new
+        else:
+            least = 0
         going: list[SendOffer] = []
         while self._waiting and (len(going) < least or self._waiting[0][0] <= now_s):
             going.append(self._waiting.popleft()[1])

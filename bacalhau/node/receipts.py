@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bacalhau.rpc.receipts import ReceiptsAnswer
     from bacalhau.scheduler.effects import SendReceipts
     from bacalhau.store.store import Store
-    from bacalhau.wire.envelope import Body, SignedEnvelope
+    from bacalhau.wire.envelope import Body, Opened, SignedEnvelope
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,14 @@ def signed_before(envelope: SignedEnvelope, kind: type[S], *, self_id: str) -> S
     if opened.sender != self_id:
         raise refused(RefusalReason.BAD_SIGNATURE, f"{opened.sender} signed it, and not this node")
     return opened.body
+
+
+def note_between(opened: Opened[SettlementNote], creditor_id: str, debtor_id: str) -> SettlementNote:
+    """The note that a creditor signed. Raises Refused(MALFORMED) where it is another's, or for another."""
+    note = opened.body
+    if not (opened.sender == note.creditor_id == creditor_id and note.debtor_id == debtor_id):
+        raise refused(RefusalReason.MALFORMED, "the note is not of its sender, or not for this node")
+    return note
 
 
 class ReceiptSender:
@@ -148,9 +156,7 @@ class ReceiptSender:
     def _note_received(self, node_id: str, envelope: SignedEnvelope) -> None:
         now_us = self._driver.clock.now()
         opened = open_message(envelope, SettlementNote, now_us=now_us, self_id=self._self_id)
-        note = opened.body
-        if (opened.sender, node_id, self._self_id) != (note.creditor_id, note.creditor_id, note.debtor_id):
-            raise refused(RefusalReason.MALFORMED, "the note is not of its sender, or not for this node")
+        note = note_between(opened, node_id, self._self_id)
         self._driver.tell_requester(ev.NoteReceived(note, opened.raw))
 
     def _returned(

@@ -113,16 +113,17 @@ class Receivables:
         """The next receipt of a requester: what it says is owed, or a refusal. `work` is the execution's."""
         receipt = event.receipt
         record = self._record(receipt.requester_id)
-        refusal = self._refusal(event, record, work)
+        refusal = self._refusal(event, record.balance, work)
         if refusal is not None:
             return refuse(refusal)
         amount, unearned = moved_microcredits(receipt), _unearned(event, work)
+        promised, limit = record.unearned_microcredits + unearned, self.credit.limit(record.peer_id)
+        if unearned and promised > limit:
+            return refuse(_too_much_unearned(promised, limit))
         balance = replace(
             record.balance, sequence=receipt.sequence, charged_microcredits=receipt.balance_microcredits
         )
-        record = replace(
-            record, balance=balance, unearned_microcredits=record.unearned_microcredits + unearned
-        )
+        record = replace(record, balance=balance, unearned_microcredits=promised)
         self._records[record.peer_id] = record
         self._change(record.peer_id, owed=amount - unearned)
         effects = Effects([record])
@@ -132,8 +133,7 @@ class Receivables:
             transaction = books.earn(record.peer_id, receipt.execution_id, amount, now)
             self.ledger.post(transaction)
             effects.writes.append(transaction)
-        short = _shortfall(event, work) if work is not None else 0
-        if work is not None and short:
+        if work is not None and (short := _shortfall(event, work)):
             effects.add(self._disputed(work, short))
         return effects
 
@@ -142,10 +142,9 @@ class Receivables:
         return self._disputed(work, -due_microcredits(work))
 
     def _refusal(
-        self, event: ev.ReceiptReceived, record: ReceivableRecord, work: WorkRecord | None
+        self, event: ev.ReceiptReceived, balance: Balance, work: WorkRecord | None
     ) -> Refusal | None:
-        receipt, balance = event.receipt, record.balance
-        sequence, may_forfeit = receipt.sequence, _may_forfeit(work)
+        receipt, sequence = event.receipt, event.receipt.sequence
         if sequence > balance.sequence + 1:
             message = f"the receipt {sequence} comes before {balance.sequence + 1} has"
             figures = (("sequence", sequence), ("next_sequence", balance.sequence + 1))
@@ -153,7 +152,7 @@ class Receivables:
         problem = receipt_problem(receipt) or follows(receipt, balance.sequence, balance.charged_microcredits)
         if problem is None and receipt.node_id != self._config.node_id:
             problem = f"it is for {receipt.node_id}"
-        if problem is None and not event.signed_before and receipt.penalty_microcredits > may_forfeit:
+        if problem is None and not event.signed_before and receipt.penalty_microcredits > _may_forfeit(work):
             problem = f"no award of {receipt.execution_id} lets it take such a penalty"
         if problem is not None:
             return Refusal(RefusalReason.MALFORMED, f"the receipt {sequence} is wrong: {problem}")
@@ -164,9 +163,6 @@ class Receivables:
         if work is not None and work.receipt_sequence:
             message = f"{work.id} is in the receipt {work.receipt_sequence} already"
             return Refusal(RefusalReason.MALFORMED, message)
-        unearned, limit = _unearned(event, work), self.credit.limit(record.peer_id)
-        if unearned and record.unearned_microcredits + unearned > limit:
-            return _too_much_unearned(record.unearned_microcredits + unearned, limit)
         return None
 
     # --- settlement notes ---
@@ -182,12 +178,20 @@ class Receivables:
             note_sequence=record.balance.note_sequence + 1,
             settled_microcredits=record.balance.settled_microcredits + amount,
         )
+        return self._settled(record, balance, now, event.request_id)
+
+    def _settled(self, record: ReceivableRecord, balance: Balance, now: int, request_id: str = "") -> Effects:
+        """The peer has paid what the balance says; a note tells it so until it has signed that."""
+        peer_id, amount = record.peer_id, balance.settled_microcredits - record.balance.settled_microcredits
         record = replace(record, balance=balance)
         self._records[peer_id] = record
         self._change(peer_id, owed=-amount)
-        transaction = books.settlement_received(peer_id, amount, now, event.request_id)
-        self.ledger.post(transaction)
-        effects = Effects([transaction, record])
+        effects = Effects()
+        if amount:
+            transaction = books.settlement_received(peer_id, amount, now, request_id)
+            self.ledger.post(transaction)
+            effects.writes.append(transaction)
+        effects.writes.append(record)
         self._retries.pop(peer_id, None)
         effects.add(self.send_note(peer_id, now))
         return effects
@@ -221,21 +225,10 @@ class Receivables:
         known = (balance.note_sequence, balance.settled_microcredits)
         if note.sequence <= record.signed_note or (note.sequence, note.settled_microcredits) <= known:
             return Effects()
-        amount = note.settled_microcredits - balance.settled_microcredits
         balance = replace(
             balance, note_sequence=note.sequence, settled_microcredits=note.settled_microcredits
         )
-        record = replace(record, balance=balance)
-        self._records[record.peer_id] = record
-        self._change(record.peer_id, owed=-amount)
-        effects = Effects([record])
-        if amount:
-            transaction = books.settlement_received(record.peer_id, amount, now, "")
-            self.ledger.post(transaction)
-            effects.writes.append(transaction)
-        self._retries.pop(record.peer_id, None)
-        effects.add(self.send_note(record.peer_id, now))
-        return effects
+        return self._settled(record, balance, now)
 
     def note_signed(self, event: ev.NoteSigned) -> Effects:
         note = event.note
