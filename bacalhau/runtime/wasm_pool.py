@@ -188,7 +188,8 @@ class WorkerPool:
 
     def _look(self) -> None:
         self._growing = None
-        if time.monotonic() >= self._moved_s + GROW_AFTER_S and self.size < self._max_count:
+        is_stuck = time.monotonic() >= self._moved_s + GROW_AFTER_S
+        if self._waiting and is_stuck and self.size < self._max_count:
             self._later(self._grow())
         self._watch()
 
