@@ -5,8 +5,8 @@ transaction; only when that is on disk do their messages leave and their callers
 nobody (see `UNBOUND`), which goes first.
 What the machines of one node tell each other, and what they ask that is known here, never leaves: it is handled
 before the commit, in the same transaction; the offers of many jobs at once in later ones, when those who submitted the
-jobs have their answers (`offer_queue`). What nobody waits for, and nothing follows from, is written with what
-comes next, or soon. A turn for which a full disk has no room waits for it; any other failure
+jobs have their answers (`offer_queue`). What nobody waits for, and nothing follows from but what has begun, is
+written with what comes next, or soon. A turn for which a full disk has no room waits for it; any other failure
 of the disk stops the node.
 """
 
@@ -243,7 +243,7 @@ class Driver:
 
     def _lingered(self) -> None:
         self._lingering = None
-        self._flush()
+        self._flush(waited=True)
 
     def _handle_what_stays(self) -> None:
         """Until nothing is left that this node can answer itself. It ends: each offer is answered once a turn."""
@@ -261,7 +261,7 @@ class Driver:
                         turn.sends.append(left)
                 turn.starts += [start for start in effects.starts if not self.settle_here(start)]
 
-    def _flush(self) -> None:
+    def _flush(self, *, waited: bool = False) -> None:
         """Ends the turn: its writes go to disk, while the steps that come meanwhile gather for the next."""
         if self._failed is not None or self._committing or not self._flush_due:
             return
@@ -271,6 +271,12 @@ class Driver:
             begun = self._begin(turn)
         except Exception as bug:  # whatever it is, half of the turn is in the machines' memory
             self._fail(bug, turn)
+            return
+        left = turn.sends or turn.starts or turn.replies or self._offers
+        if begun and turn.writes and not (left or waited):
+            # All that there was to do is begun: its writes go with those of what comes of it, or soon.
+            turn.is_urgent = False
+            self._linger()
             return
         if self._lingering is not None:
             self._lingering.cancel()
@@ -459,7 +465,7 @@ class Driver:
         more, and then lost; nothing of it has left."""
         self._ending = True
         self._write_again()
-        self._flush()
+        self._flush(waited=True)
         await self._idle.wait()
         for timer in (self._timer, self._blocks_wait):
             if timer is not None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.ledger import Receipt, SettlementNote, TradeSide
+from bacalhau.model.market import Award
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.node.membership import PEERS_MAX
+from bacalhau.node.prompt_awards import PromptAwards
 from bacalhau.node.receipts import note_between, signed_before
 from bacalhau.p2p.bans import Bucket
 from bacalhau.rpc.limits import RECEIPTS_RETURNED_MAX
@@ -19,7 +22,7 @@ from bacalhau.rpc.peer_api import ClearingPage
 from bacalhau.rpc.receipts import ReceiptsAnswer
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
-from bacalhau.wire.envelope import Opened, SignedEnvelope, seal_message
+from bacalhau.wire.envelope import Opened, SignedEnvelope, open_message, seal_message
 from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
@@ -27,9 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from bacalhau.market.bidding import Quote
+    from bacalhau.market.clearing import SealedBid
     from bacalhau.model.cid import Cid
     from bacalhau.model.execution import ExecutionReport
-    from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
+    from bacalhau.model.market import Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
     from bacalhau.model.verification import ResultCommitment
     from bacalhau.node.contents import Contents
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from bacalhau.store.store import Store
     from bacalhau.wire.envelope import Body
     from bacalhau.wire.identity import NodeKey
+
+log = logging.getLogger(__name__)
 
 OFFERS_PER_S, OFFERS_BURST = 200.0, 1000
 """Gossiped offers of one requester that are answered."""
@@ -69,6 +75,7 @@ class Inbound:
         self.node_id = key.node_id
         self.envelopes_refused: Counter[str] = Counter()
         """By reason."""
+        self.prompt_awards = PromptAwards()
         self.offers_passed_over = 0
         """Gossiped ones that were too many of one requester."""
         self._allowances: dict[str, Bucket] = {}
@@ -104,13 +111,20 @@ class Inbound:
 
     # --- RequesterService ---
 
-    async def bid_received(self, opened: Opened[Bid]) -> SignedEnvelope:
+    async def bid_received(self, opened: Opened[Bid]) -> tuple[SignedEnvelope, SignedEnvelope | None]:
         event = ev.BidReceived(opened.sender, opened.body, opened.digest, opened.raw, opened.issued_at_us)
-        refusal = self._driver.tell_requester(event)
-        # Looked up in the same step: the auction may have ended by the time that it is on disk.
-        sealed = self._driver.requester.acknowledged(opened.body.offer_id, opened.sender)
-        if refusal is None:
-            await self._driver.committed()
+        with self.prompt_awards.answering(opened.sender, opened.body.offer_id) as slot:
+            refusal = self._driver.tell_requester(event)
+            # Looked up in the same step: the auction may have ended by the time that it is on disk.
+            sealed = self._driver.requester.acknowledged(opened.body.offer_id, opened.sender)
+            if refusal is None:
+                await self._driver.committed()
+        award = self._sign(slot.award, opened.sender) if slot.award is not None else None
+        return self._answer_to_bid(opened, sealed, refusal), award
+
+    def _answer_to_bid(
+        self, opened: Opened[Bid], sealed: SealedBid | None, refusal: Refusal | None
+    ) -> SignedEnvelope:
         if refusal is not None or sealed is None or sealed.bid.id != opened.body.id:
             return self._acknowledge(opened, Acknowledgement(opened.statement_id, opened.digest, refusal))
         taken = Acknowledgement(
@@ -270,13 +284,30 @@ class Inbound:
         return await self._quotes.quote(opened.sender, opened.body)
 
     async def award_received(self, opened: Opened[Award]) -> None:
+        refusal = self._awarded(opened)
+        if refusal is not None:
+            raise Refused(refusal)
+        await self._driver.committed()
+
+    def prompt_award_received(self, requester_id: str, envelope: SignedEnvelope) -> None:
+        """An award that came with the answer to a bid. Nobody waits for a word on it: it is on disk before its report
+        leaves, and one that is refused comes again by a call."""
+        try:
+            opened = open_message(envelope, Award, now_us=self.now_us(), self_id=self.node_id)
+        except Refused as error:
+            self.envelope_refused(error.refusal)
+            return
+        if opened.sender != requester_id:
+            log.warning("%s handed over an award of %s, which is left alone", requester_id, opened.sender)
+        elif (refusal := self._awarded(opened)) is not None:
+            log.info("an award of %s is refused: %s", requester_id, refusal.message)
+
+    def _awarded(self, opened: Opened[Award]) -> Refusal | None:
         award = opened.body
         # A look-up by key, which takes less time than a hop to a thread.
         ended = self._store.work(award.execution_id) if self._unheld(award.execution_id) else None
         event = ev.AwardReceived(opened.sender, award, spec_digest(award.spec), ended)
-        refusal = await self._driver.ask_compute(event)
-        if refusal is not None:
-            raise Refused(refusal)
+        return self._driver.tell_compute(event)
 
     def _unheld(self, execution_id: str) -> bool:
         return self._driver.compute.work(execution_id) is None

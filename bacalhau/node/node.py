@@ -278,6 +278,7 @@ class Node:
             draw_id,
             self.settings.lease_us,
             self.store,
+            self._inbound,
         )
         self._stack.push_async_callback(outbox.close)
         return outbox

@@ -16,6 +16,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused
+from bacalhau.node.prompt_awards import CALL_AFTER_S
 from bacalhau.node.receipts import ReceiptSender, signed_again
 from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
+    from bacalhau.node.inbound import Inbound
     from bacalhau.node.membership import Membership
     from bacalhau.store.store import Store
     from bacalhau.wire.envelope import SignedEnvelope
@@ -75,6 +77,7 @@ class Outbox:
         ids: Callable[[str], str],
         lease_us: int,
         store: Store,
+        inbound: Inbound,
     ) -> None:
         self._key = key
         self._self_id = key.node_id
@@ -85,6 +88,7 @@ class Outbox:
         self._contents = contents
         self._happenings = happenings
         self._store = store
+        self._inbound = inbound
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
@@ -116,6 +120,8 @@ class Outbox:
         elif isinstance(send, fx.SendReceipts):
             if self._receipts.add(send):
                 self._spawn(self._receipts.deliver(send.to))
+        elif isinstance(send, fx.SendAward) and self._inbound.prompt_awards.take(send):
+            asyncio.get_running_loop().call_later(CALL_AFTER_S, self._call_if_unconfirmed, send)
         else:
             self._spawn(self._deliver(send))
 
@@ -307,7 +313,9 @@ class Outbox:
         answers: list[tuple[SignedEnvelope, Opened[Acknowledgement]]] = []
 
         async def submit(link: PeerLink, envelope: SignedEnvelope) -> None:
-            answer = await link.submit_bid(envelope)
+            answer, award = await link.submit_bid(envelope)
+            if award is not None:
+                self._inbound.prompt_award_received(send.to, award)
             await asyncio.sleep(AWARD_FIRST_S)
             now_us = self._driver.clock.now()
             opened = open_message(answer, Acknowledgement, now_us=now_us, self_id=self._self_id)
@@ -333,6 +341,10 @@ class Outbox:
             )
         if isinstance(refusal, Refusal):
             self._driver.tell_compute(ev.BidRefused(bid.offer_id, refusal))
+
+    def _call_if_unconfirmed(self, send: fx.SendAward) -> None:
+        if not self._closed and self._driver.requester.is_unconfirmed(send.award.execution_id):
+            self._spawn(self._deliver(send))
 
     async def _send_award(self, to: str, award: Award) -> None:
         refusal = await self._call(to, award, PeerLink.award)

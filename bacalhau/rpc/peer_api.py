@@ -80,7 +80,10 @@ class PeerPort(Protocol):
     def live_records(self) -> Sequence[SignedEnvelope]: ...
     async def record_announced(self, opened: Opened[NodeRecord], envelope: SignedEnvelope) -> None: ...
     async def offers_received(self, offers: Sequence[Opened[JobOffer]]) -> None: ...
-    async def bid_received(self, opened: Opened[Bid]) -> SignedEnvelope: ...
+    async def bid_received(self, opened: Opened[Bid]) -> tuple[SignedEnvelope, SignedEnvelope | None]:
+        """The acknowledgement, and the award where the bid won at once."""
+        ...
+
     async def decline_received(self, opened: Opened[Decline]) -> SignedEnvelope: ...
     async def report_received(
         self, opened: Opened[ExecutionReport], blocks: Sequence[tuple[Cid, bytes]]
@@ -203,11 +206,16 @@ class RequesterServicer(requester_service_pb2_grpc.RequesterServiceServicer):
     async def SubmitBid(
         self, request: requester_service_pb2.SubmitBidRequest, context: Context
     ) -> requester_service_pb2.SubmitBidResponse:
-        async def handle(opened: Opened[Bid]) -> requester_service_pb2.SubmitBidResponse:
-            acknowledgement = await self._port.bid_received(opened)
-            return requester_service_pb2.SubmitBidResponse(acknowledgement=acknowledgement)
+        award: SignedEnvelope | None = None
 
-        return await self._gate.answer(request.bid, Bid, context, handle)
+        async def handle(opened: Opened[Bid]) -> SignedEnvelope:
+            nonlocal award
+            acknowledgement, award = await self._port.bid_received(opened)
+            return acknowledgement
+
+        acknowledgement = await self._gate.answer(request.bid, Bid, context, handle)
+        # The award is not remembered for a repeat of the call: it may be large, and comes by a call as well.
+        return requester_service_pb2.SubmitBidResponse(acknowledgement=acknowledgement, award=award)
 
     async def SubmitDecline(
         self, request: requester_service_pb2.SubmitDeclineRequest, context: Context

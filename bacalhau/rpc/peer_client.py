@@ -105,9 +105,10 @@ class PeerLink:
 
     # --- RequesterService ---
 
-    async def submit_bid(self, bid: SignedEnvelope) -> SignedEnvelope:
-        request = requester_service_pb2.SubmitBidRequest(bid=bid)
-        return (await self._call(self._requester.SubmitBid, request)).acknowledgement  # type: ignore[no-any-return]
+    async def submit_bid(self, bid: SignedEnvelope) -> tuple[SignedEnvelope, SignedEnvelope | None]:
+        """The acknowledgement, and the award where the bid won at once."""
+        answer = await self._call(self._requester.SubmitBid, requester_service_pb2.SubmitBidRequest(bid=bid))
+        return answer.acknowledgement, answer.award if answer.HasField("award") else None
 
     async def submit_decline(self, decline: SignedEnvelope) -> SignedEnvelope:
         request = requester_service_pb2.SubmitDeclineRequest(decline=decline)

@@ -248,16 +248,19 @@ class Executions:
         execution = replace(
             execution, state=ExecutionState.REPORTED, updated_us=now, report=report, attempt=report.attempt
         )
-        effects = self.work_ended(job, execution)
+        effects = self.work_ended(job, execution, now)
         effects.writes.append(job.happened(JobEventType.REPORTED, now, execution=execution))
         effects.add(self._fetch_or_fail(job, execution, now))
         return job, effects
 
-    def work_ended(self, job: Job, execution: ExecutionRecord) -> Effects:
-        """The execution in the state that follows its work: no lease and no question to its node runs any more."""
+    def work_ended(self, job: Job, execution: ExecutionRecord, now: int) -> Effects:
+        """The execution in the state that follows its work: no lease and no question to its node runs any more. Where
+        this is the node's first word of it, the award is confirmed as well."""
+        _, effects = self.confirmed(execution.id, now)
         self._clear_deadlines(execution.id)
         job.lapsed.pop(execution.id, None)
-        return self.changed(job, execution)
+        effects.add(self.changed(job, execution))
+        return effects
 
     def _fetch_or_fail(self, job: Job, execution: ExecutionRecord, now: int) -> Effects:
         """A result is fetched before anything is accepted, that of a failed execution too."""

@@ -207,6 +207,11 @@ class RequesterMachine:
         """The node's last bid on an open offer, as it was acknowledged."""
         return self._auctions.acknowledged(offer_id, node_id)
 
+    def is_unconfirmed(self, execution_id: str) -> bool:
+        """Its award is open, and nothing was heard of it yet."""
+        _, execution = self._executions.find(execution_id)
+        return execution is not None and execution.state is ExecutionState.AWARDED
+
     def job_of(self, execution_id: str) -> str | None:
         """Id of the open job that the execution belongs to."""
         job, _ = self._executions.find(execution_id)

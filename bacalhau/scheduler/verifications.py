@@ -92,7 +92,7 @@ class Verifications:
             commitment=commitment.digest,
             committed_us=now,
         )
-        effects = self._executions.work_ended(job, execution)
+        effects = self._executions.work_ended(job, execution, now)
         effects.writes.append(job.happened(JobEventType.COMMITTED, now, execution=execution))
         return job, effects
 

@@ -28,7 +28,7 @@ from bacalhau.v1 import envelope_pb2 as bacalhau_dot_v1_dot_envelope__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#bacalhau/v1/requester_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x19\x62\x61\x63\x61lhau/v1/auction.proto\x1a\x1f\x62\x61\x63\x61lhau/v1/block_service.proto\x1a\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x1a\x1egoogle/protobuf/duration.proto\"<\n\x10SubmitBidRequest\x12(\n\x03\x62id\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"I\n\x11SubmitBidResponse\x12\x34\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"D\n\x14SubmitDeclineRequest\x12,\n\x07\x64\x65\x63line\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"M\n\x15SubmitDeclineResponse\x12\x34\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"F\n\x13\x43ommitResultRequest\x12/\n\ncommitment\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x16\n\x14\x43ommitResultResponse\"i\n\x16ReportExecutionRequest\x12+\n\x06report\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\"\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x12.bacalhau.v1.Block\"\x19\n\x17ReportExecutionResponse\"A\n\x11RenewLeaseRequest\x12,\n\x07renewal\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\">\n\x12RenewLeaseResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"B\n\x15SignSettlementRequest\x12)\n\x04note\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"C\n\x16SignSettlementResponse\x12)\n\x04note\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"_\n\x12GetClearingRequest\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x05\"e\n\x0c\x44isclosedBid\x12\'\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.bacalhau.v1.BidSetEntry\x12,\n\x07\x64\x65\x63line\x18\x02 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\xe3\x01\n\x13GetClearingResponse\x12)\n\x04\x62ids\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x62id_set_digest\x18\x03 \x01(\x0c\x12.\n\x0b\x64isclosures\x18\x04 \x03(\x0b\x32\x19.bacalhau.v1.DisclosedBid\x12-\n\x08\x63learing\x18\x05 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\x11\n\tclearings\x18\x06 \x01(\x05\x32\xe5\x04\n\x10RequesterService\x12J\n\tSubmitBid\x12\x1d.bacalhau.v1.SubmitBidRequest\x1a\x1e.bacalhau.v1.SubmitBidResponse\x12V\n\rSubmitDecline\x12!.bacalhau.v1.SubmitDeclineRequest\x1a\".bacalhau.v1.SubmitDeclineResponse\x12S\n\x0c\x43ommitResult\x12 .bacalhau.v1.CommitResultRequest\x1a!.bacalhau.v1.CommitResultResponse\x12\\\n\x0fReportExecution\x12#.bacalhau.v1.ReportExecutionRequest\x1a$.bacalhau.v1.ReportExecutionResponse\x12M\n\nRenewLease\x12\x1e.bacalhau.v1.RenewLeaseRequest\x1a\x1f.bacalhau.v1.RenewLeaseResponse\x12Y\n\x0eSignSettlement\x12\".bacalhau.v1.SignSettlementRequest\x1a#.bacalhau.v1.SignSettlementResponse\x12P\n\x0bGetClearing\x12\x1f.bacalhau.v1.GetClearingRequest\x1a .bacalhau.v1.GetClearingResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#bacalhau/v1/requester_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\x1a\x19\x62\x61\x63\x61lhau/v1/auction.proto\x1a\x1f\x62\x61\x63\x61lhau/v1/block_service.proto\x1a\x1a\x62\x61\x63\x61lhau/v1/envelope.proto\x1a\x1egoogle/protobuf/duration.proto\"<\n\x10SubmitBidRequest\x12(\n\x03\x62id\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"u\n\x11SubmitBidResponse\x12\x34\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12*\n\x05\x61ward\x18\x02 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"D\n\x14SubmitDeclineRequest\x12,\n\x07\x64\x65\x63line\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"M\n\x15SubmitDeclineResponse\x12\x34\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"F\n\x13\x43ommitResultRequest\x12/\n\ncommitment\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\x16\n\x14\x43ommitResultResponse\"i\n\x16ReportExecutionRequest\x12+\n\x06report\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\"\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x12.bacalhau.v1.Block\"\x19\n\x17ReportExecutionResponse\"A\n\x11RenewLeaseRequest\x12,\n\x07renewal\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\">\n\x12RenewLeaseResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"B\n\x15SignSettlementRequest\x12)\n\x04note\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"C\n\x16SignSettlementResponse\x12)\n\x04note\x18\x01 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"_\n\x12GetClearingRequest\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x05\"e\n\x0c\x44isclosedBid\x12\'\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.bacalhau.v1.BidSetEntry\x12,\n\x07\x64\x65\x63line\x18\x02 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\"\xe3\x01\n\x13GetClearingResponse\x12)\n\x04\x62ids\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x62id_set_digest\x18\x03 \x01(\x0c\x12.\n\x0b\x64isclosures\x18\x04 \x03(\x0b\x32\x19.bacalhau.v1.DisclosedBid\x12-\n\x08\x63learing\x18\x05 \x01(\x0b\x32\x1b.bacalhau.v1.SignedEnvelope\x12\x11\n\tclearings\x18\x06 \x01(\x05\x32\xe5\x04\n\x10RequesterService\x12J\n\tSubmitBid\x12\x1d.bacalhau.v1.SubmitBidRequest\x1a\x1e.bacalhau.v1.SubmitBidResponse\x12V\n\rSubmitDecline\x12!.bacalhau.v1.SubmitDeclineRequest\x1a\".bacalhau.v1.SubmitDeclineResponse\x12S\n\x0c\x43ommitResult\x12 .bacalhau.v1.CommitResultRequest\x1a!.bacalhau.v1.CommitResultResponse\x12\\\n\x0fReportExecution\x12#.bacalhau.v1.ReportExecutionRequest\x1a$.bacalhau.v1.ReportExecutionResponse\x12M\n\nRenewLease\x12\x1e.bacalhau.v1.RenewLeaseRequest\x1a\x1f.bacalhau.v1.RenewLeaseResponse\x12Y\n\x0eSignSettlement\x12\".bacalhau.v1.SignSettlementRequest\x1a#.bacalhau.v1.SignSettlementResponse\x12P\n\x0bGetClearing\x12\x1f.bacalhau.v1.GetClearingRequest\x1a .bacalhau.v1.GetClearingResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,33 +38,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITBIDREQUEST']._serialized_start=172
   _globals['_SUBMITBIDREQUEST']._serialized_end=232
   _globals['_SUBMITBIDRESPONSE']._serialized_start=234
-  _globals['_SUBMITBIDRESPONSE']._serialized_end=307
-  _globals['_SUBMITDECLINEREQUEST']._serialized_start=309
-  _globals['_SUBMITDECLINEREQUEST']._serialized_end=377
-  _globals['_SUBMITDECLINERESPONSE']._serialized_start=379
-  _globals['_SUBMITDECLINERESPONSE']._serialized_end=456
-  _globals['_COMMITRESULTREQUEST']._serialized_start=458
-  _globals['_COMMITRESULTREQUEST']._serialized_end=528
-  _globals['_COMMITRESULTRESPONSE']._serialized_start=530
-  _globals['_COMMITRESULTRESPONSE']._serialized_end=552
-  _globals['_REPORTEXECUTIONREQUEST']._serialized_start=554
-  _globals['_REPORTEXECUTIONREQUEST']._serialized_end=659
-  _globals['_REPORTEXECUTIONRESPONSE']._serialized_start=661
-  _globals['_REPORTEXECUTIONRESPONSE']._serialized_end=686
-  _globals['_RENEWLEASEREQUEST']._serialized_start=688
-  _globals['_RENEWLEASEREQUEST']._serialized_end=753
-  _globals['_RENEWLEASERESPONSE']._serialized_start=755
-  _globals['_RENEWLEASERESPONSE']._serialized_end=817
-  _globals['_SIGNSETTLEMENTREQUEST']._serialized_start=819
-  _globals['_SIGNSETTLEMENTREQUEST']._serialized_end=885
-  _globals['_SIGNSETTLEMENTRESPONSE']._serialized_start=887
-  _globals['_SIGNSETTLEMENTRESPONSE']._serialized_end=954
-  _globals['_GETCLEARINGREQUEST']._serialized_start=956
-  _globals['_GETCLEARINGREQUEST']._serialized_end=1051
-  _globals['_DISCLOSEDBID']._serialized_start=1053
-  _globals['_DISCLOSEDBID']._serialized_end=1154
-  _globals['_GETCLEARINGRESPONSE']._serialized_start=1157
-  _globals['_GETCLEARINGRESPONSE']._serialized_end=1384
-  _globals['_REQUESTERSERVICE']._serialized_start=1387
-  _globals['_REQUESTERSERVICE']._serialized_end=2000
+  _globals['_SUBMITBIDRESPONSE']._serialized_end=351
+  _globals['_SUBMITDECLINEREQUEST']._serialized_start=353
+  _globals['_SUBMITDECLINEREQUEST']._serialized_end=421
+  _globals['_SUBMITDECLINERESPONSE']._serialized_start=423
+  _globals['_SUBMITDECLINERESPONSE']._serialized_end=500
+  _globals['_COMMITRESULTREQUEST']._serialized_start=502
+  _globals['_COMMITRESULTREQUEST']._serialized_end=572
+  _globals['_COMMITRESULTRESPONSE']._serialized_start=574
+  _globals['_COMMITRESULTRESPONSE']._serialized_end=596
+  _globals['_REPORTEXECUTIONREQUEST']._serialized_start=598
+  _globals['_REPORTEXECUTIONREQUEST']._serialized_end=703
+  _globals['_REPORTEXECUTIONRESPONSE']._serialized_start=705
+  _globals['_REPORTEXECUTIONRESPONSE']._serialized_end=730
+  _globals['_RENEWLEASEREQUEST']._serialized_start=732
+  _globals['_RENEWLEASEREQUEST']._serialized_end=797
+  _globals['_RENEWLEASERESPONSE']._serialized_start=799
+  _globals['_RENEWLEASERESPONSE']._serialized_end=861
+  _globals['_SIGNSETTLEMENTREQUEST']._serialized_start=863
+  _globals['_SIGNSETTLEMENTREQUEST']._serialized_end=929
+  _globals['_SIGNSETTLEMENTRESPONSE']._serialized_start=931
+  _globals['_SIGNSETTLEMENTRESPONSE']._serialized_end=998
+  _globals['_GETCLEARINGREQUEST']._serialized_start=1000
+  _globals['_GETCLEARINGREQUEST']._serialized_end=1095
+  _globals['_DISCLOSEDBID']._serialized_start=1097
+  _globals['_DISCLOSEDBID']._serialized_end=1198
+  _globals['_GETCLEARINGRESPONSE']._serialized_start=1201
+  _globals['_GETCLEARINGRESPONSE']._serialized_end=1428
+  _globals['_REQUESTERSERVICE']._serialized_start=1431
+  _globals['_REQUESTERSERVICE']._serialized_end=2044
 # @@protoc_insertion_point(module_scope)

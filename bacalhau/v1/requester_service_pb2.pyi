@@ -19,10 +19,12 @@ class SubmitBidRequest(_message.Message):
     def __init__(self, bid: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
 
 class SubmitBidResponse(_message.Message):
-    __slots__ = ("acknowledgement",)
+    __slots__ = ("acknowledgement", "award")
     ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    AWARD_FIELD_NUMBER: _ClassVar[int]
     acknowledgement: _envelope_pb2.SignedEnvelope
-    def __init__(self, acknowledgement: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
+    award: _envelope_pb2.SignedEnvelope
+    def __init__(self, acknowledgement: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ..., award: _Optional[_Union[_envelope_pb2.SignedEnvelope, _Mapping]] = ...) -> None: ...
 
 class SubmitDeclineRequest(_message.Message):
     __slots__ = ("decline",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.records import JobAccepted, JobChanged, JobHappening, WorkRecord, WorkState
 from bacalhau.store.errors import StoreError, StoreFailed, StoreFull
 from bacalhau.wire.job import spec_digest
-from tests.builders import a_spec, an_award, an_offer
+from tests.builders import a_report, a_spec, an_award, an_offer
 from tests.node.live import until
 from tests.node.slow_disk import Outside, some_turns
 
@@ -79,7 +80,8 @@ async def test_offers_that_wait_are_made_before_a_node_stops(outside: Outside) -
     assert len([send for send in outside.sent if isinstance(send, fx.SendOffer)]) == 10 * FEW
 
 
-async def test_work_begins_while_its_award_goes_to_the_disk_and_nobody_is_told(outside: Outside) -> None:
+async def an_award_of_a_bid(outside: Outside) -> ev.AwardReceived:
+    """The award of a bid that the node has just made."""
     driver = outside.driver
     spec = a_spec()
     offer = an_offer(spec_digest=spec_digest(spec))
@@ -88,15 +90,40 @@ async def test_work_begins_while_its_award_goes_to_the_disk_and_nobody_is_told(o
     await driver.committed()
     [bid] = [send.bid for send in outside.sent if isinstance(send, fx.SendBid)]
     award = an_award(bid_id=bid.id, price_microcredits=bid.price_microcredits, spec=spec)
+    award = replace(award, bid_set_digest=bytes(32))
+    return ev.AwardReceived("r", award, offer.spec_digest)
+
+
+async def test_work_begins_while_its_award_goes_to_the_disk_and_nobody_is_told(outside: Outside) -> None:
+    awarded = await an_award_of_a_bid(outside)
     outside.disk.may_go_on.clear()
-    awarding = asyncio.ensure_future(driver.ask_compute(ev.AwardReceived("r", award, offer.spec_digest)))
+    awarding = asyncio.ensure_future(outside.driver.ask_compute(awarded))
     await some_turns()
-    assert outside.started == [fx.StartExecution(award.execution_id, 1)]
+    assert outside.started == [fx.StartExecution(awarded.award.execution_id, 1)]
     assert (outside.happened, awarding.done()) == ([], False)
     outside.disk.may_go_on.set()
     assert await awarding is None
-    assert outside.started == [fx.StartExecution(award.execution_id, 1)]
+    assert outside.started == [fx.StartExecution(awarded.award.execution_id, 1)]
     assert WorkState.ACCEPTED in [write.state for write in outside.happened if isinstance(write, WorkRecord)]
+
+
+async def test_an_award_that_nobody_waits_for_is_written_with_the_report_of_its_work(
+    outside: Outside,
+) -> None:
+    awarded = await an_award_of_a_bid(outside)
+    written = len(outside.disk.staged)
+    assert outside.driver.tell_compute(awarded) is None
+    await asyncio.sleep(0)
+    assert outside.started == [fx.StartExecution(awarded.award.execution_id, 1)]
+    outside.driver.tell_compute(ev.ExecutionEnded(a_report(awarded.award.execution_id)))
+    await until(lambda: isinstance(outside.sent[-1], fx.SendReport), "the report leaves")
+    assert len(outside.disk.staged) == written + 1
+
+
+async def test_an_award_is_written_while_its_work_runs(outside: Outside) -> None:
+    awarded = await an_award_of_a_bid(outside)
+    assert outside.driver.tell_compute(awarded) is None
+    await until(lambda: outside.disk.work(awarded.award.execution_id) is not None, "it is on disk")
 
 
 async def test_the_steps_of_one_turn_are_one_transaction(outside: Outside) -> None:
