@@ -43,6 +43,8 @@ _WAITING_INLINE_BYTES_MAX: Final = 32 * 1024 * 1024
 _DELETE_BATCH: Final = 500
 _MOVE_BATCH: Final = 64
 _FOREVER_US: Final = 2**63 - 1
+# SQLite would keep 2 MiB, and a node's memory grow with its jobs until then.
+_CACHE_KIB: Final = 512
 # A pack is written anew when less than this share of it is in use.
 _LIVE_SHARE_MIN_PERCENT: Final = 60
 
@@ -100,6 +102,7 @@ class PackBlockStore:
         self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._writer.execute("PRAGMA synchronous = FULL")
+        self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._writer.executescript(_SCHEMA)
         self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._reader.execute("PRAGMA query_only = ON")

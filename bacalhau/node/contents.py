@@ -376,7 +376,7 @@ class Contents:
 _EXCHANGE_TIMEOUT_S = 20.0
 """The exchange knows when nobody has something, but for looking up who may: that can take a while."""
 SMALL_RESULT_BYTES = 64 * 1024
-_REMEMBERED_MAX = 10_000
+_REMEMBERED_MAX = 1_000
 _BATCH_BYTES = 1024 * 1024
 _BATCH_BLOCKS = 4096
 _SERVING_THREADS = 4

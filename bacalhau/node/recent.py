@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.records import Write
 
 JOBS_MAX = 1000
-"""About ten megabytes, with specs and histories of the usual size."""
+"""Five megabytes of short jobs; specs and histories may be larger."""
 HAPPENINGS_MAX = 200
 """A job with a longer history is left to the journal."""
 

@@ -11,6 +11,8 @@ import pytest
 
 from bacalhau.cli.main import parser
 from bacalhau.config import DEFAULT_TARIFF, Settings
+from bacalhau.ipfs import packstore
+from bacalhau.ipfs.recent import RecentBlocks
 from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.payment import pay_microcredits
 from bacalhau.market.pricing import LinearPrice, Situation
@@ -21,8 +23,10 @@ from bacalhau.model.market import MICROCREDITS_PER_CREDIT, JobOffer, Tariff
 from bacalhau.model.quantities import format_duration
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB, Resources
+from bacalhau.node import contents, recent
 from bacalhau.node.membership import PEERS_MAX
 from bacalhau.node.results import RESULT_BYTES_MAX
+from bacalhau.p2p import dht, providers
 from bacalhau.rpc import limits
 from bacalhau.rpc.status import grpc_code
 from bacalhau.scheduler.config import DEFAULT_CREDIT, DEFAULT_PAYMENT, ComputeConfig, RequesterConfig
@@ -246,6 +250,20 @@ def test_limits_are_those_of_the_code() -> None:
     )
     assert given["known nodes"] == f"{PEERS_MAX:,}"
     assert given["result that a requester fetches"] == f"{RESULT_BYTES_MAX >> 30} GiB"
+
+
+def test_what_is_kept_in_memory_is_bounded_as_the_document_says() -> None:
+    small = RecentBlocks()
+    bounds = (
+        f"{recent.JOBS_MAX:,} jobs",
+        f"{small._max_blocks:,} blocks, {small._max_bytes // MIB} MiB",
+        f"{contents._REMEMBERED_MAX:,} results",
+        f"{providers.KEYS_MAX:,} keys, 2 MiB",
+        f"{dht.WAITING_MAX:,} results",
+        f"{packstore._CACHE_KIB} KiB",
+    )
+    memory = read("docs/operations.md").split("## Memory")[1].split("## Restarts")[0]
+    assert set(bounds) <= {row[1] for row in rows(memory)}
 
 
 def price_of(tariff: Tariff, timeout_us: int) -> int:

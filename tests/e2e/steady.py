@@ -1,8 +1,8 @@
 """Steady jobs on a network of nodes for as long as told: are memory and open files of each node flat?
 
 As a command: `scripts/soak_network --minutes 60 --nodes 5`. The first quarter of the time warms caches and fills what
-is kept; growth is that from the second quarter's median to the last's. What is kept is full after some 1,000 jobs on
-five nodes (docs/operations.md, Memory): a run with fewer in its first quarter shows it filling.
+is kept; growth is that from the second quarter's median to the last's. What is kept is full after some 5,000 jobs on
+five nodes, most of it after 700 (docs/operations.md, Memory): a run with fewer in its first quarter shows it filling.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recent blocks: in memory only while they are in the store, within their bytes; and room kept for the node itself."""
+"""Recent blocks: in memory only while in the store, within a number and bytes; and room kept for the node itself."""
 
 from __future__ import annotations
 
@@ -55,6 +55,15 @@ def test_the_block_that_was_not_used_for_longest_goes_first() -> None:
     recent.get(b"a")
     recent.add([(b"d", bytes(100))], recent.generation)
     assert [recent.get(key) is not None for key in KEYS] == [True, False, True, True]
+
+
+def test_of_many_small_blocks_no_more_than_a_number_are_held_however_few_bytes_they_have() -> None:
+    recent = RecentBlocks(max_blocks=3)
+    for key in (*KEYS[:3], b"a", KEYS[3]):
+        recent.get(key)
+        recent.add([(key, b"small")], recent.generation)
+    assert [recent.get(key) is not None for key in KEYS] == [True, False, True, True]
+    assert recent._bytes == 3 * len(b"small")
 
 
 def test_a_block_that_was_read_before_a_deletion_is_not_taken_after_it() -> None:

@@ -19,6 +19,7 @@ from bacalhau.model.execution import ExecutionState, FaultKind
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.node import contents as contents_module
+from bacalhau.node import recent as recent_module
 from bacalhau.node import results
 from bacalhau.rpc import limits
 from bacalhau.store.store import Store
@@ -153,6 +154,24 @@ async def test_a_small_result_comes_with_its_report_and_no_block_is_asked_for(tm
         result = pair.result_of(execution)
     async with running(tmp_path / "requester") as later:
         assert find_missing(later.blocks, result) is None, "it is on disk"
+
+
+async def test_nodes_keep_no_more_of_many_jobs_in_memory_than_their_bounds_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents_module, "_REMEMBERED_MAX", 2)
+    monkeypatch.setattr(recent_module, "JOBS_MAX", 2)
+    async with a_pair(tmp_path) as pair:
+        nodes = (pair.requester, pair.worker)
+        for node in nodes:
+            monkeypatch.setattr(node.blocks._recent, "_max_blocks", 4)
+        for number in range(6):
+            execution = await pair.run(program(f"{number}\n"))
+            pair.assert_here(execution, b"%d\n" % number)
+        assert [len(node.contents._whole) for node in nodes] == [2, 2]
+        assert [len(node.blocks._recent._blocks) for node in nodes] == [4, 4]
+        assert len(pair.requester._recent._jobs) == 2
+        assert pair.asked == 0
 
 
 async def test_a_large_result_is_fetched(tmp_path: Path) -> None:
