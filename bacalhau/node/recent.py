@@ -16,8 +16,8 @@ from bacalhau.scheduler.records import ExecutionRecord, JobAccepted, JobChanged,
 if TYPE_CHECKING:
     from bacalhau.scheduler.records import Write
 
-JOBS_MAX = 1000
-"""Five megabytes of short jobs; specs and histories may be larger."""
+JOBS_MAX = 500
+"""Two and a half megabytes of short jobs; specs and histories may be larger."""
 HAPPENINGS_MAX = 200
 """A job with a longer history is left to the journal."""
 
