@@ -106,7 +106,7 @@ def _send_bid(world: World, node: SimulatedNode, send: fx.SendBid) -> None:
 def _take_bid(receiver: SimulatedNode, sender: SimulatedNode, life: int, sent_us: int, bid: Bid) -> None:
     if not receiver.up:
         return
-    refusal = receiver.tell_requester(ev.BidReceived(sender.id, bid, bid.id.encode(), issued_us=sent_us))
+    refusal = receiver.tell_requester(ev.BidReceived(sender.id, bid, bid.id.encode(), b"", sent_us))
     if refusal is not None:
         receiver.world.post(receiver, _back_to_compute, sender, life, ev.BidRefused(bid.offer_id, refusal))
 
