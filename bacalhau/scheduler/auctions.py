@@ -255,7 +255,7 @@ class Auctions:
         happened = job.happened(_BID_RECEIVED, now, node_id=node_id, price_microcredits=price)
         # Until the auction is ready a bid more or less changes nothing of what the job does next.
         ready = auction.ready(now, job.missing())
-        return job if ready else None, Effects(writes=[answer, happened])
+        return job if ready else None, Effects([answer, happened])
 
     def decline_received(self, event: ev.DeclineReceived, now: int) -> Step:
         node_id, refusal = event.node_id, event.decline.refusal

@@ -95,35 +95,35 @@ class ComputeMachine:
                 return self._offers.received(event, now)
             case ev.OfferClosedReceived():
                 return self._offers.closed(event.requester_id, event.offer_id, now)
-            case ev.AskAnswered():
-                return self._offers.answered(event, now)
-            case ev.PriceAnswered():
-                return self._offers.price_answered(event, now)
             case ev.BidAcknowledged():
                 return _bid_acknowledged(event)
+            case ev.PhaseEntered() | ev.ProgressMade() | ev.LeaseRenewed():
+                work = self._running(event.execution_id)
+                return Effects() if work is None else self._leases.handle(event, work, now)
             case ev.AwardReceived():
                 return self._award_received(event, now)
             case ev.ExecutionEnded():
                 return self._execution_ended(event, now)
+            case ev.ReportAnswered():
+                return self._report_answered(event, now)
+            case ev.ReceiptReceived():
+                return self._receipt_received(event, now)
+            case ev.AskAnswered():
+                return self._offers.answered(event, now)
+            case ev.PriceAnswered():
+                return self._offers.price_answered(event, now)
             case ev.CommitmentAnswered():
                 return self._commitment_answered(event, now)
             case ev.RevealRequested():
                 return self._reveal_requested(event, now)
-            case ev.ReportAnswered():
-                return self._report_answered(event, now)
             case ev.BidRefused():
                 return self._offers.forget(event.offer_id, now)
-            case ev.PhaseEntered() | ev.ProgressMade() | ev.LeaseRenewed():
-                work = self._running(event.execution_id)
-                return Effects() if work is None else self._leases.handle(event, work, now)
             case ev.RenewalRefused(execution_id, refusal):
                 return self._abandon(execution_id, refusal)
             case ev.CancellationReceived():
                 return self._cancellation_received(event, now)
             case ev.ExecutionGone(execution_id):
                 return self._execution_gone(execution_id, now)
-            case ev.ReceiptReceived():
-                return self._receipt_received(event, now)
             case ev.SettlementRecorded():
                 return self.receivables.settle(event, now)
             case ev.NoteReturned():

@@ -10,28 +10,35 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 
-_OUTDATED_MAX = 16
-"""Entries of the heap that are kept however few of them still count."""
+_FEW = 16
+"""So many are looked through faster than a heap of them is kept."""
 
 
 class Deadlines(Generic[K]):
-    """A heap whose outdated entries are dropped when they surface. Keys must be ordered among each other, so
-    that what is due at the same microsecond comes in the same order on every run."""
+    """Few are looked through each time, as most nodes have them; of many there is a heap, whose outdated entries are
+    dropped when they surface. Keys must be ordered among each other, so that what is due at the same microsecond comes
+    in the same order on every run."""
 
     __slots__ = ("_due", "_heap")
 
     def __init__(self) -> None:
         self._due: dict[K, int] = {}
         self._heap: list[tuple[int, K]] = []
+        """Empty while there are few."""
 
     def set(self, key: K, due_us: int) -> None:
-        if self._due.get(key) != due_us:
-            self._due[key] = due_us
-            heap = self._heap
+        due, heap = self._due, self._heap
+        if due.get(key) == due_us:
+            return
+        due[key] = due_us
+        if len(due) <= _FEW:
+            if heap:
+                heap.clear()
+        elif heap and len(heap) < 4 * len(due):
             heappush(heap, (due_us, key))
-            if len(heap) > _OUTDATED_MAX + 4 * len(self._due):
-                heap[:] = [(due, kept) for kept, due in self._due.items()]
-                heapify(heap)
+        else:
+            heap[:] = [(when_us, kept) for kept, when_us in due.items()]
+            heapify(heap)
 
     def clear(self, key: K) -> None:
         self._due.pop(key, None)
@@ -45,18 +52,26 @@ class Deadlines(Generic[K]):
 
     def next(self) -> int | None:
         """The earliest due time, None where there is none."""
+        due = self._due
+        if not due:
+            return None
+        return min(due.values()) if len(due) <= _FEW else self._surfaced()[0]
+
+    def _surfaced(self) -> tuple[int, K]:
+        """The earliest of many."""
         heap, due = self._heap, self._due
-        while heap:
-            due_us, key = heap[0]
-            if due.get(key) == due_us:
-                return due_us
+        while due.get(heap[0][1]) != heap[0][0]:
             heappop(heap)
-        return None
+        return heap[0]
 
     def pop_due(self, now: int) -> Iterator[K]:
         """Removes and gives the keys that are due, earliest first, one at a time: what is done for one may
         clear or move the next. Whoever sets a deadline meanwhile sets it later than `now`."""
-        while (earliest := self.next()) is not None and earliest <= now:
-            _, key = heappop(self._heap)
-            del self._due[key]
+        due = self._due
+        while due:
+            few = len(due) <= _FEW
+            due_us, key = min([(when_us, kept) for kept, when_us in due.items()]) if few else self._surfaced()
+            if due_us > now:
+                return
+            del due[key]
             yield key

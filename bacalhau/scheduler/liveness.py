@@ -7,6 +7,7 @@ offer's id, so that it is as random as ids are, and the same again in a replay.
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,9 @@ class LiveNodes:
         self.emptied_us = 0
         """When the last one was found silent. After a pause of this node's own all are, until they are heard again."""
         self._live_for_us = live_for_us
-        self._heard: dict[str, int] = {}
-        """By node: when it was last heard, longest ago first."""
+        self._heard: OrderedDict[str, int] = OrderedDict()
+        """By node: when it was last heard, longest ago first. In a plain dictionary whoever asks for the first passes
+        the gaps of all that were moved to its end."""
         self._nodes: list[str] = []
         """The same nodes in an order that only changes when one comes or goes: what samples index."""
         self._places: dict[str, int] = {}
@@ -34,9 +36,11 @@ class LiveNodes:
     def hear(self, node_id: str, now: int) -> bool:
         """The node was heard. Whether it was not live before."""
         self.drop_silent(now)
-        known = self._heard.pop(node_id, None) is not None
+        known = node_id in self._heard
         self._heard[node_id] = now
-        if not known:
+        if known:
+            self._heard.move_to_end(node_id)
+        else:
             self._places[node_id] = len(self._nodes)
             self._nodes.append(node_id)
         return not known

@@ -196,7 +196,7 @@ class Offers:
 
     def _answer(self, entry: _Offer, answer: Refusal | Quote, now: int) -> Effects:
         if not isinstance(answer, Refusal):
-            return Effects(sends=[self._bid(entry, answer, now)])
+            return Effects([], [self._bid(entry, answer, now)])
         if answer.reason is not RefusalReason.BUSY:
             return self._decline_for_good(entry.offer.id, answer, now)
         self._waiting[entry.offer.id] = None

@@ -54,26 +54,25 @@ def _back_to_requester(receiver: SimulatedNode, life: int, event: ev.RequesterEv
 
 
 def _send_offer(world: World, node: SimulatedNode, send: fx.SendOffer) -> None:
-    event, nodes, post = ev.OfferReceived(node.id, send.offer), world.nodes, world.post
+    nodes, event = world.nodes, ev.OfferReceived(node.id, send.offer)
     world.sent["offer"] += len(send.to)
-    for id in send.to:
-        post(node, nodes[id], _to_compute, event)
+    world.post_to_all(node, _to_compute, [nodes[id] for id in send.to], event)
 
 
 def _send_offer_closed(world: World, node: SimulatedNode, send: fx.SendOfferClosed) -> None:
     world.sent["offer_closed"] += 1
-    world.post(node, world.nodes[send.to], _to_compute, ev.OfferClosedReceived(node.id, send.offer_id))
+    world.post(node, _to_compute, world.nodes[send.to], ev.OfferClosedReceived(node.id, send.offer_id))
 
 
 def _send_cancellation(world: World, node: SimulatedNode, send: fx.SendCancellation) -> None:
     world.sent["cancellation"] += 1
-    world.post(node, world.nodes[send.to], _to_compute, ev.CancellationReceived(node.id, send.execution_id))
+    world.post(node, _to_compute, world.nodes[send.to], ev.CancellationReceived(node.id, send.execution_id))
 
 
 def _send_award(world: World, node: SimulatedNode, send: fx.SendAward) -> None:
     world.sent["award"] += 1
     event = ev.AwardReceived(node.id, send.award, world.spec_digest(send.award.job_id))
-    world.post(node, world.nodes[send.to], _take_award, node, node.life, event)
+    world.post(node, _take_award, world.nodes[send.to], node, node.life, event)
     if not world.calm or not world.nodes[send.to].up:
         execution_id = send.award.execution_id
         unanswered = ev.AwardUnanswered(execution_id)
@@ -93,7 +92,7 @@ def _answer_award(
     receiver: SimulatedNode, sender: SimulatedNode, life: int, execution_id: str, refusal: Refusal | None
 ) -> None:
     answer = ev.AwardConfirmed(execution_id) if refusal is None else ev.AwardRefused(execution_id, refusal)
-    receiver.world.post(receiver, sender, _back_to_requester, life, answer)
+    receiver.world.post(receiver, _back_to_requester, sender, life, answer)
 
 
 # --- what compute nodes send ---
@@ -101,27 +100,27 @@ def _answer_award(
 
 def _send_bid(world: World, node: SimulatedNode, send: fx.SendBid) -> None:
     world.sent["bid"] += 1
-    world.post(node, world.nodes[send.to], _take_bid, node, node.life, world.loop.now, send.bid)
+    world.post(node, _take_bid, world.nodes[send.to], node, node.life, world.loop.now, send.bid)
 
 
 def _take_bid(receiver: SimulatedNode, sender: SimulatedNode, life: int, sent_us: int, bid: Bid) -> None:
     if not receiver.up:
         return
-    refusal = receiver.tell_requester(ev.BidReceived(sender.id, bid, bid.id.encode(), issued_us=sent_us))
+    refusal = receiver.tell_requester(ev.BidReceived(sender.id, bid, bid.id.encode(), b"", sent_us))
     if refusal is not None:
-        receiver.world.post(receiver, sender, _back_to_compute, life, ev.BidRefused(bid.offer_id, refusal))
+        receiver.world.post(receiver, _back_to_compute, sender, life, ev.BidRefused(bid.offer_id, refusal))
 
 
 def _send_decline(world: World, node: SimulatedNode, send: fx.SendDecline) -> None:
     world.sent["decline"] += 1
     event = ev.DeclineReceived(node.id, send.decline, issued_us=world.loop.now)
-    world.post(node, world.nodes[send.to], _to_requester, event)
+    world.post(node, _to_requester, world.nodes[send.to], event)
 
 
 def _send_renewal(world: World, node: SimulatedNode, send: fx.SendRenewal) -> None:
     world.sent["renewal"] += 1
     event = ev.RenewalReceived(node.id, send.renewal)
-    world.post(node, world.nodes[send.to], _take_renewal, node, node.life, world.loop.now, event)
+    world.post(node, _take_renewal, world.nodes[send.to], node, node.life, world.loop.now, event)
 
 
 def _take_renewal(
@@ -146,13 +145,13 @@ def _answer_renewal(
         answer: ev.ComputeEvent = ev.RenewalRefused(execution_id, refusal)
     elif config is not None:
         answer = ev.LeaseRenewed(execution_id, sent_us, config.lease_us)
-    receiver.world.post(receiver, sender, _back_to_compute, life, answer)
+    receiver.world.post(receiver, _back_to_compute, sender, life, answer)
 
 
 def _send_report(world: World, node: SimulatedNode, send: fx.SendReport) -> None:
     world.sent["report"] += 1
     world.post(
-        node, world.nodes[send.to], _take_report, node, node.life, ev.ReportReceived(node.id, send.report)
+        node, _take_report, world.nodes[send.to], node, node.life, ev.ReportReceived(node.id, send.report)
     )
 
 
@@ -181,7 +180,7 @@ def _answer_report(
 def _post_answer(
     receiver: SimulatedNode, sender: SimulatedNode, life: int, execution_id: str, refusal: Refusal | None
 ) -> None:
-    receiver.world.post(receiver, sender, _back_to_compute, life, ev.ReportAnswered(execution_id, refusal))
+    receiver.world.post(receiver, _back_to_compute, sender, life, ev.ReportAnswered(execution_id, refusal))
 
 
 # --- results that are compared ---
@@ -190,7 +189,7 @@ def _post_answer(
 def _send_commitment(world: World, node: SimulatedNode, send: fx.SendCommitment) -> None:
     world.sent["commitment"] += 1
     event = ev.CommitmentReceived(node.id, send.commitment)
-    world.post(node, world.nodes[send.to], _take_commitment, node, node.life, event)
+    world.post(node, _take_commitment, world.nodes[send.to], node, node.life, event)
 
 
 def _take_commitment(
@@ -205,13 +204,13 @@ def _answer_commitment(
     receiver: SimulatedNode, sender: SimulatedNode, life: int, execution_id: str, refusal: Refusal | None
 ) -> None:
     answer = ev.CommitmentAnswered(execution_id, refusal)
-    receiver.world.post(receiver, sender, _back_to_compute, life, answer)
+    receiver.world.post(receiver, _back_to_compute, sender, life, answer)
 
 
 def _send_reveal_request(world: World, node: SimulatedNode, send: fx.SendRevealRequest) -> None:
     world.sent["reveal_request"] += 1
     event = ev.RevealRequested(node.id, send.execution_id)
-    world.post(node, world.nodes[send.to], _take_reveal_request, node, node.life, event)
+    world.post(node, _take_reveal_request, world.nodes[send.to], node, node.life, event)
 
 
 def _take_reveal_request(
@@ -222,7 +221,7 @@ def _take_reveal_request(
     refusal = receiver.tell_compute(event)
     if refusal is not None:
         answer = ev.RevealRefused(event.execution_id, refusal)
-        receiver.world.post(receiver, sender, _back_to_requester, life, answer)
+        receiver.world.post(receiver, _back_to_requester, sender, life, answer)
 
 
 # --- money ---
@@ -230,7 +229,7 @@ def _take_reveal_request(
 
 def _send_receipts(world: World, node: SimulatedNode, send: fx.SendReceipts) -> None:
     world.sent["receipts"] += 1
-    world.post(node, world.nodes[send.to], _take_receipts, node, node.life, send, 0, ())
+    world.post(node, _take_receipts, world.nodes[send.to], node, node.life, send, 0, ())
 
 
 def _take_receipts(
@@ -267,12 +266,12 @@ def _answer_receipts(
     refusal: Refusal | None,
 ) -> None:
     answer = ev.ReceiptsAnswered(receiver.id, signed, refusal)
-    receiver.world.post(receiver, sender, _back_to_requester, life, answer)
+    receiver.world.post(receiver, _back_to_requester, sender, life, answer)
 
 
 def _send_note(world: World, node: SimulatedNode, send: fx.SendNote) -> None:
     world.sent["note"] += 1
-    world.post(node, world.nodes[send.to], _take_note, node, node.life, ev.NoteReceived(send.note))
+    world.post(node, _take_note, world.nodes[send.to], node, node.life, ev.NoteReceived(send.note))
 
 
 def _take_note(receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.NoteReceived) -> None:
@@ -284,7 +283,7 @@ def _answer_note(
     receiver: SimulatedNode, sender: SimulatedNode, life: int, note: SettlementNote, refusal: Refusal | None
 ) -> None:
     if refusal is None:
-        receiver.world.post(receiver, sender, _back_to_compute, life, ev.NoteSigned(note))
+        receiver.world.post(receiver, _back_to_compute, sender, life, ev.NoteSigned(note))
 
 
 SENDS: dict[type, Callable[[World, SimulatedNode, Any], None]] = {

@@ -181,8 +181,7 @@ class SimulatedNode:
             # A refusal may keep what it refused: it is answered when that is on disk.
             told = answer
             answer = (lambda _: told(refusal)) if told is not None else None
-        weather = world.weather
-        if weather.commit_us or self._committing or self.disk_full or weather.crashes:
+        if self._committing or self.disk_full or not world.prompt:
             try:
                 self._take_to_disk(self._begin(effects), answer)
             except Crash:

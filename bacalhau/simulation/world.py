@@ -109,6 +109,10 @@ class World:
     """Changed by turn()."""
     calm: bool = field(default=True, init=False)
     """Every message arrives once."""
+    prompt: bool = field(default=True, init=False)
+    """A commit takes no time, and no node dies beside one."""
+    _steady_us: int | None = field(default=0, init=False)
+    """How long every message takes; None where chance has a part in it."""
     _requesters: list[SimulatedNode] = field(default_factory=list)
     _ids: int = 0
     _id_salt: int = field(init=False)
@@ -138,6 +142,8 @@ class World:
     def turn(self, weather: Weather) -> None:
         """The weather from now on."""
         self.weather, self.calm = weather, weather.calm
+        self.prompt = not (weather.commit_us or weather.crashes)
+        self._steady_us = weather.latency_us if weather.calm and weather.jitter_us is None else None
 
     def add_node(self, id: str, profile: Profile) -> SimulatedNode:
         """A node, started; its heartbeats begin at once."""
@@ -218,17 +224,18 @@ class World:
             self.die(node)
             raise Crash
 
-    def post(
-        self, sender: SimulatedNode, receiver: SimulatedNode, deliver: Callable[..., None], *arguments: Any
-    ) -> None:
+    def post(self, sender: SimulatedNode, deliver: Callable[..., None], *arguments: Any) -> None:
         """One message, which may be lost, repeated, late, and overtaken by others. `deliver` is called with the
-        receiver and the arguments, whether the receiver is up or not."""
-        loop, weather = self.loop, self.weather
-        if self.calm:
-            delay_us = weather.latency_us if weather.jitter_us is None else weather.delay_us(self.random)
-            loop.put(loop.now + delay_us, deliver, (receiver, *arguments))
+        arguments, of which the receiver is the first, whether that is up or not."""
+        loop, steady_us = self.loop, self._steady_us
+        if steady_us is not None:
+            loop.put(loop.now + steady_us, deliver, arguments)
             return
-        chance = self.random.randrange
+        if self.calm:
+            loop.put(loop.now + self.weather.delay_us(self.random), deliver, arguments)
+            return
+        weather, chance = self.weather, self.random.randrange
+        receiver: SimulatedNode = arguments[0]
         if (sender.id, receiver.id) in weather.partitioned or (receiver.id, sender.id) in weather.partitioned:
             return
         if weather.apart and (sender.id in weather.apart) is not (receiver.id in weather.apart):
@@ -238,7 +245,21 @@ class World:
         for _ in range(2 if chance(1000) < weather.duplication else 1):
             straggles = chance(1000) < weather.straggling
             delay_us = chance(_STRAGGLING_US) if straggles else weather.delay_us(self.random)
-            loop.after(delay_us, deliver, receiver, *arguments)
+            loop.put(loop.now + delay_us, deliver, arguments)
+
+    def post_to_all(
+        self,
+        sender: SimulatedNode,
+        deliver: Callable[..., None],
+        receivers: Sequence[SimulatedNode],
+        event: object,
+    ) -> None:
+        """The same message to each of them. Where all messages take equally long, one event of the loop brings it."""
+        if self._steady_us is not None:
+            self.loop.after(self._steady_us, _to_each, deliver, receivers, event)
+            return
+        for receiver in receivers:
+            self.post(sender, deliver, receiver, event)
 
     # --- heartbeats ---
 
@@ -260,9 +281,14 @@ class World:
             if requester is node:
                 node.tell_requester(heard)
             else:
-                self.post(node, requester, _hear, heard)
+                self.post(node, _hear, requester, heard)
 
 
 def _hear(requester: SimulatedNode, heard: ev.PeerHeard) -> None:
     if requester.up:
         requester.tell_requester(heard)
+
+
+def _to_each(deliver: Callable[..., None], receivers: Sequence[SimulatedNode], event: object) -> None:
+    for receiver in receivers:
+        deliver(receiver, event)

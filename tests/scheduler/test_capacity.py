@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,9 @@ from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.deadlines import Deadlines
 from tests.builders import NODE_CAPACITY, SPEC_DIGEST, a_report, a_spec, an_award, an_offer
 from tests.scheduler.driven import Compute
+
+if TYPE_CHECKING:
+    from random import Random
 
 TWO = Resources(cpu_millicores=2)
 ONE = Resources(cpu_millicores=1)
@@ -68,6 +73,22 @@ def test_what_is_due_comes_in_order_and_sees_what_earlier_ones_changed() -> None
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50) | st.none())))
 def test_deadlines_agree_with_a_plain_dictionary(changes: list[tuple[int, int | None]]) -> None:
+    _agree_with_a_plain_dictionary(changes)
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 60), st.integers(0, 300))
+def test_few_and_many_deadlines_agree_with_a_plain_dictionary(random: Random, keys: int, count: int) -> None:
+    """The number of keys grows beyond what is looked through, and shrinks below it again."""
+    changes: list[tuple[int, int | None]] = []
+    clears = 0.1
+    for _ in range(count):
+        clears = random.choice((0.1, 0.9)) if random.random() < 0.05 else clears
+        due = None if random.random() < clears else random.randrange(51)
+        changes.append((random.randrange(keys), due))
+    _agree_with_a_plain_dictionary(changes)
+
+
+def _agree_with_a_plain_dictionary(changes: list[tuple[int, int | None]]) -> None:
     deadlines: Deadlines[int] = Deadlines()
     plain: dict[int, int] = {}
     for key, due in changes:

@@ -55,6 +55,17 @@ def test_a_seed_is_the_same_run_each_time_and_another_seed_another() -> None:
     assert runs[0].figures == runs[1].figures
 
 
+def test_an_offer_to_many_by_one_event_is_the_run_in_which_each_message_has_its_own() -> None:
+    """Where the time of a message is drawn, and be it from nothing, each has its own event."""
+    together, apart = (
+        simulate(read_scenario(*find_scenario("ask-some"), [("jobs", "10"), *drawn]), watch=Fingerprint)
+        for drawn in ([], [("network.jitter", "0s")])
+    )
+    assert together.fingerprint == apart.fingerprint
+    assert together.figures == apart.figures
+    assert together.handled < apart.handled
+
+
 def test_a_run_does_not_depend_on_the_order_of_sets() -> None:
     code = (
         "from bacalhau.simulation.fingerprint import Fingerprint\n"
