@@ -56,6 +56,8 @@ _STREAMS_MAX: Final = 256
 """Open streams that the peer has begun."""
 _UNSENT_MAX_BYTES: Final = 128 * 1024
 """Above this, whoever has data to send waits; what answers the peer may take as much again."""
+_WRITE_NOW_BYTES: Final = 128 * 1024
+"""So much is worth a system call of its own, in the task that has it; less is gathered."""
 _GATHER_SECONDS: Final = 0.001
 """A frame that nobody waits for leaves with the next that somebody does, or after this."""
 _PING_SECONDS: Final = 30.0
@@ -321,6 +323,8 @@ class Yamux(IMuxedConn):
         frame = _HEADER.pack(0, kind, flags, stream_id, length) + data
         self._unsent.append(frame)
         self.unsent_bytes += len(frame)
+        if self.unsent_bytes >= _WRITE_NOW_BYTES and not self._channel.is_behind:
+            self._begin_writing()
         self._has_unsent.set()
         if kind != _WINDOW_UPDATE or flags & _RST:
             self._is_urgent = True
@@ -345,19 +349,27 @@ class Yamux(IMuxedConn):
         far more than the frames of Kubo's many short streams. Only the end of the connection cancels this, for a
         message that is cut off makes all that follow it unreadable."""
         while True:
-            if not self._unsent:
+            if self._channel.is_behind:
+                await self._channel.finish()
+            elif not self._unsent:
                 self._sent_all.set()
                 self._sent_all = trio.Event()
                 self._has_unsent = trio.Event()
                 await self._has_unsent.wait()
-            if not self._is_urgent:
+            elif self._is_urgent:
+                self._begin_writing()
+            else:
                 self._urged = trio.Event()
                 with trio.move_on_after(_GATHER_SECONDS):
                     await self._urged.wait()
-            frames, self._unsent, self.unsent_bytes, self._is_urgent = self._unsent, [], 0, False
-            self._took_unsent.set()
-            self._took_unsent = trio.Event()
-            await self._channel.write(b"".join(frames))
+                self._is_urgent = True
+
+    def _begin_writing(self) -> None:
+        """Give the channel all that is unsent; it must not be behind."""
+        frames, self._unsent, self.unsent_bytes, self._is_urgent = self._unsent, [], 0, False
+        self._took_unsent.set()
+        self._took_unsent = trio.Event()
+        self._channel.begin(frames)
 
     # --- what comes ---
 
