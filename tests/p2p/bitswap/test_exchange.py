@@ -187,6 +187,9 @@ class Pausing(MemoryBlockStore):
             time.sleep(3)
         return super().get(cid)
 
+    def at_hand(self, cid: Cid) -> None:  # type: ignore[override]
+        """Nothing is."""
+
 
 async def test_a_peer_that_alone_has_the_content_may_be_silent_for_longer(
     monkeypatch: pytest.MonkeyPatch,
