@@ -204,7 +204,9 @@ async def test_a_peer_that_alone_has_the_content_may_be_silent_for_longer(
     assert store.given > 20
 
 
-async def test_blocks_that_come_by_several_messages_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_blocks_that_come_by_several_messages_are_taken_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("bacalhau.p2p.bitswap.session._GATHER_SECONDS", 20.0)
     store = MemoryBlockStore()
     blocks = {Cid.of(RAW, block): block for block in (bytes((number,)) * 20_000 for number in range(40))}
