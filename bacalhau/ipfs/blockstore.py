@@ -57,7 +57,15 @@ class BlockStore(BlockSink, Protocol):
         """Sync, and release what the store holds; afterwards it cannot be used."""
 
 
-class CollectableStore(BlockStore, Protocol):
+class ServedStore(BlockStore, Protocol):
+    """A block store that peers are served from."""
+
+    def at_hand(self, cid: Cid) -> bytes | None:
+        """The block if it is in memory, which costs less than a thread to read it; None where it may be on the disk,
+        or elsewhere. Raises BlockNotFound where it is nowhere."""
+
+
+class CollectableStore(ServedStore, Protocol):
     """A block store that leaves it to `pins.garbage_collect` what it keeps."""
 
     def keys(self) -> Iterator[bytes]:
@@ -108,6 +116,9 @@ class MemoryBlockStore:
             return self._blocks[cid.multihash][0]
         except KeyError:
             raise BlockNotFound(cid) from None
+
+    def at_hand(self, cid: Cid) -> bytes:
+        return self.get(cid)
 
     def has(self, cid: Cid) -> bool:
         return cid.multihash in self._blocks or cid.identity_digest is not None

@@ -1,7 +1,8 @@
 """Blocks from outside: the ports for those who have them, and fetching a DAG through them.
 
-Owns the trust: every block is checked against its CID, and only blocks that were asked for,
-or that verified blocks link to, are taken. Knows no network. A source is one node that
+Owns the trust: every block is checked against its CID (what an exchange brings, by the
+exchange, which knows it by its hash), and only blocks that were asked for, or that verified
+blocks link to, are taken. Knows no network. A source is one node that
 sends whole DAGs (BlockService, a Kubo node); an exchange asks many for single blocks at once
 (Bitswap). The only asynchronous part of this package: the store is called from
 threads, once a batch, so that a DAG of a few blocks costs two such calls.
@@ -65,7 +66,8 @@ class BlockSession(Protocol):
         """Ask for more blocks. At most 1000 are open at once."""
 
     async def receive(self) -> list[tuple[Cid, bytes]]:
-        """Blocks that have come, in any order and each once; none when what is still open cannot be had."""
+        """Blocks that have come, in any order and each once, checked against their CIDs; none when what is still open
+        cannot be had."""
 
 
 class BlockExchange(BlockSource, Protocol):
@@ -219,7 +221,7 @@ class _Fetch:
                         break
                     open_cids.difference_update(cid for cid, _ in batch)
                     unsynced_bytes += sum(len(block) for _, block in batch)
-                    await self._take(batch, set(), sync=unsynced_bytes >= _SYNC_BYTES)
+                    await self._take(batch, set(), sync=unsynced_bytes >= _SYNC_BYTES, is_verified=True)
                     unsynced_bytes %= _SYNC_BYTES
                 reasons.update(session.reasons)
         except (IpfsError, UnsupportedHash):
@@ -232,19 +234,23 @@ class _Fetch:
             reasons[exchange.name] = f"failed: {error}"
         return reasons
 
-    async def _take(self, batch: list[tuple[Cid, bytes]], delivered: set[Cid], *, sync: bool) -> None:
+    async def _take(
+        self, batch: list[tuple[Cid, bytes]], delivered: set[Cid], *, sync: bool, is_verified: bool = False
+    ) -> None:
         if batch:
-            await asyncio.to_thread(self._take_in_thread, batch, delivered, sync)
+            await asyncio.to_thread(self._take_in_thread, batch, delivered, sync, is_verified)
             if self._progress is not None:
                 self._progress(self.blocks, self.block_bytes)
 
-    def _take_in_thread(self, batch: list[tuple[Cid, bytes]], delivered: set[Cid], sync: bool) -> None:
+    def _take_in_thread(
+        self, batch: list[tuple[Cid, bytes]], delivered: set[Cid], sync: bool, is_verified: bool
+    ) -> None:
         """Verify and store a batch; what came before a block that is refused stays."""
         good: list[tuple[Cid, bytes]] = []
         new_bytes = 0
         try:
             for cid, block in batch:
-                if self._is_new(cid, block, delivered):
+                if self._is_new(cid, block, delivered, is_verified):
                     new_bytes += len(block)
                     if self.block_bytes + new_bytes > self._limits.max_bytes:
                         raise FetchLimit(f"{self._root} weighs more than {self._limits.max_bytes} bytes")
@@ -259,7 +265,7 @@ class _Fetch:
                 self.blocks += len(good)
                 self.block_bytes += sum(len(block) for _, block in good)
 
-    def _is_new(self, cid: Cid, block: bytes, delivered: set[Cid]) -> bool:
+    def _is_new(self, cid: Cid, block: bytes, delivered: set[Cid], is_verified: bool) -> bool:
         """Whether a received block is one that is missing. Raises _SourceFailed for one never asked for."""
         if cid not in self._seen:
             raise _SourceFailed(f"sent {cid}, which nobody asked for")
@@ -272,7 +278,7 @@ class _Fetch:
             if self._repeated_bytes > self._limits.max_bytes:
                 raise _SourceFailed("sends again what was here")
             return False
-        if not cid.verify(block):
+        if not is_verified and not cid.verify(block):
             raise _SourceFailed(f"sent other bytes for {cid}")
         return True
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
     from concurrent.futures import Executor
 
-    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.ipfs.dagpb import Block
     from bacalhau.ipfs.kubo_rpc import KuboExport, KuboRpc
 
@@ -52,6 +52,9 @@ class KuboBlockStore:
         carried = cid.identity_digest
         return self._rpc.block(cid) if carried is None else carried
 
+    def at_hand(self, cid: Cid) -> bytes | None:
+        return cid.identity_digest
+
     def has(self, cid: Cid) -> bool:
         try:
             self.size(cid)
@@ -70,7 +73,7 @@ class KuboBlockStore:
 class BackedStore:
     """A store that reads from `behind` what `front` does not have, and puts into `front`."""
 
-    def __init__(self, front: BlockStore, behind: BlockStore) -> None:
+    def __init__(self, front: ServedStore, behind: ServedStore) -> None:
         self._front = front
         self._behind = behind
         self.put_many = front.put_many
@@ -81,6 +84,12 @@ class BackedStore:
             return self._front.get(cid)
         except BlockNotFound:
             return self._behind.get(cid)
+
+    def at_hand(self, cid: Cid) -> bytes | None:
+        try:
+            return self._front.at_hand(cid)
+        except BlockNotFound:
+            return self._behind.at_hand(cid)
 
     def has(self, cid: Cid) -> bool:
         return self._front.has(cid) or self._behind.has(cid)

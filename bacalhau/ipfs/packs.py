@@ -132,6 +132,25 @@ class Packs:
 
     def read(self, number: int, offset: int, size: int) -> bytes | None:
         """The bytes of a block, or None where the pack is gone or too short."""
+        handle = self._reading(number)
+        block = os.pread(handle.descriptor, size, offset) if handle is not None else b""
+        return block if len(block) == size else None
+
+    def read_cached(self, number: int, offset: int, size: int) -> bytes | None:
+        """As `read`; None also where the bytes are on the disk alone."""
+        handle = self._reading(number)
+        if handle is None:
+            return None
+        block = bytearray(size)
+        try:
+            read = os.preadv(handle.descriptor, [block], offset, os.RWF_NOWAIT)
+        except OSError:
+            # It would wait, or the file system cannot say whether it would; what else there is `read` gets to know.
+            return None
+        return bytes(block) if read == size else None
+
+    def _reading(self, number: int) -> _ReadHandle | None:
+        """A pack for reading; None where it is gone."""
         with self._reading_lock:
             handle = self._open_for_reading.get(number)
             if handle is None:
@@ -144,8 +163,7 @@ class Packs:
                     self._open_for_reading.popitem(last=False)
             else:
                 self._open_for_reading.move_to_end(number)
-        block = os.pread(handle.descriptor, size, offset)
-        return block if len(block) == size else None
+        return handle
 
     def seal(self) -> None:
         """Let the next append start a new pack, so that all of the present ones can be removed."""

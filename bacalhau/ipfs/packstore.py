@@ -170,6 +170,18 @@ class PackBlockStore:
             self._commit(self._waiting)
 
     def get(self, cid: Cid) -> bytes:
+        # A pack can be compacted away between the look-up and the read: then look again.
+        for _ in range(3):
+            block = self._read(cid, self._packs.read)
+            if block is not None:
+                return block
+        raise BlockNotFound(cid)
+
+    def at_hand(self, cid: Cid) -> bytes | None:
+        return self._read(cid, self._packs.read_cached)
+
+    def _read(self, cid: Cid, read: Callable[[int, int, int], bytes | None]) -> bytes | None:
+        """The block; None where `read` has none. Raises BlockNotFound."""
         carried = cid.identity_digest
         if carried is not None:
             return carried
@@ -177,20 +189,15 @@ class PackBlockStore:
         if recent is not None:
             return recent
         generation = self._recent.generation
-        # A pack can be compacted away between the look-up and the read: then look again.
-        for _ in range(3):
-            row = self._waiting.get(cid.multihash) or self._lookup(cid.multihash)
-            if row is None:
-                break
-            if row.block is not None:
-                self._recent.add([(cid.multihash, row.block)], generation)
-                return row.block
-            assert row.pack is not None
-            assert row.offset is not None
-            block = self._packs.read(row.pack, row.offset, row.size)
-            if block is not None:
-                return block
-        raise BlockNotFound(cid)
+        row = self._waiting.get(cid.multihash) or self._lookup(cid.multihash)
+        if row is None:
+            raise BlockNotFound(cid)
+        if row.block is not None:
+            self._recent.add([(cid.multihash, row.block)], generation)
+            return row.block
+        assert row.pack is not None
+        assert row.offset is not None
+        return read(row.pack, row.offset, row.size)
 
     def has(self, cid: Cid) -> bool:
         return self._size(cid) is not None

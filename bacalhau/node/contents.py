@@ -25,7 +25,7 @@ from bacalhau.scheduler.records import ExecutionRecord, WorkRecord, WorkState
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
-    from bacalhau.ipfs.blockstore import BlockStore, CollectableStore
+    from bacalhau.ipfs.blockstore import CollectableStore, ServedStore
     from bacalhau.ipfs.fetch import BlockExchange, BlockSource, Fetched
     from bacalhau.ipfs.pins import Pins
     from bacalhau.model.cid import Cid
@@ -58,7 +58,7 @@ class Contents:
         self.store = store
         self.pins = pins
         self.kubo = kubo
-        self.whole_store: BlockStore = store if kubo is None else kubo.store
+        self.whole_store: ServedStore = store if kubo is None else kubo.store
         """All that this node has: for threads."""
         self.network: Network | None = None
         """libp2p, where it runs."""

@@ -24,7 +24,7 @@ from bacalhau.store.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.ipfs.kubo_rpc import KuboRpc
     from bacalhau.model.cid import Cid
     from bacalhau.scheduler.records import Write
@@ -47,7 +47,7 @@ class Kubo:
     """See the module. Every method is for the event loop; what blocks is done in threads of its own, those that may
     wait for strangers apart from the others."""
 
-    def __init__(self, rpc: KuboRpc, buffer: BlockStore, node_id: str) -> None:
+    def __init__(self, rpc: KuboRpc, buffer: ServedStore, node_id: str) -> None:
         self._rpc = rpc
         self._pin_name = f"bacalhau {node_id}"
         self._threads = ThreadPoolExecutor(_THREADS, "kubo")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.config import Settings
-    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.model.cid import Cid
     from bacalhau.p2p.port import Listener, Network
     from bacalhau.wire.identity import NodeKey
@@ -36,7 +36,7 @@ async def start_network(
     listener: Listener,
     now_us: Callable[[], int],
     peer_address: str,
-    blocks: BlockStore,
+    blocks: ServedStore,
     may_serve: Callable[[Cid], bool],
 ) -> Network | None:
     """libp2p, listening, or None where the settings name no address for it. `peer_address` is the peer API's. Raises

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bacalhau.config import Settings
-    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.ipfs.packstore import PackBlockStore
     from bacalhau.store.store import Store
 
@@ -101,7 +101,7 @@ def read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
         raise CannotStart(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-async def connect_kubo(settings: Settings, buffer: BlockStore, node_id: str) -> Kubo | None:
+async def connect_kubo(settings: Settings, buffer: ServedStore, node_id: str) -> Kubo | None:
     """The Kubo that keeps the content, whether it answers or not; None where the node keeps it itself."""
     if settings.ipfs_api is None:
         return None

@@ -8,10 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 import trio
-from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.network.stream.exceptions import StreamEOF, StreamReset
+from libp2p.stream_muxer.exceptions import MuxedStreamReset
 
 if TYPE_CHECKING:
     from libp2p.abc import INetStream
+    from libp2p.network.stream.net_stream import NetStream
+
+    from bacalhau.p2p.yamux_stream import YamuxStream
 
 _READ_BYTES: Final = 64 * 1024
 # A message must arrive, and be taken, at least this fast after a start: 20 MiB an hour would be no help to anybody.
@@ -63,17 +67,21 @@ class FrameReader:
 
     async def body(self, length: int) -> bytes:
         """The message itself. Raises as `length` does."""
-        if len(self._buffer) < length:
-            with trio.move_on_after(transfer_seconds(length)) as scope:
-                while len(self._buffer) < length:
-                    if not await self._fill(length - len(self._buffer)):
-                        raise StreamFault("the stream ends within a message")
-            if scope.cancelled_caught:
-                raise StreamFault(
-                    f"{len(self._buffer)} of the {length} bytes of a message in {scope_seconds(length)} s"
-                )
         frame = bytes(memoryview(self._buffer)[:length])
         del self._buffer[:length]
+        if len(frame) < length:
+            # Not by py-libp2p's stream (libp2p 0.8.1 network/stream/net_stream.py:195), whose lock is one change of
+            # tasks for each part of the message.
+            muxed = cast("YamuxStream", cast("NetStream", self._stream).muxed_stream)
+            try:
+                with trio.move_on_after(transfer_seconds(length)) as scope:
+                    frame += await muxed.read_whole(length - len(frame))
+            except MuxedStreamReset as error:
+                raise StreamReset from error
+            if scope.cancelled_caught:
+                raise StreamFault(f"no message of {length} bytes in {scope_seconds(length)} s")
+            if len(frame) < length:
+                raise StreamFault("the stream ends within a message")
         return frame
 
     async def _fill_within(self, size: int, seconds: float) -> bool:

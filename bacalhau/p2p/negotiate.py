@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from libp2p.custom_types import TProtocol
     from libp2p.network.stream.net_stream import NetStream
 
-    from bacalhau.p2p.yamux import YamuxStream
+    from bacalhau.p2p.yamux_stream import YamuxStream
 
     Handler = Callable[[INetStream], Awaitable[None]]
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from libp2p.abc import IHost
 
-    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.model.cid import Cid
     from bacalhau.model.node import NodeRecord
     from bacalhau.p2p.host import Service
@@ -60,7 +60,7 @@ class StrangerNetwork:
         listener: Listener,
         now_us: Callable[[], int],
         *,
-        blocks: BlockStore,
+        blocks: ServedStore,
         may_serve: Callable[[Cid], bool],
         listen: Sequence[str],
         peer_api: tuple[str, int],

@@ -8,6 +8,7 @@ is as quick.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final, Protocol
 
 from libp2p.io.trio import TrioTCPStream
@@ -16,6 +17,8 @@ from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWri
 from libp2p.security.secure_session import SecureSession
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import trio
     from libp2p.abc import ISecureConn
 
@@ -24,13 +27,20 @@ _LENGTH_BYTES: Final = 2
 
 
 class Channel(Protocol):
-    """Bytes both ways. One task reads, one writes. Raises what it likes where the connection has ended."""
+    """Bytes both ways. One task reads, one at a time writes. Raises what it likes where the connection has ended."""
 
     async def read(self) -> bytes:
         """What comes next; nothing at the end."""
 
-    async def write(self, data: bytes) -> None:
-        """Send all of it."""
+    @property
+    def is_behind(self) -> bool:
+        """Something of what `begin` was given is not sent yet."""
+
+    def begin(self, frames: Sequence[bytes]) -> None:
+        """Send what can be sent without waiting; not while it is behind."""
+
+    async def finish(self) -> None:
+        """Send the rest."""
 
 
 def channel_of(secured_conn: ISecureConn) -> Channel:
@@ -40,8 +50,33 @@ def channel_of(secured_conn: ISecureConn) -> Channel:
         raw = secured_conn.conn.read_writer.read_write_closer
         if isinstance(raw, RawConnection) and isinstance(raw.stream, TrioTCPStream):
             return NoiseChannel(secured_conn, secured_conn.conn, raw.stream.stream)
-    channel: Channel = secured_conn
-    return channel
+    return PlainChannel(secured_conn)
+
+
+class PlainChannel:
+    """What the library reads and writes."""
+
+    def __init__(self, conn: ISecureConn) -> None:
+        self._conn = conn
+        self._rest = b""
+
+    async def read(self) -> bytes:
+        """What comes next; nothing at the end."""
+        come: bytes = await self._conn.read()
+        return come
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._rest)
+
+    def begin(self, frames: Sequence[bytes]) -> None:
+        """Leave all of it to `finish`."""
+        self._rest = b"".join(frames)
+
+    async def finish(self) -> None:
+        """Send it."""
+        await self._conn.write(self._rest)
+        self._rest = b""
 
 
 class NoiseChannel:
@@ -56,6 +91,7 @@ class NoiseChannel:
         self._decrypt = protocol.cipher_state_decrypt.decrypt_with_ad
         self._socket = socket
         self._ahead = memoryview(b"")
+        self._rest = memoryview(b"")
 
     async def read(self) -> bytes:
         """The next message, nothing at the end. Raises InvalidTag for one that is not the peer's."""
@@ -76,11 +112,28 @@ class NoiseChannel:
             return _LENGTH_BYTES
         return _LENGTH_BYTES + int.from_bytes(self._ahead[:_LENGTH_BYTES], "big")
 
-    async def write(self, data: bytes) -> None:
-        """Send all of it, in as few messages as there can be."""
-        view = memoryview(data)
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._rest)
+
+    def begin(self, frames: Sequence[bytes]) -> None:
+        """Seal frames in as few messages as there can be, and send what the socket takes at once."""
+        data = memoryview(b"".join(frames))
         parts: list[bytes] = []
+        size = 0
         for start in range(0, len(data), MAX_PLAINTEXT_LENGTH):
-            sealed: bytes = self._encrypt(None, view[start : start + MAX_PLAINTEXT_LENGTH])
+            sealed: bytes = self._encrypt(None, data[start : start + MAX_PLAINTEXT_LENGTH])
             parts += (len(sealed).to_bytes(_LENGTH_BYTES, "big"), sealed)
-        await self._socket.send_all(b"".join(parts))
+            size += _LENGTH_BYTES + len(sealed)
+        try:
+            sent = os.writev(self._socket.socket.fileno(), parts)
+        except OSError:
+            # It is full, or has ended: `finish` waits, or gets to know.
+            sent = 0
+        if sent < size:
+            self._rest = memoryview(b"".join(parts))[sent:]
+
+    async def finish(self) -> None:
+        """Send the rest, as the socket takes it."""
+        await self._socket.send_all(self._rest)
+        self._rest = memoryview(b"")

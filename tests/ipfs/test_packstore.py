@@ -40,6 +40,22 @@ def test_blocks_are_there_after_the_store_is_opened_again(tmp_path: Path) -> Non
     store.close()
 
 
+def test_what_is_at_hand_is_the_block_and_what_is_on_the_disk_alone_is_only_read(tmp_path: Path) -> None:
+    (large, block), (small, row), (absent, _) = blocks_of(1) + blocks_of(2, 100)
+    store = PackBlockStore(tmp_path)
+    store.put_many([(large, block), (small, row)])
+    assert store.at_hand(small) == row
+    # A file system may be unable to say that it need not wait.
+    assert store.at_hand(large) in (block, None)
+    with pytest.raises(BlockNotFound):
+        store.at_hand(absent)
+    with packs(tmp_path)[0].open("rb") as pack:
+        os.posix_fadvise(pack.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert store.at_hand(large) in (block, None)
+    assert store.get(large) == block
+    store.close()
+
+
 # The child says when its blocks are synced, puts more without a sync, and is then killed.
 KILLED_CHILD = """
 import sys, time

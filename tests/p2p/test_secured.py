@@ -80,7 +80,9 @@ async def test_what_one_side_writes_the_librarys_reads_and_the_other_way_round(s
     async with trio.open_nursery() as nursery:
         nursery.start_soon(answer)
         for part in sent:
-            await channel.write(part)
+            channel.begin([part[:1], part[1:]])
+            if channel.is_behind:
+                await channel.finish()
         got = b""
         while len(got) < len(whole):
             got += await channel.read()
@@ -88,6 +90,24 @@ async def test_what_one_side_writes_the_librarys_reads_and_the_other_way_round(s
     await theirs.close()
     assert await channel.read() == b""
     await ours.close()
+
+
+@in_trio
+async def test_what_the_socket_does_not_take_at_once_is_sent_when_it_does() -> None:
+    ours, theirs, _ = await two_ends()
+    channel = channel_of(ours)
+    sent: list[bytes] = []
+    while not channel.is_behind:
+        sent.append(random.Random(len(sent)).randbytes(200_000))
+        channel.begin(sent[-1:])
+    whole = b"".join(sent)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.finish)
+        assert await theirs.read(len(whole)) == whole
+    channel.begin([b"and more"])
+    assert await theirs.read(8) == b"and more"
+    await ours.close()
+    await theirs.close()
 
 
 @in_trio

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamReset
 
-from bacalhau.p2p.yamux import Yamux, YamuxStream
+from bacalhau.p2p.yamux import Yamux
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from bacalhau.p2p.yamux_stream import YamuxStream
 
 P = ParamSpec("P")
 WINDOW = 512 * 1024
@@ -362,3 +364,46 @@ async def test_what_a_peer_makes_this_end_say_is_bounded_while_it_takes_nothing(
         while answers < 100_001 * 12:
             answers += len(await raw.receive_some(1 << 20))
         nursery.cancel_scope.cancel()
+
+
+@in_trio
+async def test_a_long_message_is_read_whole_and_one_that_ends_early_as_far_as_it_came() -> None:
+    sent = random.Random(7).randbytes(3 * WINDOW)
+
+    async def write(stream: YamuxStream) -> None:
+        await stream.write(sent)
+        await stream.write(b"short")
+        await stream.close()
+
+    async with two_running_ends() as (left, right, nursery):
+        nursery.start_soon(write, await left.open_stream())
+        other = await right.accept_stream()
+        assert await other.read_whole(len(sent)) == sent
+        assert await other.read_whole(100) == b"short"
+        assert await other.read_whole(100) == b""
+        broken = await left.open_stream()
+        await broken.reset()
+        with pytest.raises(MuxedStreamReset):
+            await (await right.accept_stream()).read_whole(100)
+        await left.close()
+
+
+@in_trio
+async def test_a_long_message_is_read_on_a_connection_where_others_are_not() -> None:
+    got: list[bytes] = []
+
+    async def read(stream: YamuxStream) -> None:
+        got.append(await stream.read_whole(200_000))
+
+    async with two_running_ends() as (left, right, nursery):
+        stream = await left.open_stream()
+        await stream.write(bytes(100_000))
+        nursery.start_soon(read, await right.accept_stream())
+        # With what is unread of the message, these are more than a connection takes.
+        for size in (WINDOW - 50_000, *[WINDOW] * 31):
+            nursery.start_soon((await left.open_stream()).write, bytes(size))
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.write(bytes(100_000))
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [bytes(200_000)]
+        await left.close()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from libp2p.abc import IHost, INetStream
     from libp2p.peer.id import ID
 
-    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.p2p.bitswap.messages import Message, Want
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Bitswap:
 
     def __init__(
         self,
-        store: BlockStore,
+        store: ServedStore,
         *,
         may_serve: Callable[[Cid], bool] = everything,
         routing: Routing | None = None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from libp2p.custom_types import TProtocol
 
-from bacalhau.p2p.bitswap.answers import ANSWER_WANTS, Answer, answer
+from bacalhau.p2p.bitswap.answers import ANSWER_WANTS, Answer, answer, answer_at_once
 from bacalhau.p2p.bitswap.messages import PROTOCOLS, V1_2_0, Message, Want, encode
 from bacalhau.p2p.bitswap.wantlist import WANTS_MAX, WantList
 from bacalhau.p2p.frames import StreamFault, write_frame
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from libp2p.abc import IHost, INetStream
     from libp2p.peer.id import ID
 
-    from bacalhau.ipfs.blockstore import BlockStore
+    from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.model.cid import Cid
     from bacalhau.p2p.bitswap.counters import Counters
 
@@ -38,6 +38,8 @@ _WANTS_PER_SECOND: Final = 5000
 _WANTS_AT_ONCE: Final = 20_000
 _ENTRY_BYTES: Final = 40
 _LISTEN_SECONDS: Final = 60.0
+# So long nothing is looked for in memory after something was not there: what follows will not be, either.
+_ON_DISK_SECONDS: Final = 0.1
 
 
 class PeerGone(Exception):
@@ -51,7 +53,7 @@ class Peer:
         self,
         host: IHost,
         peer_id: ID,
-        store: BlockStore,
+        store: ServedStore,
         may_serve: Callable[[Cid], bool],
         counters: Counters,
         reading: trio.CapacityLimiter,
@@ -79,6 +81,7 @@ class Peer:
         self._answered = trio.Event()
         self._credit = float(_WANTS_AT_ONCE)
         self._credit_at = trio.current_time()
+        self._on_disk_until = 0.0
         self._scope = trio.CancelScope()
 
     # --- what this node wants from it ---
@@ -152,10 +155,16 @@ class Peer:
                 if not (self._news or self.wants or found):
                     await self._work.wait()
                     self._work = trio.Event()
-                # The next answer is read from the disk while this one is on its way.
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._send, self._take_news(), found)
-                    found = await self._next_answer()
+                if self.wants and not found and trio.current_time() >= self._on_disk_until:
+                    found = self._answer_at_once()
+                if self.wants and (not found or trio.current_time() < self._on_disk_until):
+                    # The next answer is read from the disk while this one is on its way.
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._send, self._take_news(), found)
+                        found = await self._next_answer()
+                else:
+                    await self._send(self._take_news(), found)
+                    found = Answer()
                 self._answered.set()
 
     def stop(self) -> None:
@@ -167,13 +176,19 @@ class Peer:
         """Close the connection to it, which ends all of its streams."""
         await self._host.disconnect(self._id)
 
+    def _answer_at_once(self) -> Answer:
+        found = answer_at_once(self._store, self.wants.take(ANSWER_WANTS), self._may_serve)
+        if found.is_on_disk:
+            self._on_disk_until = trio.current_time() + _ON_DISK_SECONDS
+        return self._settle(found)
+
     async def _next_answer(self) -> Answer:
-        wants = self.wants.take(ANSWER_WANTS)
-        if not wants:
-            return Answer()
         found: Answer = await trio.to_thread.run_sync(
-            answer, self._store, wants, self._may_serve, limiter=self._reading
+            answer, self._store, self.wants.take(ANSWER_WANTS), self._may_serve, limiter=self._reading
         )
+        return self._settle(found)
+
+    def _settle(self, found: Answer) -> Answer:
         self.wants.put_back(found.left)
         self.wants.keep_unmet(found.unmet)
         return found

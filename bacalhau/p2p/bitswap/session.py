@@ -32,6 +32,8 @@ _ANSWER_SECONDS: Final = 4.0
 """How long peers that are asked whether they have something may take to say so."""
 _PROBES: Final = 16
 _ASKED_PEERS_MAX: Final = 64
+_GATHER_SECONDS: Final = 0.01
+_GATHER_BYTES: Final = 1024 * 1024
 _TAKEN_BYTES_MAX: Final = 4 * 1024 * 1024
 _PRIORITY_MAX: Final = 2**31 - 1
 
@@ -79,6 +81,11 @@ class Session:
         while not self._come and not self._is_over:
             self._changed = trio.Event()
             await self._changed.wait()
+        with trio.move_on_after(_GATHER_SECONDS):
+            # Each crossing to who takes them costs as much as a block.
+            while self._come_bytes < _GATHER_BYTES and self._spread.is_asking and not self._is_over:
+                self._changed = trio.Event()
+                await self._changed.wait()
         taken: list[tuple[Cid, bytes]] = []
         size = 0
         while self._come and size < _TAKEN_BYTES_MAX:

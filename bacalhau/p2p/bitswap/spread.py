@@ -104,11 +104,14 @@ class Spread:
         return [key for key, _ in zip(self._homeless, range(count), strict=False)]
 
     @property
+    def is_asking(self) -> bool:
+        """Somebody is asked for something."""
+        return any(peer.open for peer in self._providers.values())
+
+    @property
     def is_stuck(self) -> bool:
         """Nothing is asked of anybody, and nothing can be."""
-        return (
-            bool(self._wanted) and not self._queue and not any(peer.open for peer in self._providers.values())
-        )
+        return bool(self._wanted) and not self._queue and not self.is_asking
 
     # --- what peers say ---
 

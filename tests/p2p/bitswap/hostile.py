@@ -103,7 +103,7 @@ class Attacker:
             leaf = Cid.of(RAW, _leaf(number))
             self._answers[leaf.multihash] = lambda number=number: _leaf(number)  # type: ignore[misc]
             links.append(Link(f"{number:06}", leaf, LEAF_BYTES))
-        self._offer(encode_node(links, DIRECTORY_DATA))
+        self.root = self._offer(encode_node(links, DIRECTORY_DATA))
         await trio.sleep_forever()
 
     async def endless_chain(self) -> None:
@@ -112,7 +112,8 @@ class Attacker:
         for _ in range(CHAIN):
             cid = self._offer(block)
             block = encode_node([Link("in", cid, len(block))], DIRECTORY_DATA)
-        self._offer(block)
+        # Told when all of it is there.
+        self.root = self._offer(block)
         await trio.sleep_forever()
 
     async def million_wants(self) -> None:
@@ -161,9 +162,9 @@ class Attacker:
                 nursery.start_soon(guarded)
 
     def _offer(self, block: bytes) -> Cid:
-        self.root = Cid.of(DAG_PB, block)
-        self._answers[self.root.multihash] = lambda: block
-        return self.root
+        cid = Cid.of(DAG_PB, block)
+        self._answers[cid.multihash] = lambda: block
+        return cid
 
 
 def _leaf(number: int) -> bytes:

@@ -187,6 +187,9 @@ class Pausing(MemoryBlockStore):
             time.sleep(3)
         return super().get(cid)
 
+    def at_hand(self, cid: Cid) -> None:  # type: ignore[override]
+        """Nothing is."""
+
 
 async def test_a_peer_that_alone_has_the_content_may_be_silent_for_longer(
     monkeypatch: pytest.MonkeyPatch,
@@ -199,6 +202,20 @@ async def test_a_peer_that_alone_has_the_content_may_be_silent_for_longer(
         await empty.fetch(root)
         assert find_missing(empty.store, root) is None
     assert store.given > 20
+
+
+async def test_blocks_that_come_by_several_messages_are_taken_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bacalhau.p2p.bitswap.session._GATHER_SECONDS", 20.0)
+    store = MemoryBlockStore()
+    blocks = {Cid.of(RAW, block): block for block in (bytes((number,)) * 20_000 for number in range(40))}
+    store.put_many(blocks.items())
+    async with AsyncExitStack() as stack:
+        empty, _ = await connected(stack, [store])
+        async with empty.exchange.session() as session:
+            await session.want(list(blocks))
+            assert dict(await session.receive()) == blocks
 
 
 async def test_the_limits_and_faults_of_a_fetch_end_it() -> None:
