@@ -24,6 +24,8 @@ _OPEN_FOR_READING_MAX: Final = 64
 _IOVEC_MAX: Final = 512
 # So much is handed to the disk at a time while more is being hashed, so that the sync at the end is short.
 _WRITEBACK_BYTES: Final = 16 * 1024 * 1024
+# Linux alone can say that a read would wait for the disk.
+_NO_WAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 
 
 class _ReadHandle:
@@ -139,11 +141,11 @@ class Packs:
     def read_cached(self, number: int, offset: int, size: int) -> bytes | None:
         """As `read`; None also where the bytes are on the disk alone."""
         handle = self._reading(number)
-        if handle is None:
+        if handle is None or _NO_WAIT is None:
             return None
         block = bytearray(size)
         try:
-            read = os.preadv(handle.descriptor, [block], offset, os.RWF_NOWAIT)
+            read = os.preadv(handle.descriptor, [block], offset, _NO_WAIT)
         except OSError:
             # It would wait, or the file system cannot say whether it would; what else there is `read` gets to know.
             return None

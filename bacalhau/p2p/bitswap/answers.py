@@ -34,8 +34,6 @@ class Answer:
     left: Sequence[Want] = ()
     is_on_disk: bool = False
     """The first of `left` is a block that has to be read there."""
-    is_cut: bool = False
-    """The first of `left` takes the disk."""
     block_bytes: int = 0
 
     def __bool__(self) -> bool:
