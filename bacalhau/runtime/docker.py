@@ -57,7 +57,9 @@ class DockerExecutor:
         self._images = Images(self._engine)
         self._output_limit_bytes = output_limit_bytes
         self._pids_limit = pids_limit
-        self._starting = asyncio.Semaphore(starts_at_once)
+        self._turns = asyncio.Semaphore(starts_at_once)
+        """Of starts and removals, first come, first served: where many jobs came at once, cleaning up after the first
+        holds up none of the others."""
         self._active: dict[str, Container] = {}  # by name, until removed
         self._works: dict[Container, asyncio.Task[Outcome]] = {}
         self._removals: set[asyncio.Task[None]] = set()
@@ -137,7 +139,7 @@ class DockerExecutor:
                 self._remove_in_background(container)
 
     async def _start_and_follow(self, container: Container) -> Outcome:
-        async with self._starting:
+        async with self._turns:
             container.queued = False
             await call_in_thread(container.start)
         return await self._limited(container, container.follow)
@@ -187,7 +189,8 @@ class DockerExecutor:
 
     def _remove_in_background(self, container: Container) -> None:
         async def remove() -> None:
-            await call_in_thread(container.remove)
+            async with self._turns:
+                await call_in_thread(container.remove)
             del self._active[container.name]
 
         task = asyncio.create_task(remove())

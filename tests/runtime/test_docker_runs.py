@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -228,6 +229,23 @@ async def test_a_program_that_closes_its_output_is_followed_to_its_end(node: Nod
     outcome = await node.do(node.make_run("sh", "-c", "exec >&- 2>&-; sleep 1; exit 9"))
     assert outcome.exit_code == 9
     assert outcome.usage.wall_us >= 900_000
+
+
+async def test_where_many_come_at_once_all_have_started_before_the_first_is_cleaned_away(
+    docker_engine: docker.DockerClient, remove_containers_of: RemoveContainersOf, tmp_path: Path
+) -> None:
+    node_id = "node-" + secrets.token_hex(6)
+    remove_containers_of(node_id)
+    node = make_node(docker_engine, tmp_path / "work", node_id, starts_at_once=1)
+    since = int(time.time())
+    await asyncio.gather(*(node.do(node.make_run("true")) for _ in range(6)))
+    await node.gone()
+    told = docker_engine.events(
+        since=since, until=int(time.time()) + 1, decode=True, filters={"label": f"bacalhau.node={node_id}"}
+    )
+    steps = [event["Action"] for event in told if event["Action"] in ("start", "destroy")]
+    assert steps == ["start"] * 6 + ["destroy"] * 6
+    await node.executor.close()
 
 
 async def test_thirty_at_once_each_keep_their_own_output(node: Node) -> None:
