@@ -62,7 +62,7 @@ _CLOCK_SAVE_US = 1_000_000
 FULL_DISK_RETRY_S = 1.0
 BLOCKS_WAIT_S = 5.0
 """So long the blocks of small results are in the journal alone: one sync of the block store for many."""
-LINGER_S = 0.01
+LINGER_S = 0.05
 """A turn from which nothing follows waits at most this long for one from which something does: a commit less."""
 
 
@@ -91,7 +91,8 @@ class Driver:
     `store_blocks` puts blocks where they can be read, and `sync_blocks` those of all calls on disk, until when the
     journal has them; both are called in the journal's thread. `deliver_here` handles what a send
     holds for this node and returns what is left for others, None for nothing;
-    `settle_here` answers a start from what is known here, and says whether it could.
+    `settle_here` answers a start from what is known here, and says whether it could. `on_waiting` gets, while the disk
+    works, what `on_send` gets when it is done; it may hear of the same send again, or of one that never leaves.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Driver:
         self.settle_here: Callable[[Start], bool]
         self.store_blocks: Callable[[list[tuple[Cid, bytes]]], None]
         self.sync_blocks: Callable[[], None]
+        self.on_waiting: Callable[[Send], None]
         self.on_send: Callable[[Send], None]
         self.on_start: Callable[[Start], None]
         self.on_written: Callable[[Write], None]
@@ -162,16 +164,24 @@ class Driver:
 
     async def committed(self) -> None:
         """Waits until every step so far is on disk. Raises Refused(SHUTTING_DOWN) where that will never be."""
+        reply = self.commit()
+        if not reply.done():
+            await reply
+
+    def commit(self) -> asyncio.Future[None]:
+        """As committed, for a caller with something to do meanwhile; the disk is at work one step of the event loop
+        later. Raises as it does, at once or from the future."""
         if self._failed is not None:
             raise self._stopping() from self._failed
+        reply: asyncio.Future[None] = self._loop.create_future()
         if not self._flush_due:
             if not self._committing:
-                return
+                reply.set_result(None)
+                return reply
             self._gather(Effects())
-        reply: asyncio.Future[None] = self._loop.create_future()
         self._turn.replies.append(reply)
         self._hurry()
-        await reply
+        return reply
 
     def keep(self, blocks: Iterable[tuple[Cid, bytes]]) -> None:
         """Small blocks that the next step tells of: they are on disk before it is."""
@@ -321,8 +331,23 @@ class Driver:
         except Exception as failure:  # told apart there: a full disk is waited for
             self._not_written(turn, failure)
             return
-        commit = self._loop.run_in_executor(self._disk, self._commit, turn)
-        commit.add_done_callback(lambda done: self._commit_done(done, turn))
+        self._disk.submit(self._commit_and_tell, turn)
+        if turn.sends:
+            self._loop.call_soon(self._prepare, turn)
+
+    def _prepare(self, turn: _Turn) -> None:
+        """What leaves when it is on disk is made ready while the disk works."""
+        for send in turn.sends[:FEW]:
+            self.on_waiting(send)
+
+    def _commit_and_tell(self, turn: _Turn) -> None:
+        """In the journal's thread. Tells the event loop itself: the future of an executor takes it a step more."""
+        failure: BaseException | None = None
+        try:
+            self._commit(turn)
+        except BaseException as error:  # whatever it was, the event loop decides what follows
+            failure = error
+        self._loop.call_soon_threadsafe(self._commit_done, turn, failure)
 
     def _commit(self, turn: _Turn) -> None:
         """In the journal's thread. What the transaction names can be read before it."""
@@ -336,8 +361,7 @@ class Driver:
             raise
         self._journal.commit_staged()
 
-    def _commit_done(self, done: asyncio.Future[None], turn: _Turn) -> None:
-        failure = done.exception()
+    def _commit_done(self, turn: _Turn, failure: BaseException | None) -> None:
         if failure is not None:
             self._not_written(turn, failure)
             return

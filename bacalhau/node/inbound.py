@@ -117,10 +117,15 @@ class Inbound:
             refusal = self._driver.tell_requester(event)
             # Looked up in the same step: the auction may have ended by the time that it is on disk.
             sealed = self._driver.requester.acknowledged(opened.body.offer_id, opened.sender)
-            if refusal is None:
-                await self._driver.committed()
-        award = self._sign(slot.award, opened.sender) if slot.award is not None else None
-        return self._answer_to_bid(opened, sealed, refusal), award
+            if refusal is not None:
+                return self._answer_to_bid(opened, sealed, refusal), None
+            on_disk = self._driver.commit()
+            await asyncio.sleep(0)  # it goes there while this is signed
+            acknowledgement = self._answer_to_bid(opened, sealed, None)
+            await on_disk
+        if slot.award is None:
+            return acknowledgement, None
+        return acknowledgement, slot.envelope or self._sign(slot.award, opened.sender)
 
     def _answer_to_bid(
         self, opened: Opened[Bid], sealed: SealedBid | None, refusal: Refusal | None

@@ -259,10 +259,10 @@ class Node:
     def _set_hooks(self, outbox: Outbox) -> None:
         self.driver.store_blocks = functools.partial(self.blocks.put_many, sync=False, reserved=True)
         self.driver.sync_blocks = self.blocks.sync
-        self.driver.deliver_here = outbox.deliver_here
-        if self._metrics is not None:
-            self.driver.deliver_here = self._metrics.market.counting(outbox.deliver_here)
+        here = outbox.deliver_here
+        self.driver.deliver_here = here if self._metrics is None else self._metrics.market.counting(here)
         self.driver.settle_here = self._settle_here
+        self.driver.on_waiting = outbox.make_ready
         self.driver.on_send = outbox.send
         self.driver.on_start = self._begin
         self.driver.on_written = self._written

@@ -22,7 +22,7 @@ from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.wire.envelope import Body, Opened, open_message, seal, seal_message
+from bacalhau.wire.envelope import Body, Opened, SignedEnvelope, open_message, seal, seal_message
 from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from bacalhau.node.inbound import Inbound
     from bacalhau.node.membership import Membership
     from bacalhau.store.store import Store
-    from bacalhau.wire.envelope import SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
@@ -92,6 +91,8 @@ class Outbox:
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
+        self._ready: dict[str, SignedEnvelope] = {}
+        """By execution: reports that are signed, and wait until they are on disk."""
         self._repeating: set[str] = set()
         """Offers that are gossiped again and again."""
         self._receipts = ReceiptSender(self._self_id, driver, membership, store, self._seal)
@@ -110,6 +111,14 @@ class Outbox:
             return send
         self._deliver_here(send)
         return None
+
+    def make_ready(self, send: fx.Send) -> None:
+        """Signs what is to leave when it is on disk, and is waited for by a job."""
+        match send:
+            case fx.SendReport(to=to, report=report):
+                self._ready[report.execution_id] = self._seal(report, to)
+            case fx.SendAward():
+                self._inbound.prompt_awards.make_ready(send, self._seal)
 
     def send(self, send: fx.Send) -> None:
         """Sends to other nodes; nothing any more once it is closed."""
@@ -363,7 +372,7 @@ class Outbox:
         async def send(link: PeerLink, envelope: SignedEnvelope) -> None:
             await link.report_execution(envelope, blocks)
 
-        return await self._call(to, report, send)
+        return await self._call(to, self._ready.pop(report.execution_id, report), send)
 
     async def _send_renewal(self, to: str, renewal: LeaseRenewal) -> None:
         sent_us = self._driver.clock.now()
@@ -379,12 +388,15 @@ class Outbox:
             self._driver.tell_compute(ev.RenewalRefused(renewal.execution_id, refusal))
 
     async def _call(
-        self, to: str, body: Body, call: Callable[[PeerLink, SignedEnvelope], Awaitable[object]]
+        self,
+        to: str,
+        body: Body | SignedEnvelope,
+        call: Callable[[PeerLink, SignedEnvelope], Awaitable[object]],
     ) -> Refusal | PeerUnreachable | None:
         """None where the node took it; else its refusal, or why it could not be reached."""
         try:
             link = await self._membership.link(to)
-            await call(link, self._seal(body, to))
+            await call(link, body if isinstance(body, SignedEnvelope) else self._seal(body, to))
         except Refused as error:
             log.info("%s to %s was refused: %s", type(body).__name__, to, error)
             return error.refusal

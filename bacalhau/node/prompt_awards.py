@@ -10,10 +10,11 @@ import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bacalhau.model.market import Award
     from bacalhau.scheduler.effects import SendAward
+    from bacalhau.wire.envelope import SignedEnvelope
 
 CALL_AFTER_S = 0.05
 """Work that takes longer is confirmed by a call."""
@@ -23,6 +24,10 @@ class Slot:
     """What the answer to one bid may carry."""
 
     award: Award | None = None
+    """Set once it is on disk, and must not go before."""
+
+    envelope: SignedEnvelope | None = None
+    """The award, signed."""
 
 
 class PromptAwards:
@@ -40,6 +45,12 @@ class PromptAwards:
         finally:
             if self._open.get((node_id, offer_id)) is slot:
                 del self._open[node_id, offer_id]
+
+    def make_ready(self, send: SendAward, seal: Callable[[Award, str], SignedEnvelope]) -> None:
+        """Signs the award, where it is to go with an answer, while it is on its way to the disk."""
+        slot = self._open.get((send.to, send.award.offer_id))
+        if slot is not None:
+            slot.envelope = seal(send.award, send.to)
 
     def take(self, send: SendAward) -> bool:
         """Whether the award goes with an answer."""

@@ -60,6 +60,7 @@ class Outside:
 
     def __init__(self, folder: Path) -> None:
         self.disk = SlowDisk(folder / "journal.sqlite")
+        self.made_ready: list[fx.Send] = []
         self.sent: list[fx.Send] = []
         self.started: list[fx.Start] = []
         self.happened: list[object] = []
@@ -76,6 +77,7 @@ class Outside:
         driver = Driver(requester, compute, self.disk, Clock())
         driver.deliver_here = lambda send: send
         driver.settle_here = lambda start: False
+        driver.on_waiting = self.made_ready.append
         driver.on_send = self.sent.append
         driver.on_start = self.started.append
         driver.on_written = self.happened.append

@@ -94,6 +94,18 @@ async def an_award_of_a_bid(outside: Outside) -> ev.AwardReceived:
     return ev.AwardReceived("r", award, offer.spec_digest)
 
 
+async def test_what_waits_for_the_disk_is_made_ready_while_the_disk_works(outside: Outside) -> None:
+    awarded = await an_award_of_a_bid(outside)
+    outside.driver.tell_compute(awarded)
+    outside.disk.may_go_on.clear()
+    outside.driver.tell_compute(ev.ExecutionEnded(a_report(awarded.award.execution_id)))
+    await until(lambda: bool(outside.made_ready), "it is made ready")
+    assert [type(send) for send in outside.made_ready] == [fx.SendReport]
+    assert outside.made_ready[0] not in outside.sent
+    outside.disk.may_go_on.set()
+    await until(lambda: outside.made_ready[0] in outside.sent, "it leaves")
+
+
 async def test_work_begins_while_its_award_goes_to_the_disk_and_nobody_is_told(outside: Outside) -> None:
     awarded = await an_award_of_a_bid(outside)
     outside.disk.may_go_on.clear()
@@ -301,7 +313,7 @@ async def test_what_was_committed_and_not_sent_is_sent_by_the_next_life(tmp_path
     await first.driver.stop()
     second = Outside.__new__(Outside)
     second.disk, second.sent, second.started, second.happened = first.disk, [], [], []
-    second.failures, second.numbers = [], iter(range(1000, 2000))
+    second.made_ready, second.failures, second.numbers = [], [], iter(range(1000, 2000))
     second.driver = second.make_driver()
     second.driver.restore((), first.disk.open_jobs(), first.disk.open_executions(), (), first.disk.books())
     second.driver.tell_requester(ev.PeerHeard("n1"))
