@@ -102,6 +102,11 @@ def may_pay(offer: JobOffer, bid: Bid, price_microcredits: int) -> bool:
             return price_microcredits == _reserve(offer)
 
 
+def most_paid(offer: JobOffer, price_microcredits: int) -> int:
+    """The most that an award may pay a bid of that price."""
+    return _reserve(offer) if offer.clearing_rule.needs_reserve else price_microcredits
+
+
 def tie_key(offer_id: str, sealed: SealedBid) -> tuple[bytes, str]:
     """Orders equal bids: SHA-256 of the offer's id and the node's, so that no choice of a bid's id wins a tie, and
     no node wins every one."""

@@ -1,4 +1,5 @@
-"""What an award must be for a compute node to be bound by it: what was offered, and what the rule makes of its bid."""
+"""What an award must be for a compute node to be bound by it: what was offered, and what the rule makes of its bid; and
+what one gets that comes again."""
 
 from __future__ import annotations
 
@@ -6,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from bacalhau.market.clearing import may_pay
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.scheduler.effects import Effects, refuse
 
 if TYPE_CHECKING:
     from bacalhau.model.market import Award, Bid, JobOffer
     from bacalhau.scheduler import events as ev
+    from bacalhau.scheduler.records import WorkRecord
 
 
 def award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min_us: int) -> Refusal | None:
@@ -50,3 +53,13 @@ def award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min
     if not matches:
         return Refusal(RefusalReason.MALFORMED, "the award's job asks for more or other than its offer said")
     return None
+
+
+def answer_repeated_award(known: WorkRecord, event: ev.AwardReceived, *, called_off: bool) -> Effects:
+    """To an award of work that is known, held or ended: nothing where it says the same again."""
+    execution_id = event.award.execution_id
+    if known.award != event.award or known.requester_id != event.requester_id:
+        return refuse(Refusal(RefusalReason.ID_REUSED, f"{execution_id} was awarded otherwise before"))
+    if called_off:
+        return refuse(Refusal(RefusalReason.LEASE_ENDED, f"{execution_id} was called off, and is stopped"))
+    return Effects()

@@ -27,7 +27,7 @@ from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Role
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.scheduler import events as ev
-from bacalhau.scheduler.awards import award_mismatch
+from bacalhau.scheduler.awards import answer_repeated_award, award_mismatch
 from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.config import ComputeConfig
 from bacalhau.scheduler.deadlines import Deadlines
@@ -255,9 +255,9 @@ class ComputeMachine:
         award = event.award
         known = self._works.get(award.execution_id)
         if known is not None:
-            return _answer_repeated_award(known.record, event, called_off=known.abandoned is not None)
+            return answer_repeated_award(known.record, event, called_off=known.abandoned is not None)
         if event.ended is not None:
-            return _answer_repeated_award(event.ended, event, called_off=event.ended.refusal is not None)
+            return answer_repeated_award(event.ended, event, called_off=event.ended.refusal is not None)
         if self._offers.shutting:
             return refuse(Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down"))
         found = self._offers.find_bid(event.requester_id, award.offer_id, award.bid_id)
@@ -408,8 +408,12 @@ class ComputeMachine:
         work = self._works.get(event.execution_id)
         if work is None or work.record.state is not WorkState.REPORTED or work.record.sealed:
             return Effects()
-        if event.refusal is not None or work.record.report is None or not is_payable(work.record.report):
-            return self._settle(work, event.refusal, now)
+        payable = work.record.report is not None and is_payable(work.record.report)
+        if event.refusal is not None or not payable:
+            effects = self._settle(work, event.refusal, now)
+            if payable:  # whoever refuses such a report has read it all the same
+                effects.writes.append(self.reputations.note(work.record.requester_id, Conduct.DISPUTED, now))
+            return effects
         self._deadlines.clear(("report", event.execution_id))
         work.record = replace(work.record, state=WorkState.TAKEN, updated_us=now)
         self._await_receipt(work, now)
@@ -472,15 +476,6 @@ class ComputeMachine:
         for kind in ("report", "accept"):
             self._deadlines.clear((kind, work.record.id))
         self.receivables.release(work.record)
-
-
-def _answer_repeated_award(known: WorkRecord, event: ev.AwardReceived, *, called_off: bool) -> Effects:
-    execution_id = event.award.execution_id
-    if known.award != event.award or known.requester_id != event.requester_id:
-        return refuse(Refusal(RefusalReason.ID_REUSED, f"{execution_id} was awarded otherwise before"))
-    if called_off:
-        return refuse(Refusal(RefusalReason.LEASE_ENDED, f"{execution_id} was called off, and is stopped"))
-    return Effects()
 
 
 def _bid_acknowledged(event: ev.BidAcknowledged) -> Effects:

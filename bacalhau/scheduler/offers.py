@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bacalhau.market.bidding import Answers, Ask, busy, quote, screen
+from bacalhau.market.clearing import most_paid
 from bacalhau.market.payment import bond_microcredits
 from bacalhau.market.pricing import Situation
 from bacalhau.market.reputation import too_low
@@ -214,7 +215,9 @@ class Offers:
         )
         if isinstance(answer, Refusal):
             return answer
-        return self._credit(entry.requester_id, answer.price_microcredits) or answer
+        # An award that the credit does not bear would have to be refused, against this node's own word.
+        most = most_paid(entry.offer, answer.price_microcredits)
+        return self._credit(entry.requester_id, most) or answer
 
     def _ask_price(self, entry: _Offer, now: int) -> Effects:
         entry.asking = True

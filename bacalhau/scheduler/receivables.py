@@ -18,7 +18,7 @@ signature under them, and judges them no second time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bacalhau.market import ledger as books
 from bacalhau.market.credit import Credit
@@ -32,6 +32,7 @@ from bacalhau.market.payment import (
     receipt_problem,
     shortfall_microcredits,
 )
+from bacalhau.model.execution import FaultKind
 from bacalhau.model.frozen import replace
 from bacalhau.model.ledger import Balance, SettlementNote, TradeSide
 from bacalhau.model.refusals import Refusal, RefusalReason
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.config import ComputeConfig
     from bacalhau.scheduler.deadlines import Deadlines
     from bacalhau.scheduler.records import Books
+
+_OF_COMPARISON: Final = (FaultKind.RESULT_REFUTED, FaultKind.NO_AGREEMENT)
+"""Rejections that a requester comes to by comparing results."""
 
 
 class Receivables:
@@ -302,12 +306,19 @@ def due_microcredits(work: WorkRecord) -> int:
 
 def conduct_by(event: ev.ReceiptReceived, work: WorkRecord) -> Conduct | None:
     """What the receipt says of its requester: whether it pays what award and report come to, and says so. Nothing
-    where it rejects the result, or was judged before."""
+    where it was judged before, or rejects what claims no pay or what a comparison refuted. A result that is rejected
+    otherwise is not paid either, and whoever rejects it may have seen it."""
     if event.signed_before:
         return None
     if not _agrees(event.receipt, work) or _shortfall(event, work):
         return Conduct.DISPUTED
-    return Conduct.PAID if event.receipt.rejection is None else None
+    rejection, report = event.receipt.rejection, work.report
+    if rejection is None:
+        return Conduct.PAID
+    if report is None or not is_payable(report) or work.sealed:
+        return None
+    refuted = work.award.spec.verification.compares and rejection.kind in _OF_COMPARISON
+    return None if refuted else Conduct.DISPUTED
 
 
 def _shortfall(event: ev.ReceiptReceived, work: WorkRecord) -> int:

@@ -11,7 +11,7 @@ from bacalhau.model.execution import ExecutionPhase, Usage
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import ClaimedInput, Decline, LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
-from bacalhau.model.verification import Compared, ResultCommitment
+from bacalhau.model.verification import NO_VERIFICATION, Compared, ResultCommitment, Verification
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.compute import ComputeMachine
@@ -289,13 +289,20 @@ class Compute(_Driven):
         assert self.refusal() is None
         return "e-1"
 
-    def taken(self, *, accept_within_us: int = seconds(100), wall_us: int = seconds(6)) -> Receipt:
+    def taken(
+        self,
+        *,
+        accept_within_us: int = seconds(100),
+        wall_us: int = seconds(6),
+        verification: Verification = NO_VERIFICATION,
+    ) -> Receipt:
         """Execution "e-1" for 100, reported, and the report taken; the receipt that it is owed."""
         right = replace(a_receipt(), usage=Usage(wall_us=wall_us))
         payment = replace(right.payment, accept_within_us=accept_within_us)
         self.offer(an_offer(payment=payment), now=0)
         bid = self.sent(fx.SendBid)[-1].bid
-        award = replace(an_award(bid_id=bid.id), payment=payment, bid_set_digest=right.bid_set_digest)
+        award = an_award(bid_id=bid.id, spec=a_spec(verification=verification))
+        award = replace(award, payment=payment, bid_set_digest=right.bid_set_digest)
         self.award(award, now=0)
         assert self.refusal() is None
         report = replace(a_report(), usage=right.usage)

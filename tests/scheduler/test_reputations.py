@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from bacalhau.market.reputation import NEW_SCORE_PPM
-from bacalhau.model.execution import Fault, FaultKind
-from bacalhau.model.refusals import RefusalReason
+from bacalhau.model.execution import ExecutionReport, Fault, FaultKind
+from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Reputation, Role
+from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
@@ -17,6 +18,7 @@ from tests.builders import a_compute_config, a_policy, a_report, a_spec, an_offe
 from tests.scheduler.driven import Compute, Requester, seconds
 
 PICKY = 300_000
+COMPARED = Verification(VerificationPolicy.REPLICATED, 2)
 
 
 def written(machine: Requester | Compute, node_id: str) -> dict[str, int]:
@@ -144,6 +146,43 @@ def test_a_requester_that_pays_is_known_for_it() -> None:
     assert written(compute, "r1") == {}
     compute.tell(ev.ReceiptReceived(receipt), seconds(8))
     assert written(compute, "r1") == {"PAID": 1}
+
+
+@pytest.mark.parametrize(
+    ("verification", "kind", "seen"),
+    [
+        (Verification(), FaultKind.RESULT_UNAVAILABLE, {"DISPUTED": 1}),
+        (Verification(), FaultKind.CALLED_OFF, {"DISPUTED": 1}),
+        (Verification(), FaultKind.RESULT_REFUTED, {"DISPUTED": 1}),
+        (COMPARED, FaultKind.RESULT_UNAVAILABLE, {"DISPUTED": 1}),
+        (COMPARED, FaultKind.RESULT_REFUTED, {}),
+        (COMPARED, FaultKind.NO_AGREEMENT, {}),
+    ],
+)
+def test_who_rejects_a_result_that_no_comparison_refuted_is_known_for_it(
+    verification: Verification, kind: FaultKind, seen: dict[str, int]
+) -> None:
+    compute = Compute(replace(a_compute_config(), node_id="n1"))
+    receipt = compute.taken(verification=verification)
+    nothing = replace(receipt, rejection=Fault(kind, "no"), pay_microcredits=0, balance_microcredits=0)
+    compute.tell(ev.ReceiptReceived(nothing), seconds(8))
+    assert compute.refusal() is None
+    assert written(compute, "r1") == seen
+
+
+@pytest.mark.parametrize(
+    ("report", "seen"),
+    [(a_report(), {"DISPUTED": 1}), (a_report(fault=Fault(FaultKind.OUT_OF_MEMORY, "too much")), {})],
+)
+def test_who_refuses_the_report_of_a_result_is_known_for_it(
+    report: ExecutionReport, seen: dict[str, int]
+) -> None:
+    compute = Compute()
+    compute.accepted(now=0)
+    compute.tell(ev.ExecutionEnded(report), seconds(1))
+    refusal = Refusal(RefusalReason.LEASE_ENDED, "that was given away")
+    compute.tell(ev.ReportAnswered("e-1", refusal), seconds(2))
+    assert written(compute, "r1") == seen
 
 
 def test_a_requester_that_takes_the_report_and_signs_no_receipt_is_disputed() -> None:

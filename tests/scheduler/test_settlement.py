@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bacalhau.market.credit import CreditPolicy
+from bacalhau.model.auction import ClearingRule
 from bacalhau.model.execution import ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.ledger import Balance, Receipt, SettlementNote, TradeSide, Transaction, TransactionKind
 from bacalhau.model.refusals import Refusal, RefusalReason
@@ -362,6 +363,15 @@ def test_an_offer_whose_price_is_more_than_the_credit_that_is_left_is_declined()
     assert compute.declines() == [RefusalReason.CREDIT_LIMIT]
     compute.offer(an_offer(id="o-3"), now=1, requester_id="r2")
     assert compute.declines() == []
+
+
+@pytest.mark.parametrize("rule", list(ClearingRule))
+def test_a_bid_needs_credit_for_the_most_that_its_award_may_pay(rule: ClearingRule) -> None:
+    compute = _compute(limit=150)
+    compute.offer(replace(an_offer(), clearing_rule=rule, max_price_microcredits=150), now=0)
+    assert len(compute.sent(fx.SendBid)) == 1
+    compute.offer(replace(an_offer(id="o-2"), clearing_rule=rule, max_price_microcredits=151), now=0)
+    assert compute.declines() == ([RefusalReason.CREDIT_LIMIT] if rule.needs_reserve else [])
 
 
 def test_a_node_gives_itself_any_credit() -> None:
