@@ -238,8 +238,9 @@ class Outbox:
         self._offer_directly(sealed, direct)
 
     async def _repeat(self, offer: JobOffer, unsure: set[str], *, gossiped: bool) -> None:
-        """Gossips an offer once, and again while many do not answer, for it may be lost. Nodes that should have heard
-        it, and do not answer, get it once by gRPC. Each repetition costs an answer of everybody who hears it."""
+        """Gossips an offer once, and again while many do not answer, for it may be lost; a few get it again by gRPC.
+        Of many, those that should have heard it and do not answer get it so once. Each repetition costs an answer of
+        everybody who hears it."""
         wait_s = REPEAT_FIRST_S
         try:
             while True:
@@ -249,10 +250,11 @@ class Outbox:
                 if awaited is None or network is None or (gossiped and not awaited):
                     return
                 sealed = self._seal(offer, "")
-                if not gossiped or len(awaited) > DIRECT_MAX:
+                few = len(awaited) <= DIRECT_MAX
+                if not (gossiped and few):
                     network.publish_offers((sealed,))
                     gossiped = True
-                self._offer_directly(sealed, [node_id for node_id in awaited if node_id in unsure])
+                self._offer_directly(sealed, awaited if few else unsure.intersection(awaited))
                 unsure.clear()
                 wait_s = min(2 * wait_s, REPEAT_LAST_S)
         finally:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.errors import IpfsError, NoPeerHas
-from bacalhau.ipfs.fetch import FetchLimits
+from bacalhau.ipfs.fetch import FetchLimit, FetchLimits
 from bacalhau.node.comparing import compare
 from bacalhau.scheduler.events import ResultFetched, ResultUnavailable
 
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.5
 RESULT_BYTES_MAX = 64 << 30
+_SLACK_BYTES = 1 << 20
 
 
 class Results:
@@ -55,12 +56,14 @@ class Results:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 await self._contents.fetch(
-                    start.result, first=(start.node_id,), limits=FetchLimits(max_bytes=RESULT_BYTES_MAX)
+                    start.result, first=(start.node_id,), limits=FetchLimits(max_bytes=_bound_bytes(start))
                 )
             except IpfsError as failure:
                 log.info("result %s of %s: %s", start.result, start.execution_id, failure)
-                waited_in_vain = isinstance(failure, NoPeerHas) and failure.broke_off
-                if attempt == ATTEMPTS or waited_in_vain:
+                in_vain = isinstance(failure, FetchLimit) or (
+                    isinstance(failure, NoPeerHas) and failure.broke_off
+                )
+                if attempt == ATTEMPTS or in_vain:
                     message = f"the result {start.result} could not be fetched: {failure}"
                     self._driver.tell_requester(ResultUnavailable(start.execution_id, message))
                     return
@@ -86,3 +89,9 @@ class Results:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _bound_bytes(start: FetchResult) -> int:
+    """What a result may weigh: its job's disk once more for what was written before the limit was noticed, and for the
+    blocks around the content."""
+    return min(2 * start.disk_bytes + _SLACK_BYTES, RESULT_BYTES_MAX)

@@ -173,6 +173,9 @@ class Host:
 
     # --- in trio ---
 
+    def is_connected(self, node_id: str) -> bool:
+        return bool(self.ihost.get_network().get_connections(ID.from_string(node_id)))
+
     async def _live(self, *, task_status: trio.TaskStatus[None]) -> None:
         """One life of the host, until it is cancelled."""
         addresses = [_listenable(address) for address in self._listen]

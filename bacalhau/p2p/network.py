@@ -249,6 +249,9 @@ class StrangerNetwork:
 
     def _found_in_dht(self, node_id: str, addresses: tuple[str, ...]) -> None:
         self.connector.add(node_id, addresses, "dht")
+        # The look-up itself connects to most of those that it finds, and then nothing dials them.
+        if self.host.is_connected(node_id):
+            self._met(node_id, "dht")
 
     def _found_by_mdns(self, address: str) -> None:
         self.connector.add(id_of(address), (address,), "mdns")

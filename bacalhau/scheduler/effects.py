@@ -135,12 +135,13 @@ Send = (
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """Fetch a reported result from its node and pin it: ResultFetched or ResultUnavailable. With `verification`,
-    ResultFetched says what is compared of it, computed from its blocks."""
+    """Fetch a reported result from its node and pin it: ResultFetched or ResultUnavailable. `disk_bytes` is what its
+    job may write. With `verification`, ResultFetched says what is compared of it, computed from its blocks."""
 
     execution_id: str
     node_id: str
     result: Cid
+    disk_bytes: int
     verification: Verification | None = None
 
 

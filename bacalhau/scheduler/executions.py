@@ -269,7 +269,9 @@ class Executions:
             raise AssertionError(f"{execution.id} is REPORTED without a report")
         if report.result is not None:
             verification = job.spec.verification if execution.commitment else None
-            return Effects(starts=[FetchResult(execution.id, execution.node_id, report.result, verification)])
+            disk_bytes = job.spec.resources.disk_bytes
+            fetch = FetchResult(execution.id, execution.node_id, report.result, disk_bytes, verification)
+            return Effects(starts=[fetch])
         return self.failed(job, execution, _fault_of(execution), now)
 
     def result_fetched(self, execution_id: str, now: int) -> Step:

@@ -249,7 +249,8 @@ def test_limits_are_those_of_the_code() -> None:
         f"{MAX_SPEC_BYTES // kib} KiB without its inline data; inline data {MAX_INLINE_BYTES // MIB} MiB"
     )
     assert given["known nodes"] == f"{PEERS_MAX:,}"
-    assert given["result that a requester fetches"] == f"{RESULT_BYTES_MAX >> 30} GiB"
+    largest = f"twice the job's disk and 1 MiB, at most {RESULT_BYTES_MAX >> 30} GiB"
+    assert given["result that a requester fetches"] == largest
 
 
 def test_what_is_kept_in_memory_is_bounded_as_the_document_says() -> None:

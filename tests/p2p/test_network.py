@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from bacalhau.model.cid import Cid
+from bacalhau.p2p import dht
 from bacalhau.p2p.bridge import BridgeDown
 from bacalhau.p2p.port import CannotConnect
 from tests.node.live import until
@@ -108,6 +109,13 @@ async def test_nothing_waits_and_nothing_fails_while_libp2p_is_down() -> None:
         for call in (one.network.tunnel(one.node_id), one.network.connect(f"{LOOPBACK}/p2p/{one.node_id}")):
             with pytest.raises(CannotConnect):
                 await call
+
+
+async def test_members_that_were_found_by_the_dht_are_met_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dht, "FIRST_LOOK_S", 1.0)
+    monkeypatch.setattr(dht, "LOOK_INTERVAL_S", 1.0)
+    async with members(4, dht=True) as everyone:
+        await until(lambda: any("dht" in dict(one.ears.met).values() for one in everyone), "met by the DHT")
 
 
 async def test_providers_are_found_by_the_dht_each_once_and_without_oneself() -> None:

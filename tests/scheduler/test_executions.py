@@ -29,7 +29,7 @@ def test_a_result_is_fetched_before_anything_is_charged(requester: Requester) ->
     requester.submit(now=0)
     requester.running("n1", now=10)
     requester.report("n1", "e-2", now=20)
-    assert requester.last.starts == [fx.FetchResult("e-2", "n1", RESULT)]
+    assert requester.last.starts == [fx.FetchResult("e-2", "n1", RESULT, a_spec().resources.disk_bytes)]
     assert requester.execution("e-2").charged_microcredits == 0
     requester.tell(ev.ResultFetched("e-2"), 30)
     assert requester.execution_state("e-2") is ExecutionState.COMPLETED
@@ -225,7 +225,7 @@ def test_the_fault_of_a_report_is_told_also_when_its_outputs_cannot_be_fetched(r
     requester.running("n1", now=10)
     fault = Fault(FaultKind.OUT_OF_MEMORY, "used 2 GiB of 1 GiB: raise --memory")
     requester.report("n1", "e-2", now=20, fault=fault, result=RESULT)
-    assert requester.last.starts == [fx.FetchResult("e-2", "n1", RESULT)]
+    assert requester.last.starts == [fx.FetchResult("e-2", "n1", RESULT, a_spec().resources.disk_bytes)]
     requester.tell(ev.ResultUnavailable("e-2", "no peer has it"), 30)
     assert requester.failure() == fault
 
@@ -446,7 +446,7 @@ def test_a_restart_fetches_a_reported_result_again(requester: Requester) -> None
     requester.running("n1", now=0)
     requester.report("n1", "e-2", now=10)
     machine, effects = _restarted(requester, now=20)
-    assert effects.starts == [fx.FetchResult("e-2", "n1", RESULT)]
+    assert effects.starts == [fx.FetchResult("e-2", "n1", RESULT, a_spec().resources.disk_bytes)]
     done = machine.handle(ev.ResultFetched("e-2"), now=30)
     assert [w.charged_microcredits for w in done.writes if isinstance(w, ExecutionRecord)] == [10]
 

@@ -77,7 +77,7 @@ def test_a_job_goes_on_over_a_restart_after_each_of_its_commits(tmp_path: Path) 
     done = replace(done, execution_id=first.execution_id)
     fetched = live(5, ev.ReportReceived(NODE, done))
     assert done.result is not None
-    fetch = FetchResult(first.execution_id, NODE, done.result)
+    fetch = FetchResult(first.execution_id, NODE, done.result, h.SPEC.resources.disk_bytes)
     assert fetched.starts == [fetch]
     assert live(6).starts == [fetch]
     live(7, ev.ResultFetched(first.execution_id))
