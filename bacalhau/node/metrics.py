@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from bacalhau.market.ledger import Ledger
     from bacalhau.node.driver import Journal
     from bacalhau.node.node import Node
     from bacalhau.p2p.port import Network
@@ -236,6 +237,7 @@ class Metrics(Collector):
         """Shows those of `node` at 127.0.0.1. Raises CannotListen."""
         register_market(self)
         register_node(self, node)
+        register_money(self, node)
         register_network(self, lambda: node.membership.network)
         try:
             self._server, self._thread = await asyncio.to_thread(
@@ -292,6 +294,47 @@ def register_market(metrics: Metrics) -> None:
         lambda: by(counts.reports),
         ("outcome",),
     )
+
+
+def register_money(metrics: Metrics, node: Node) -> None:
+    """What is set aside, owed and doubtful now, by the books of both sides."""
+    payables, receivables = node.driver.requester.payables, node.driver.compute.receivables
+
+    def total(ledger: Ledger, prefix: str, sign: int = 1) -> Values:
+        """Of accounts on one side of the books: what is owed to this node stands there below zero."""
+        # A copy, for a page is made in a thread of its own.
+        amounts = [amount for account, amount in ledger.balances.items() if account.startswith(prefix)]
+        return one(sign * sum(amounts))
+
+    for name, about, value in (
+        (
+            "escrow",
+            "Set aside for executions that are not settled.",
+            lambda: total(payables.ledger, "escrow:"),
+        ),
+        ("payable", "What this node owes others for their work.", lambda: total(payables.ledger, "payable:")),
+        (
+            "receivable",
+            "What others owe this node for its work.",
+            lambda: total(receivables.ledger, "receivable:", -1),
+        ),
+        (
+            "disputed",
+            "Pay that others left out or have not signed in time.",
+            lambda: one(sum(record.disputed_microcredits for record in tuple(receivables.records.values()))),
+        ),
+        (
+            "unproven_exposure",
+            "What peers without a limit of their own may come to owe, together.",
+            lambda: one(receivables.credit.unproven_exposure),
+        ),
+        (
+            "unproven_limit",
+            "The most that it may be.",
+            lambda: one(receivables.credit.unproven_limit),
+        ),
+    ):
+        metrics.gauge(f"bacalhau_{name}_microcredits", about, value)
 
 
 def register_node(metrics: Metrics, node: Node) -> None:

@@ -15,8 +15,10 @@ from bacalhau.model.market import Decline, LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.v1 import compute_service_pb2 as compute_pb
+from bacalhau.v1 import peer_service_pb2 as peer_pb
 from bacalhau.v1 import requester_service_pb2 as requester_pb
 from bacalhau.v1.compute_service_pb2_grpc import ComputeServiceStub
+from bacalhau.v1.peer_service_pb2_grpc import PeerServiceStub
 from bacalhau.v1.requester_service_pb2_grpc import RequesterServiceStub
 from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed, RevealRequest
 from tests.builders import a_bid, a_receipt, a_report, an_award, an_offer
@@ -48,7 +50,12 @@ def note_of(stranger: Stranger, node: Node) -> Any:
     return SettlementNote(stranger.key.node_id, node.node_id, 1, 5, 10**9)
 
 
+def record_of(stranger: Stranger, node: Node) -> Any:
+    return replace(node.membership.record, node_id=stranger.key.node_id)
+
+
 BODIES: dict[str, Callable[[Stranger, Node], Any]] = {
+    "Announce": record_of,
     "SubmitBid": lambda *_: a_bid(),
     "SubmitDecline": lambda *_: Decline("o-1", Refusal(R.INFEASIBLE, "too large")),
     "CommitResult": lambda *_: ResultCommitment("e-1", 1, bytes(32)),
@@ -69,6 +76,8 @@ BODIES: dict[str, Callable[[Stranger, Node], Any]] = {
 def call(channel: Any, method: str, envelope: SignedEnvelope) -> Any:
     requester, compute = RequesterServiceStub(channel), ComputeServiceStub(channel)
     match method:
+        case "Announce":
+            return PeerServiceStub(channel).Announce(peer_pb.AnnounceRequest(record=envelope))
         case "SubmitBid":
             return requester.SubmitBid(requester_pb.SubmitBidRequest(bid=envelope))
         case "SubmitDecline":

@@ -19,7 +19,7 @@ from bacalhau.scheduler.records import ReceiptRecord
 from bacalhau.v1 import compute_service_pb2, ledger_pb2, requester_service_pb2
 from bacalhau.v1 import ledger_service_pb2 as pb
 from bacalhau.v1.compute_service_pb2_grpc import ComputeServiceStub
-from bacalhau.v1.job_service_pb2 import SubmitJobRequest
+from bacalhau.v1.job_service_pb2 import CancelJobRequest, SubmitJobRequest
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
 from bacalhau.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from bacalhau.v1.requester_service_pb2_grpc import RequesterServiceStub
@@ -27,7 +27,18 @@ from bacalhau.wire.envelope import SignedEnvelope
 from bacalhau.wire.refusal import refusal_from_proto
 from bacalhau.wire.signed_receipt import open_signed_receipt
 from tests.builders import a_receipt
-from tests.node.live import HELLO, Stranger, client_of, peer_channel, refusal_from, running, until, wasm_job
+from tests.node.live import (
+    HELLO,
+    SLEEPER,
+    Stranger,
+    client_of,
+    peer_channel,
+    refusal_from,
+    running,
+    until,
+    wasm_job,
+)
+from tests.node.test_metrics import scrape
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,9 +84,11 @@ class Trade:
 
 
 @contextlib.asynccontextmanager
-async def trading(folder: Path, **of_worker: Any) -> AsyncIterator[Trade]:
+async def trading(
+    folder: Path, of_requester: dict[str, Any] | None = None, **of_worker: Any
+) -> AsyncIterator[Trade]:
     async with (
-        running(folder / "requester", compute=False) as requester,
+        running(folder / "requester", compute=False, **(of_requester or {})) as requester,
         running(
             folder / "worker",
             requester=False,
@@ -95,6 +108,26 @@ async def trading(folder: Path, **of_worker: Any) -> AsyncIterator[Trade]:
 async def trade(tmp_path: Path) -> AsyncIterator[Trade]:
     async with trading(tmp_path) as both:
         yield both
+
+
+async def test_metrics_tell_what_is_set_aside_owed_and_on_credit(tmp_path: Path) -> None:
+    metrics: dict[str, Any] = {"metrics_port": 0}
+    async with trading(tmp_path, metrics, **metrics) as trade:
+        async with client_of(trade.requester) as channel:
+            request = SubmitJobRequest(spec=wasm_job(trade.requester, SLEEPER))
+            job_id = (await JobServiceStub(channel).SubmitJob(request)).job.id
+            await until(lambda: trade.worker.driver.compute.running_executions, "it runs")
+            owing, owed = await scrape(trade.requester), await scrape(trade.worker)
+            assert owing("bacalhau_escrow_microcredits") == PRICE
+            assert owed("bacalhau_unproven_exposure_microcredits") == PRICE
+            assert (owed("bacalhau_unproven_limit_microcredits") or 0) > PRICE
+            await JobServiceStub(channel).CancelJob(CancelJobRequest(job_id=job_id))
+        await trade.run()
+        owing, owed = await scrape(trade.requester), await scrape(trade.worker)
+    assert owing("bacalhau_escrow_microcredits") == owed("bacalhau_disputed_microcredits") == 0
+    pay = PRICE // 10
+    assert owing("bacalhau_payable_microcredits") == owed("bacalhau_receivable_microcredits") == pay
+    assert owed("bacalhau_unproven_exposure_microcredits") == pay
 
 
 async def test_after_each_trade_both_sides_have_the_same_balance_and_the_same_receipt(trade: Trade) -> None:
