@@ -129,6 +129,19 @@ def test_the_next_in_rank_is_awarded_by_a_second_clearing_that_says_why_the_firs
     ]
 
 
+def test_a_uniform_price_is_no_truthful_one_across_clearings_who_is_left_alone_is_paid_the_reserve(
+    requester: Requester,
+) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(spec_of(UNIFORM))
+    requester.bid("n1", 100, now=10)
+    requester.bid("n2", 90, now=10)
+    (award,) = requester.sent(fx.SendAward)
+    assert requester.awards() == [("n2", 100)]
+    requester.refuse_award(award.award.execution_id, RefusalReason.SHUTTING_DOWN, now=20)
+    assert requester.awards() == [("n1", 1000)]
+
+
 def test_bids_count_in_the_order_in_which_they_were_acknowledged_the_replaced_ones_too(
     requester: Requester,
 ) -> None:
