@@ -157,12 +157,26 @@ def _findings(
         stated, offered = clearing.clearing_rule.name, offer.clearing_rule.name
         yield f"it was cleared by the rule {stated}, and the offer named {offered}"
         return
+    yield from _of_slots(offer, clearing, known)
     for one in disclosed:
         yield from _of_bid(offer, requester_id, clearing, one, known)
     yield from _of_set(clearing, disclosed)
     yield from _of_receipts(clearing, disclosed, auditor)
     yield from _of_awards(offer, clearing, disclosed)
     yield from _of_held_awards(clearing, auditor)
+
+
+def _of_slots(offer: JobOffer, clearing: Clearing, known: _Known) -> Iterable[str]:
+    """A uniform price falls with the slots: who cleared an offer of two as twice one would pay both winners less. What
+    was awarded before may have been lost since, which nobody but the requester knows; what was not is open still."""
+    slots, winners, awarded = clearing.slots, offer.winners, len(known.awarded)
+    if slots > winners:
+        yield f"it was cleared for {slots} executions, and the offer was for {winners}"
+    elif slots < winners - awarded:
+        yield (
+            f"it was cleared for {slots} executions, and the offer was for {winners}, "
+            f"of which {awarded} had been awarded before"
+        )
 
 
 def _of_bid(

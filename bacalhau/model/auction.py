@@ -80,8 +80,8 @@ class ClearedAward:
 
 @dataclass(frozen=True, slots=True)
 class Clearing:
-    """What a requester states of one clearing. `slots` executions were open (more than the offer was for, where
-    the job has lost another meanwhile), and the bids that it had acknowledged by then were the first
+    """What a requester states of one clearing. `slots` of the executions that the offer was for were open,
+    however few were awarded for want of bids, and the bids that it had acknowledged by then were the first
     `acknowledged_bids`; `awards` are in the order of the ranking."""
 
     offer_id: str

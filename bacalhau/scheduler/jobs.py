@@ -148,6 +148,21 @@ class Job:
             return self.replicas
         return self.replicas - self.completed() - len(self.held())
 
+    def open_slots(self) -> int:
+        """How many of those that its auction's offer is for nobody holds or has completed."""
+        if self.auction is None:
+            return 0
+        offer = self.auction.offer
+        if not self.executions:
+            return offer.winners
+        taken = [
+            e
+            for e in self.executions.values()
+            if e.offer_id == offer.id
+            and (e.state is _COMPLETED or not (e.state.ended or e.id in self.lapsed))
+        ]
+        return offer.winners - len(taken)
+
     def vacant(self) -> int:
         """How many can be awarded without giving up a lapsed execution."""
         return self.replicas - self.completed() - len(self.active())

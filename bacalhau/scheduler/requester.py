@@ -288,6 +288,11 @@ class RequesterMachine:
         if len(job.executions) + missing > self._attempts_max(job):
             effects.add(self._fail_for_want_of_nodes(job, now))
             return effects
+        if job.auction is not None and not 0 < job.open_slots() <= missing:
+            # An offer is cleared for all of it that is open: for fewer a uniform price would be lower, which an audit
+            # finds, and for more it was not made. So there is a new one where a lapsed execution came back, and for
+            # what was lost beside it.
+            effects.sends += self._auctions.close(job)
         if job.auction is None:
             effects.add(self._auctions.open(job, now))
         auction = job.auction
@@ -299,17 +304,19 @@ class RequesterMachine:
         return effects
 
     def _clear(self, job: Job, auction: Auction, now: int) -> Effects:
-        """Awards what is missing to the best bids; queues, or fails, for want of bids."""
-        missing = job.missing()
-        winners = self._auctions.clear(auction, missing, now)
-        if len(winners) < missing and not self._auctions.may_wait(job, auction, now):
+        """Awards what the offer is for to the best bids; queues, or fails, for want of bids."""
+        slots = job.open_slots()
+        winners = self._auctions.clear(auction, slots, now)
+        if len(winners) < slots and not self._auctions.may_wait(job, auction, now):
             return self._fail_for_want_of_nodes(job, now)
         auction.standing = True
         effects = Effects()
         if winners:
-            effects.add(self._award(job, auction, winners, missing, now))
-        if job.missing():
+            effects.add(self._award(job, auction, winners, slots, now))
+        if job.open_slots():
             effects.add(self._auctions.queue(job, auction, now))
+        elif job.missing():
+            effects.add(self._advance(job, now))
         else:
             self._auctions.stop_waiting(job)
         return effects

@@ -50,9 +50,11 @@ weights = st.builds(ScoringWeights, st.integers(0, 9), st.integers(0, 9), st.int
 @st.composite
 def auctions(draw: st.DrawFn) -> tuple[JobOffer, list[SealedBid], int]:
     """An offer under any rule, bids on it of which many are equal, and how many are to win."""
-    rule = draw(rules)
+    rule, winners = draw(rules), draw(slots)
     reserves = st.just(RESERVE) if rule.needs_reserve else st.none() | st.just(RESERVE)
-    offer = an_offer(clearing_rule=rule, max_price_microcredits=draw(reserves), weights=draw(weights))
+    offer = an_offer(
+        winners=winners, clearing_rule=rule, max_price_microcredits=draw(reserves), weights=draw(weights)
+    )
     bids = [
         replace(
             sealed,
@@ -65,4 +67,4 @@ def auctions(draw: st.DrawFn) -> tuple[JobOffer, list[SealedBid], int]:
         )
         for sealed in sealed_bids(draw(prices))
     ]
-    return offer, bids, draw(slots)
+    return offer, bids, winners

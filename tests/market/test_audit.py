@@ -35,6 +35,7 @@ Auction = tuple["JobOffer", list["SealedBid"], int]
 REQUESTER = "r"
 CLEARED_US = 1_000
 OFFER = an_offer(winners=2)
+OF_ONE = an_offer(winners=1)
 UNIFORM = an_offer(winners=2, clearing_rule=ClearingRule.UNIFORM_PRICE, max_price_microcredits=RESERVE)
 BIDS = sealed_bids([5, 3, 9, 4])
 
@@ -46,8 +47,10 @@ def disclosed(
     return Disclosed(entry_of(sealed, standing), signed, decline)
 
 
-def honest(offer: JobOffer, bids: Sequence[Disclosed], slots: int = 2) -> AuditedClearing:
-    """What a requester states that clears these bids by the rule."""
+def honest(offer: JobOffer, bids: Sequence[Disclosed], slots: int | None = None) -> AuditedClearing:
+    """What a requester states that clears these bids by the rule: for all that the offer was for, unless said
+    otherwise."""
+    slots = offer.winners if slots is None else slots
     sealed = [(one.sealed, one.entry.standing) for one in bids if one.sealed is not None]
     standing = [bid for bid, how in sealed if how is BidStanding.STANDS]
     awards = tuple(
@@ -86,8 +89,8 @@ def everyone(bids: Sequence[SealedBid] = BIDS) -> list[Disclosed]:
 def test_what_the_rule_makes_of_the_bids_follows_for_the_requester_and_for_every_bidder(
     auction: Auction,
 ) -> None:
-    offer, bids, slots = auction
-    audited = honest(offer, everyone(bids), slots)
+    offer, bids, _ = auction
+    audited = honest(offer, everyone(bids))
     assert findings(audited, offer, Auditor(REQUESTER)) == []
     for sealed in bids:
         assert findings(audited, offer, Auditor(sealed.node_id, (receipt(sealed),))) == []
@@ -96,7 +99,7 @@ def test_what_the_rule_makes_of_the_bids_follows_for_the_requester_and_for_every
 def test_expired_withdrawn_and_awarded_bids_are_left_out_with_their_proof() -> None:
     expired = replace(BIDS[0], bid=replace(BIDS[0].bid, valid_for_us=CLEARED_US))
     decline = SignedDecline("n1", OFFER.id, issued_us=BIDS[1].issued_us)
-    first = honest(OFFER, [disclosed(BIDS[3])], slots=1)
+    first = honest(OFFER, [disclosed(BIDS[3])])
     second = honest(
         OFFER,
         [
@@ -117,14 +120,14 @@ def test_expired_withdrawn_and_awarded_bids_are_left_out_with_their_proof() -> N
 def test_a_bid_that_was_dropped_is_found_by_anyone_and_proven_by_whose_it_was(
     auction: Auction, data: st.DataObject
 ) -> None:
-    offer, bids, slots = auction
+    offer, bids, _ = auction
     dropped = data.draw(st.sampled_from(bids))
     left = everyone([sealed for sealed in bids if sealed is not dropped])
-    committed = honest(offer, everyone(bids), slots)
+    committed = honest(offer, everyone(bids))
     shown = AuditedClearing(committed.clearing, tuple(left))
     assert any("not those that the awards commit to" in reason for reason in findings(shown, offer))
     # Where the requester commits to the smaller set from the start, only the bidder can tell.
-    smaller = honest(offer, left, slots)
+    smaller = honest(offer, left)
     smaller = replace(smaller, clearing=replace(smaller.clearing, acknowledged_bids=len(bids)))
     assert findings(smaller, offer) == []
     (reason,) = findings(smaller, offer, Auditor(dropped.node_id, (receipt(dropped),)))
@@ -133,9 +136,9 @@ def test_a_bid_that_was_dropped_is_found_by_anyone_and_proven_by_whose_it_was(
 
 @given(auctions())
 def test_a_bid_that_was_added_is_found(auction: Auction) -> None:
-    offer, bids, slots = auction
+    offer, bids, _ = auction
     added = replace(sealed_bids([0] * 9)[8], digest=b"another envelope")
-    committed = honest(offer, everyone(bids), slots)
+    committed = honest(offer, everyone(bids))
     shown = AuditedClearing(committed.clearing, (*committed.disclosed, disclosed(added)))
     found = findings(shown, offer)
     assert any("not those that the awards commit to" in reason for reason in found)
@@ -146,9 +149,9 @@ def test_a_bid_that_was_added_is_found(auction: Auction) -> None:
 def test_a_bid_that_was_changed_is_found(auction: Auction, data: st.DataObject) -> None:
     """A changed bid is another envelope, with another digest: its price, or whatever else, cannot be told apart from
     it."""
-    offer, bids, slots = auction
+    offer, bids, _ = auction
     index = data.draw(st.integers(0, len(bids) - 1))
-    committed = honest(offer, everyone(bids), slots)
+    committed = honest(offer, everyone(bids))
     changed = replace(
         bids[index],
         digest=b"another envelope",
@@ -220,8 +223,8 @@ def test_a_bid_is_left_out_as_awarded_only_where_an_earlier_clearing_awarded_it(
 
 
 def test_a_bid_is_not_awarded_twice() -> None:
-    once = honest(OFFER, everyone(), slots=1)
-    first, again = audit(OFFER, REQUESTER, [once, once], Auditor(REQUESTER))
+    once = honest(OF_ONE, everyone())
+    first, again = audit(OF_ONE, REQUESTER, [once, once], Auditor(REQUESTER))
     assert first == []
     assert again == ["bid b1 of n1 took part, and had been awarded before"]
 
@@ -230,9 +233,9 @@ def test_a_bid_is_not_awarded_twice() -> None:
 
 
 def test_a_winner_that_should_have_lost_is_named_beside_the_one_that_should_have_won() -> None:
-    audited = honest(OFFER, everyone(), slots=1)
+    audited = honest(OF_ONE, everyone())
     wrong = replace(audited.clearing, awards=(ClearedAward("e-0", "b2", "n2", 9),))
-    assert findings(replace(audited, clearing=wrong)) == [
+    assert findings(replace(audited, clearing=wrong), OF_ONE) == [
         "winner 1 should be bid b1 of n1 for 3 microcredits, and is bid b2 of n2 for 9 microcredits"
     ]
 
@@ -249,11 +252,50 @@ def test_a_price_that_the_rule_does_not_give_is_named() -> None:
 
 
 def test_an_award_too_many_and_one_too_few_are_named() -> None:
-    audited = honest(OFFER, everyone(), slots=2)
-    for slots, said in ((1, "winner 2 should be nobody, and is"), (3, "winner 3 should be bid b0 of n0")):
-        wrong = replace(audited.clearing, slots=slots)
-        (reason,) = findings(replace(audited, clearing=wrong))
+    audited = honest(OFFER, everyone())
+    for winners, said in ((1, "winner 2 should be nobody, and is"), (3, "winner 3 should be bid b0 of n0")):
+        wrong = replace(audited.clearing, slots=winners)
+        (reason,) = findings(replace(audited, clearing=wrong), an_offer(winners=winners))
         assert reason.startswith(said)
+
+
+# --- how many were to win ---
+
+
+def test_an_offer_of_two_that_was_cleared_as_twice_one_is_named_for_it_would_pay_both_winners_less() -> None:
+    whole = honest(UNIFORM, everyone())
+    assert [award.price_microcredits for award in whole.clearing.awards] == [5, 5]
+    first = honest(UNIFORM, everyone(), slots=1)
+    left = [disclosed(bid, BidStanding.AWARDED if bid is BIDS[1] else BidStanding.STANDS) for bid in BIDS]
+    second = honest(UNIFORM, left, slots=1)
+    assert [one.clearing.awards[0].price_microcredits for one in (first, second)] == [4, 5]
+    reason = "it was cleared for 1 executions, and the offer was for 2, of which 0 had been awarded before"
+    assert audit(UNIFORM, REQUESTER, [first, second], Auditor("n1")) == [[reason], []]
+    # A first clearing of nobody hides neither of them.
+    nobody = honest(UNIFORM, [])
+    assert audit(UNIFORM, REQUESTER, [nobody, first, second], Auditor("n1")) == [[], [reason], []]
+
+
+@given(auctions(), st.data())
+def test_a_clearing_seeks_what_the_offer_was_for_and_what_no_earlier_one_awarded_at_least(
+    auction: Auction, data: st.DataObject
+) -> None:
+    """However few bids there are: what was sought says nothing of how many were awarded."""
+    offer, bids, winners = auction
+    first = honest(offer, everyone(bids[:1]))
+    awarded = {award.bid_id for award in first.clearing.awards}
+    slots = data.draw(st.integers(1, winners + 2))
+    again = honest(
+        offer,
+        [
+            disclosed(one, BidStanding.AWARDED if one.bid.id in awarded else BidStanding.STANDS)
+            for one in bids
+        ],
+        slots,
+    )
+    before, after = audit(offer, REQUESTER, [first, again], Auditor(REQUESTER))
+    assert before == []
+    assert (after == []) is (winners - len(awarded) <= slots <= winners)
 
 
 def test_another_rule_or_offer_than_the_one_bid_on_is_named() -> None:
@@ -283,12 +325,12 @@ def test_a_bid_on_another_offer_is_named() -> None:
 
 
 def test_an_award_that_says_otherwise_than_the_clearing_is_named() -> None:
-    audited = honest(OFFER, everyone(), slots=1)
+    audited = honest(OF_ONE, everyone())
     digest = audited.clearing.bid_set_digest
     held = Auditor("n1", awards=(HeldAward("e-0", 3, digest),))
-    assert findings(audited, auditor=held) == []
+    assert findings(audited, OF_ONE, held) == []
     otherwise = Auditor("n1", awards=(HeldAward("e-0", 4, b"other"),))
-    assert findings(audited, auditor=otherwise) == [
+    assert findings(audited, OF_ONE, otherwise) == [
         "the award of e-0 commits to other bids than the clearing",
         "the award of e-0 is for 4 microcredits, the clearing says 3",
     ]

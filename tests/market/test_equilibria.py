@@ -8,7 +8,6 @@ correct program, about six would fail, and the seed is fixed, so none does by ch
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from math import sqrt
 from random import Random
 from typing import TYPE_CHECKING
@@ -89,20 +88,26 @@ def test_the_winner_keeps_one_part_of_n_and_one(bidders: int, rule: str, seed: i
 
 @pytest.mark.parametrize("cost_tenths", [1, 3, 6])
 def test_against_equilibrium_bidders_no_other_bid_gains_more(cost_tenths: int) -> None:
-    """The best of a grid of bids, over the same draws, is within one step of the equilibrium's."""
-    bidders, step = 5, UNIT // 25
+    """What the equilibrium's bid gains more than another one, over the same draws, is what theory says; and that is
+    never less than nothing. With b = 1/n + (1 - 1/n)c a rival bids more than b by the chance n(1 - b)/(n - 1)."""
+    bidders = 5
     cost = cost_tenths * UNIT // 10
+    equilibrium = equilibrium_bid(cost, bidders)
     rivals = [[equilibrium_bid(c, bidders) for c in costs] for costs in drawn(5, bidders - 1, 2000)]
 
-    def gain(bid: int) -> int:
-        total = 0
-        for others in rivals:
-            (winner,) = clear(FIRST_PRICE, sealed_bids([bid, *others]), 1)
-            total += winner.price_microcredits - cost if winner.sealed.node_id == "n0" else 0
-        return total
+    def gains(bid: int) -> list[int]:
+        winners = [clear(FIRST_PRICE, sealed_bids([bid, *others]), 1)[0] for others in rivals]
+        return [w.price_microcredits - cost if w.sealed.node_id == "n0" else 0 for w in winners]
 
-    best = max(range(cost, UNIT, step), key=gain)
-    assert abs(best - equilibrium_bid(cost, bidders)) <= step
+    def expected(bid: int) -> float:
+        above = min(1.0, bidders * (1 - bid / UNIT) / (bidders - 1))
+        return (bid - cost) * above ** (bidders - 1)
+
+    best = gains(equilibrium)
+    for bid in range(cost, UNIT, UNIT // 25):
+        more = expected(equilibrium) - expected(bid)
+        assert more >= 0
+        assert_mean([ours - theirs for ours, theirs in zip(best, gains(bid), strict=True)], more)
 
 
 @pytest.mark.parametrize(("bidders", "winners"), [(5, 2), (10, 3), (20, 8)])
@@ -136,14 +141,27 @@ def test_the_expected_pay_under_a_reserve_is_that_of_the_order_statistics() -> N
     assert_mean(paid, 0.296875 * UNIT)
 
 
+def expected_gain(reserve: float, bidders: int) -> float:
+    """Of a buyer whose value is 1: P(c1 <= r) - E[pay], with the integral of the test above worked out."""
+    unsold = (1 - reserve) ** bidders
+    pay = 1 - (1 + reserve) * unsold - (1 - (1 - reserve) * unsold) * (bidders - 1) / (bidders + 1)
+    return 1 - unsold - pay
+
+
 @pytest.mark.parametrize("bidders", [2, 5])
 def test_a_buyer_gains_most_with_a_reserve_of_half_of_its_value(bidders: int) -> None:
-    """Myerson 1981, mirrored: v = c + F/f gives r = v/2 for costs uniform on [0, 1], whatever n is."""
-    value = UNIT
+    """Myerson 1981, mirrored: v = c + F/f gives r = v/2 for costs uniform on [0, 1], whatever n is. What that reserve
+    gains more than another one, over the same draws, is what theory says; and that is never less than nothing."""
     costs = list(drawn(9, bidders, 3000))
-    gains: dict[int, int] = {}
-    for tenths, drawn_costs in product((2, 3, 4, 5, 6, 7, 8, 10), costs):
+
+    def gains(tenths: int) -> list[int]:
         offer = replace(UNIFORM, max_price_microcredits=tenths * UNIT // 10)
-        for winner in clear(offer, sealed_bids(drawn_costs), 1):
-            gains[tenths] = gains.get(tenths, 0) + value - winner.price_microcredits
-    assert max(gains, key=lambda tenths: gains[tenths]) == 5
+        cleared = [clear(offer, sealed_bids(drawn_costs), 1) for drawn_costs in costs]
+        return [sum(UNIT - winner.price_microcredits for winner in winners) for winners in cleared]
+
+    best = gains(5)
+    assert_mean(best, UNIT * expected_gain(0.5, bidders))
+    for tenths in (1, 2, 3, 4, 6, 7, 8, 9, 10):
+        more = expected_gain(0.5, bidders) - expected_gain(tenths / 10, bidders)
+        assert more > 0
+        assert_mean([ours - theirs for ours, theirs in zip(best, gains(tenths), strict=True)], UNIT * more)

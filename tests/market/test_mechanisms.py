@@ -1,6 +1,7 @@
 """What auction theory proves of the clearing rules: exact, over integers with ties, and with no tolerance.
 
-A bidder has one unit to sell at a cost; its gain is price - cost where it wins, and 0 where it does not.
+A bidder has one unit to sell at a cost; its gain is price - cost where it wins, and 0 where it does not. Of both counts
+the share for which it runs, in whole microcredits, as of its pay: what it uses does not depend on what it bid.
 """
 
 from __future__ import annotations
@@ -8,16 +9,21 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bacalhau.market.clearing import clear
+from bacalhau.market.payment import pay_microcredits
 from bacalhau.model.auction import ClearingRule, ScoringWeights
+from bacalhau.model.execution import Usage
 from bacalhau.model.job import SECOND_US
+from bacalhau.model.market import PPM, PaymentTerms
 from tests.builders import a_bid, a_sealed_bid, an_offer
 from tests.market.sealed import RESERVE, prices, sealed_bids, slots, with_price
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bacalhau.market.clearing import SealedBid
     from bacalhau.model.market import JobOffer
 
@@ -26,23 +32,34 @@ POSTED = an_offer(clearing_rule=ClearingRule.POSTED_PRICE, max_price_microcredit
 costs = st.integers(0, 15)
 
 
-def gain(offer: JobOffer, bids: list[SealedBid], index: int, cost: int, count: int) -> int:
+def run_for(floor_ppm: int, wall_us: int) -> Callable[[int], int]:
+    """What is due of a price for a run of so long, of a job that may take a second."""
+    return lambda price: pay_microcredits(price, PaymentTerms(floor_ppm), Usage(wall_us=wall_us), SECOND_US)
+
+
+runs = st.builds(run_for, st.integers(0, PPM), st.integers(0, 2 * SECOND_US))
+
+
+def gain(
+    offer: JobOffer, bids: list[SealedBid], index: int, cost: int, count: int, due: Callable[[int], int]
+) -> int:
     for winner in clear(offer, bids, count):
         if winner.sealed.node_id == bids[index].node_id:
-            return winner.price_microcredits - cost
+            return due(winner.price_microcredits) - due(cost)
     return 0
 
 
-@given(prices.filter(bool), slots, st.data())
+@settings(max_examples=1000)
+@given(prices.filter(bool), slots, runs, st.data())
 def test_no_bid_gains_more_than_the_true_cost_under_the_uniform_price(
-    offered: list[int], count: int, data: st.DataObject
+    offered: list[int], count: int, due: Callable[[int], int], data: st.DataObject
 ) -> None:
     """Truth-telling is dominant (Vickrey 1961); with one slot this is the second-price auction."""
     index = data.draw(st.integers(0, len(offered) - 1))
     cost, lie = data.draw(costs), data.draw(costs)
     bids = sealed_bids(offered)
-    truthful = gain(UNIFORM, with_price(bids, index, cost), index, cost, count)
-    assert truthful >= gain(UNIFORM, with_price(bids, index, lie), index, cost, count)
+    truthful = gain(UNIFORM, with_price(bids, index, cost), index, cost, count, due)
+    assert truthful >= gain(UNIFORM, with_price(bids, index, lie), index, cost, count, due)
     assert truthful >= 0
 
 
@@ -84,23 +101,25 @@ def test_the_uniform_price_is_that_of_vickrey_clarke_and_groves(offered: list[in
         assert winner.price_microcredits == cheapest(offered, others, count) - (best - offered[index])
 
 
-@given(st.lists(costs, min_size=1, max_size=8), slots, st.data())
+@given(st.lists(costs, min_size=1, max_size=8), slots, runs, st.data())
 def test_taking_a_posted_price_gains_most_for_whoever_it_pays(
-    others: list[int], count: int, data: st.DataObject
+    others: list[int], count: int, due: Callable[[int], int], data: st.DataObject
 ) -> None:
     """A node takes the posted price or leaves it, which gains 0: to take it is never worse where the cost is not
     above it, and never better where it is."""
     index, cost = data.draw(st.integers(0, len(others) - 1)), data.draw(costs)
-    taking = gain(POSTED, sealed_bids([RESERVE] * len(others)), index, cost, count)
+    taking = gain(POSTED, sealed_bids([RESERVE] * len(others)), index, cost, count, due)
     assert taking >= 0 if cost <= RESERVE else taking <= 0
 
 
+@settings(max_examples=1000)
 @given(
     st.lists(st.tuples(costs, st.integers(0, 5), st.sampled_from([0, 400, 1000])), min_size=1, max_size=6),
+    runs,
     st.data(),
 )
 def test_paid_the_second_score_a_bidder_gains_most_by_its_true_cost(
-    bidders: list[tuple[int, int, int]], data: st.DataObject
+    bidders: list[tuple[int, int, int]], due: Callable[[int], int], data: st.DataObject
 ) -> None:
     """Che 1993: with quality fixed, winners ranked by this score and paid up to the second one bid the truth.
 
@@ -135,6 +154,6 @@ def test_paid_the_second_score_a_bidder_gains_most_by_its_true_cost(
         if len(ranked) == 1:
             return 0
         second = int(ranked[1].node_id[1:])
-        return ranked[1].bid.price_microcredits + penalty(second) - penalty(index) - cost
+        return due(ranked[1].bid.price_microcredits + penalty(second) - penalty(index)) - due(cost)
 
     assert second_score_gain(cost) >= second_score_gain(lie)

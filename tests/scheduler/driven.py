@@ -15,8 +15,16 @@ from bacalhau.model.verification import NO_VERIFICATION, Compared, ResultCommitm
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.compute import ComputeMachine
-from bacalhau.scheduler.records import ExecutionRecord, JobChanged, JobHappening
+from bacalhau.scheduler.records import (
+    AnswerReceived,
+    AuctionCleared,
+    ExecutionRecord,
+    JobChanged,
+    JobHappening,
+    OfferMade,
+)
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
+from bacalhau.simulation.audited import Audited
 from tests.builders import (
     RESULT,
     SPEC_DIGEST,
@@ -73,17 +81,27 @@ class _Driven:
 
 
 class Requester(_Driven):
-    """A RequesterMachine with a journal of what it wrote; job "j-1" unless said otherwise."""
+    """A RequesterMachine with a journal of what it wrote, each clearing of which is audited; job "j-1" unless said
+    otherwise."""
 
     def __init__(self, config: RequesterConfig | None = None) -> None:
         super().__init__()
         self.config = config or RequesterConfig()
         self._ids = 0
+        self._audited = Audited()
         self.machine = RequesterMachine(self.config, self._id)
 
     def _id(self, prefix: str) -> str:
         self._ids += 1
         return f"{prefix}-{self._ids}"
+
+    def took(self, effects: fx.Effects) -> fx.Effects:
+        for write in effects.writes:
+            if isinstance(write, OfferMade | AnswerReceived):
+                self._audited.take(write)
+            elif isinstance(write, AuctionCleared):
+                self._audited.take_clearing(write)
+        return super().took(effects)
 
     def tell(self, event: ev.RequesterEvent, now: int) -> fx.Effects:
         effects = self.machine.handle(event, now=now)

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bacalhau.market import ledger as books
 from bacalhau.market.credit import CreditPolicy
-from bacalhau.market.payment import pay_microcredits, shortfall_microcredits
+from bacalhau.market.ledger import Ledger
+from bacalhau.market.payment import moved_microcredits, pay_microcredits, shortfall_microcredits
 from bacalhau.model.cid import Cid
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind, Usage
 from bacalhau.model.job import SECOND_US
@@ -72,6 +74,8 @@ class Pair:
         self.config = replace(a_compute_config(), node_id="n1", credit=CreditPolicy(limit, limit))
         self.receivables = Receivables(self.config, Deadlines())
         self.works: dict[str, WorkRecord] = {}
+        self.receipts: dict[int, Receipt] = {}
+        """By sequence: every receipt that was sent."""
 
     def trade(self, number: int, trade: Trade) -> None:
         """The award, the report and the verdict; the receipt is not sent yet."""
@@ -108,6 +112,7 @@ class Pair:
         (sent,) = self.payables.send_again("n1", 0).sends
         assert isinstance(sent, fx.SendReceipts)
         assert all([self.taken(receipt) for receipt in sent.receipts])
+        self.receipts.update((receipt.sequence, receipt) for receipt in sent.receipts)
         signed = tuple((receipt.sequence, b"") for receipt in sent.receipts)
         self.payables.answered(ev.ReceiptsAnswered("n1", signed), 0)
 
@@ -156,6 +161,20 @@ def test_no_trade_holds_up_those_after_it_and_both_sides_come_to_the_same_balanc
     accepted = [work for work, trade in paid if trade.fault is None]
     short = [shortfall_microcredits(due_microcredits(work), work.paid_microcredits) for work in accepted]
     assert record.disputed_microcredits == sum(short)
+    assert_receipts_alone_give_both_ledgers(pair)
+
+
+def assert_receipts_alone_give_both_ledgers(pair: Pair) -> None:
+    """Whoever holds them comes to what both nodes have in their books."""
+    sold, bought = Ledger(), Ledger()
+    for sequence in range(1, len(pair.works) + 1):
+        receipt = pair.receipts[sequence]
+        moved = moved_microcredits(receipt)
+        sold.post(books.earn("r1", receipt.execution_id, moved, 0))
+        bought.post(books.owe("n1", receipt.execution_id, moved, 0))
+        assert receipt.balance_microcredits == bought.balance("payable:n1")
+    assert sold.balances == pair.receivables.ledger.balances
+    assert bought.balances == pair.payables.ledger.balances
 
 
 @given(st.lists(TRADES, min_size=1, max_size=6), st.lists(st.integers(0, 5), max_size=30))

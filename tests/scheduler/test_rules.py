@@ -7,9 +7,11 @@ import pytest
 from bacalhau.market.pricing import FlatPrice, ScriptedPrice
 from bacalhau.market.reputation import PPM
 from bacalhau.model.auction import AuctionTerms, BidStanding, ClearingRule, ScoringWeights
+from bacalhau.model.execution import Fault, FaultKind
 from bacalhau.model.job import Engine, JobSpec
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
+from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.compute import ComputeMachine
@@ -26,6 +28,7 @@ from tests.builders import (
 )
 from tests.scheduler.driven import Compute, Requester, seconds
 
+BROKEN = Fault(FaultKind.ENGINE_FAILED, "the engine fell over")
 UNIFORM, POSTED = ClearingRule.UNIFORM_PRICE, ClearingRule.POSTED_PRICE
 
 
@@ -126,6 +129,19 @@ def test_the_next_in_rank_is_awarded_by_a_second_clearing_that_says_why_the_firs
     ]
 
 
+def test_a_uniform_price_is_no_truthful_one_across_clearings_who_is_left_alone_is_paid_the_reserve(
+    requester: Requester,
+) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(spec_of(UNIFORM))
+    requester.bid("n1", 100, now=10)
+    requester.bid("n2", 90, now=10)
+    (award,) = requester.sent(fx.SendAward)
+    assert requester.awards() == [("n2", 100)]
+    requester.refuse_award(award.award.execution_id, RefusalReason.SHUTTING_DOWN, now=20)
+    assert requester.awards() == [("n1", 1000)]
+
+
 def test_bids_count_in_the_order_in_which_they_were_acknowledged_the_replaced_ones_too(
     requester: Requester,
 ) -> None:
@@ -153,6 +169,78 @@ def test_a_clearing_names_the_executions_that_it_begot(requester: Requester) -> 
     (award,) = cleared.clearing.awards
     assert (award.execution_id, award.bid_id, award.price_microcredits) == (execution.id, "b-n1", 100)
     assert (cleared.clearing.cleared_us, cleared.clearing.slots) == (10, 1)
+
+
+def running(requester: Requester, *node_ids: str, spare: tuple[str, ...]) -> list[str]:
+    """Each of these nodes runs an execution of a uniform auction's job; the executions' ids, in the order of the nodes.
+    The spare ones are heard of before the leases end, at 30 seconds."""
+    requester.hear(*node_ids)
+    requester.submit(spec_of(UNIFORM, count=len(node_ids)), now=0)
+    for price, node_id in enumerate(node_ids):
+        requester.bid(node_id, price, now=0)
+    executions = [send.award.execution_id for send in requester.sent(fx.SendAward)]
+    for execution_id in executions:
+        requester.confirm(execution_id, now=0)
+    requester.hear(*spare, now=seconds(29))
+    return executions
+
+
+def test_what_is_lost_beside_what_an_offer_is_for_is_offered_by_itself(requester: Requester) -> None:
+    first, second = running(requester, "n1", "n2", spare=("n3", "n4", "n5"))
+    requester.renew("n2", second, seconds(10))
+    requester.expire(seconds(30))
+    of_one = requester.offer()
+    assert of_one.winners == 1
+    requester.bid("n3", 10, now=seconds(30) + 1)
+    requester.bid("n4", 20, now=seconds(30) + 1)
+    requester.report("n2", second, seconds(30) + 2, fault=BROKEN)
+    assert requester.offer() is of_one
+    requester.bid("n5", 30, now=seconds(30) + 3)
+    assert requester.awards() == [("n3", 20)]
+    assert (requester.offer().id != of_one.id, requester.offer().winners) == (True, 1)
+    assert requester.execution(first).state.ended is False
+    requester.bid("n4", 20, id="b-4", now=seconds(30) + 4)
+    requester.bid("n5", 30, id="b-5", now=seconds(30) + 4)
+    assert requester.awards() == [("n4", 30)]
+    assert [(one.clearing.slots, one.sequence) for one in clearings(requester)] == [(2, 1), (1, 1), (1, 1)]
+
+
+def test_where_a_lapsed_execution_comes_back_the_rest_is_offered_anew_not_cleared_for_less(
+    requester: Requester,
+) -> None:
+    spare = ("n4", "n5", "n6", "n7")
+    *_, third = running(requester, "n1", "n2", "n3", spare=spare)
+    requester.expire(seconds(30))
+    for price, node_id in enumerate(spare):
+        requester.bid(node_id, price, now=seconds(30) + 1)
+    assert requester.awards() == [("n4", 1)]
+    assert requester.offer().winners == 2
+    requester.bid("n5", 1, id="b-5", now=seconds(30) + 2)
+    requester.renew("n3", third, seconds(30) + 3)
+    assert {send.to for send in requester.sent(fx.SendOfferClosed)} == {"n5", "n6", "n7"}
+    assert requester.offer().winners == 1
+    for price, node_id in enumerate(spare[1:], start=1):
+        requester.bid(node_id, price, id=f"b-{node_id}-2", now=seconds(30) + 4)
+    assert requester.awards() == [("n5", 2)]
+
+
+def test_a_job_that_settled_for_fewer_nodes_offers_what_it_loses_then_anew(requester: Requester) -> None:
+    replicated = Verification(VerificationPolicy.REPLICATED, confidence=2)
+    requester.hear("n1", "n2", "n3")
+    requester.submit(a_spec(count=4, queue_us=seconds(3), verification=replicated), now=0)
+    requester.bid("n1", 1, now=10)
+    requester.bid("n2", 2, now=10)
+    requester.decline("n3", RefusalReason.BUSY, now=10)
+    of_four = requester.offer()
+    first, second = [send.award.execution_id for send in requester.sent(fx.SendAward)]
+    requester.confirm(first, 10)
+    requester.expire(seconds(1))
+    requester.expire(seconds(3))
+    requester.refuse_award(second, RefusalReason.SHUTTING_DOWN, seconds(3) + 1)
+    assert (of_four.winners, requester.offer().winners) == (4, 1)
+    requester.decline("n2", RefusalReason.SHUTTING_DOWN, now=seconds(3) + 2)
+    requester.bid("n3", 3, now=seconds(3) + 2)
+    assert requester.awards() == [("n3", 3)]
 
 
 # --- the compute node ---
