@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bacalhau.node.contents import SMALL_RESULT_BYTES
 from bacalhau.v1.refusal_pb2 import REFUSAL_REASON_CREDIT_LIMIT
 from tests.e2e.books import balance, check_books, wait_agreed
 from tests.e2e.faulty_node import STEPS
 from tests.e2e.nodes import WAIT_SECONDS, wait_until
-from tests.node.live import HELLO
+from tests.node.live import HELLO, program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +39,18 @@ def module(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.fixture
+def module_in_steps(tmp_path: Path) -> str:
+    """Of a program whose trade goes to disk step by step: it sleeps longer than a node waits to write two steps as
+    one, and its result is too large to come with the report, so that it is fetched after it."""
+    path = tmp_path / "steps.wat"
+    path.write_bytes(program("x" * (SMALL_RESULT_BYTES + 1), sleep_s=1))
+    return str(path)
+
+
 @pytest.mark.parametrize("kill", KILLS)
 def test_a_node_that_is_killed_between_two_steps_of_a_trade_leaves_equal_balances_and_no_lost_job(
-    network: Network, module: str, kill: str
+    network: Network, module: str, module_in_steps: str, kill: str
 ) -> None:
     side = kill.split(":")[1]
     requester = network.node("requester", *REQUESTER)
@@ -49,8 +59,10 @@ def test_a_node_that_is_killed_between_two_steps_of_a_trade_leaves_equal_balance
     dying.variables["DIE_AT"] = kill
     requester.start()
     network.join(requester, worker)
-    # It may die before it has answered the submission; then its client waits for it, and asks again.
-    submission = requester.begin_cli("wasm", "run", "--id-only", module)
+    # It may die before it has answered the submission; then its client waits for it, and asks again. The job waits
+    # for the only worker, however long a busy machine takes to start it again.
+    words = ("wasm", "run", "--id-only", "--queue-timeout", f"{WAIT_SECONDS:g}")
+    submission = requester.begin_cli(*words, module_in_steps)
     dying.wait_killed()
     dying.start()
     job_id = submission.communicate(timeout=WAIT_SECONDS)[0].strip()
