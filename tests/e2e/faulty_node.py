@@ -1,7 +1,8 @@
 """`bacalhau serve` with one fault, which its environment names; for tests of trades with such a node.
 
 DIE_AT=before:STEP or after:STEP, of STEPS: it kills itself, as kill -9 would, at the first commit that holds the step;
-"before" with the transaction still open, "after" with it on disk and nothing of what follows done.
+"before" with the transaction still open, "after" with it on disk and nothing of what follows done. Where that commit
+is the first of another step of the same side as well, nothing lies between the two to die in: it ends with NOT_APART.
 
 NEVER_PAYS=1: its receipts never leave it.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.cli.main import main
@@ -55,15 +57,26 @@ STEPS: dict[str, Callable[[Write], bool]] = {
     "compute:noted": lambda write: isinstance(write, Transaction) and not write.execution_id,
 }
 
+NOT_APART = 3
+"""The exit code where steps of one side went to disk together: the cut that was asked for is not there."""
 
-def dies_at(moment: str, holds: Callable[[Write], bool]) -> None:
-    """From now on, the first commit of such a write is this process's last."""
+
+def dies_at(moment: str, step: str) -> None:
+    """From now on, the first commit of the step is this process's last."""
     stage, commit = Store.stage, Store.commit_staged
+    side = step.partition(":")[0]
+    ahead = {name: holds for name, holds in STEPS.items() if name.startswith(side)}
     doomed = False
 
     def staged(self: Store, writes: Sequence[Write], **also: Any) -> bool:
         nonlocal doomed
-        doomed = doomed or any(holds(write) for write in writes)
+        taken = [name for name, holds in ahead.items() if any(holds(write) for write in writes)]
+        for name in taken:
+            del ahead[name]
+        doomed = doomed or step in taken
+        if step in taken and len(taken) > 1:
+            print("one commit, with nothing to die in between:", *taken, file=sys.stderr, flush=True)
+            os._exit(NOT_APART)
         return stage(self, writes, **also)
 
     def committed(self: Store) -> None:
@@ -90,7 +103,7 @@ def never_pays() -> None:
 if __name__ == "__main__":
     if "DIE_AT" in os.environ:
         moment, _, step = os.environ["DIE_AT"].partition(":")
-        dies_at(moment, STEPS[step])
+        dies_at(moment, step)
     if "NEVER_PAYS" in os.environ:
         never_pays()
     main()

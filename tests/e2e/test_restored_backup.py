@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.books import balance, check_books, wait_agreed
 from tests.e2e.nodes import wait_until
-from tests.e2e.test_settlement import COMPUTE, REQUESTER, balance, check_books, module, wait_agreed
+from tests.e2e.test_settlement import COMPUTE, REQUESTER, module
 
 if TYPE_CHECKING:
     from pathlib import Path

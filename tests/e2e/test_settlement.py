@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 
-from bacalhau.v1.ledger_pb2 import DirectedBalance
-from bacalhau.v1.ledger_service_pb2 import GetBalanceRequest, ListBalancesRequest
+from bacalhau.node.contents import SMALL_RESULT_BYTES
 from bacalhau.v1.refusal_pb2 import REFUSAL_REASON_CREDIT_LIMIT
+from tests.e2e.books import balance, check_books, wait_agreed
 from tests.e2e.faulty_node import STEPS
 from tests.e2e.nodes import WAIT_SECONDS, wait_until
-from tests.node.live import HELLO
+from tests.node.live import HELLO, program
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.e2e.nodes import Network, NodeProcess
+    from tests.e2e.nodes import Network
 
 REQUESTER = ("--node-type", "requester", "--heartbeat", "500ms", "--lease", "20s", "--bid-window", "2s")
 COMPUTE = (
@@ -41,58 +39,18 @@ def module(tmp_path: Path) -> str:
     return str(path)
 
 
-def balance(node: NodeProcess, peer: NodeProcess, direction: str) -> DirectedBalance:
-    """What stands between the two, as `node` has it; nothing where it does not answer."""
-    try:
-        balances = node.ledger.ListBalances(ListBalancesRequest(), timeout=5).balances
-    except grpc.RpcError:
-        return DirectedBalance(sequence=-1)
-    found: list[DirectedBalance] = [
-        getattr(one, direction)
-        for one in balances
-        if one.peer_id == peer.node_id and not one.unsigned_receipts
-    ]
-    return found[0] if found else DirectedBalance(sequence=-1)
-
-
-def wait_agreed(requester: NodeProcess, worker: NodeProcess, receipts: int) -> DirectedBalance:
-    """Until both sides have the same balance, of so many receipts at least, and all of them signed by both."""
-
-    def agreed() -> bool:
-        owed = balance(requester, worker, "payable")
-        return owed.sequence >= receipts and owed == balance(worker, requester, "receivable")
-
-    wait_until(agreed, f"the two agree on {receipts} receipts:\n{requester.log}\n{worker.log}")
-    return balance(requester, worker, "payable")
-
-
-def check_books(node: NodeProcess) -> None:
-    """All accounts come to zero, by what the node says of itself and by what its history replays to."""
-    history = node.cli("ledger", "history", "-n", "1000", "--output", "json")
-    assert history.returncode == 0, history.stderr
-    replayed: dict[str, int] = {}
-    for transaction in json.loads(history.stdout):
-        assert sum(one["amount_microcredits"] for one in transaction["postings"]) == 0
-        for one in transaction["postings"]:
-            replayed[one["account"]] = replayed.get(one["account"], 0) + one["amount_microcredits"]
-    own = node.ledger.GetBalance(GetBalanceRequest(), timeout=5).balance
-    accounts = {
-        "spent": own.spent_microcredits,
-        "escrow": own.escrow_microcredits,
-        "payable": own.payable_microcredits,
-        "paid": own.paid_microcredits,
-        "earned": own.earned_microcredits,
-        "receivable": -own.receivable_microcredits,
-        "received": -own.received_microcredits,
-    }
-    assert sum(accounts.values()) == 0
-    for name, amount in accounts.items():
-        assert sum(one for account, one in replayed.items() if account.partition(":")[0] == name) == amount
+@pytest.fixture
+def module_in_steps(tmp_path: Path) -> str:
+    """Of a program whose trade goes to disk step by step: it sleeps longer than a node waits to write two steps as
+    one, and its result is too large to come with the report, so that it is fetched after it."""
+    path = tmp_path / "steps.wat"
+    path.write_bytes(program("x" * (SMALL_RESULT_BYTES + 1), sleep_s=1))
+    return str(path)
 
 
 @pytest.mark.parametrize("kill", KILLS)
 def test_a_node_that_is_killed_between_two_steps_of_a_trade_leaves_equal_balances_and_no_lost_job(
-    network: Network, module: str, kill: str
+    network: Network, module: str, module_in_steps: str, kill: str
 ) -> None:
     side = kill.split(":")[1]
     requester = network.node("requester", *REQUESTER)
@@ -101,8 +59,10 @@ def test_a_node_that_is_killed_between_two_steps_of_a_trade_leaves_equal_balance
     dying.variables["DIE_AT"] = kill
     requester.start()
     network.join(requester, worker)
-    # It may die before it has answered the submission; then its client waits for it, and asks again.
-    submission = requester.begin_cli("wasm", "run", "--id-only", module)
+    # It may die before it has answered the submission; then its client waits for it, and asks again. The job waits
+    # for the only worker, however long a busy machine takes to start it again.
+    words = ("wasm", "run", "--id-only", "--queue-timeout", f"{WAIT_SECONDS:g}")
+    submission = requester.begin_cli(*words, module_in_steps)
     dying.wait_killed()
     dying.start()
     job_id = submission.communicate(timeout=WAIT_SECONDS)[0].strip()

@@ -15,6 +15,7 @@ import pytest
 from bacalhau.model.auction import AuctionTerms, ClearingRule, ScoringWeights
 from bacalhau.model.job import SECOND_US
 from bacalhau.model.refusals import RefusalReason
+from bacalhau.rpc import limits
 from bacalhau.v1 import auction_pb2, job_service_pb2, job_service_pb2_grpc
 from bacalhau.v1 import market_service_pb2 as pb
 from bacalhau.v1.market_service_pb2_grpc import MarketServiceStub
@@ -121,6 +122,22 @@ async def test_a_scoring_auction_is_audited_with_its_weights(tmp_path: Path) -> 
         assert [e.price_microcredits for e in job.executions] == [200]
         await all_acknowledged(nodes, job.id)
         assert [findings(await audit(node, job.id)) for node in (requester, *nodes)] == [[[]]] * 3
+
+
+async def test_a_bidder_that_gets_the_bids_page_by_page_audits_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with network(tmp_path, 300, 100, 500, 200, 400) as (requester, *nodes):
+        job = await run(requester, auction=UNIFORM, max_price_microcredits=1000)
+        await all_acknowledged(nodes, job.id)
+        monkeypatch.setattr(limits, "PEER_PAGE_SIZE_MAX", 2)
+        link = await nodes[0].membership.link(requester.node_id)
+        first = await link.get_clearing(job.executions[0].offer_id, 1, "")
+        assert (len(first.bids), bool(first.next_page_token)) == (2, True)
+        for node in nodes:
+            answer = await audit(node, job.id)
+            assert [clearing.bids for clearing in answer.clearings] == [5]
+            assert findings(answer) == [[]]
 
 
 # --- a requester that tampers with what it discloses: its journal is changed behind its back ---
