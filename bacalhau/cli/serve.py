@@ -324,7 +324,13 @@ def _add_prices(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_market(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the market's clock")
+    group = parser.add_argument_group("whom its jobs are offered to, and the market's clock")
+    group.add_argument(
+        "--offers-to",
+        type=_offers_to,
+        metavar="N|all",
+        help="so many of the live nodes, picked anew for each offer and repetition (all)",
+    )
     group.add_argument(
         "--bid-window", type=_duration, metavar="DURATION", help="longest time that an auction waits"
     )
@@ -336,6 +342,11 @@ def _add_market(parser: argparse.ArgumentParser) -> None:
         help="nodes of a lower score get no award of this node, and no bid: 0 to 1 (0; an unknown node has 0.5)",
     )
     group.add_argument("--heartbeat", type=_duration, metavar="DURATION", help="between its announcements")
+
+
+def _offers_to(text: str) -> int:
+    """All is 0, as in the settings."""
+    return 0 if text == "all" else whole_number(1, 10_000)(text)
 
 
 def _add_upkeep(parser: argparse.ArgumentParser) -> None:
