@@ -57,7 +57,8 @@ _DESCRIPTION = (
     "Run Docker containers and WASM programs on a marketplace of nodes, with IPFS for data in and out."
 )
 _EPILOG = """\
-examples:
+example:
+  bacalhau serve
   bacalhau docker run ubuntu echo Hello World
   bacalhau docker run -v QmfKJT13h5k1b23ja3ZCVg5nFL9oKz2bVXc8oXgtwiwhjz:/files ubuntu cat /files/read_csv.py
   bacalhau list --id-filter=j-1a2b3c4d
