@@ -98,6 +98,8 @@ class Settings:
     bid_window_us: int = SECOND_US
     lease_us: int = 30 * SECOND_US
     heartbeat_us: int = 5 * SECOND_US
+    offers_to: int = 0
+    """So many of the live nodes are offered a job of this node, picked anew each time; 0 is all."""
     min_reputation_ppm: int = 0
     """Nodes of a lower score get no award of this node, and no bid; 500,000 is that of an unknown node."""
     # How long what has ended is kept, and how often what is older is removed.

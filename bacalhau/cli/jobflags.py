@@ -160,7 +160,6 @@ def _add_refused(parser: argparse.ArgumentParser) -> None:
     refuse(
         parser, "--filplus", switch=True, instead="there is no Filecoin publisher; results are stored in IPFS"
     )
-    refuse(parser, "--local", switch=True, instead="start a node here with `bacalhau serve` and talk to it")
     refuse(parser, "--target", harmless=("any",), instead="use --count N for N nodes")
     refuse(parser, "--priority", harmless=("0",), instead="there is a price in its place: raise --max-price")
     refuse(parser, "--namespace", harmless=("default", ""), instead="use labels: -l team=a")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from bacalhau.cli import connection
 from bacalhau.cli.failures import INTERRUPTED, SYSTEM_FAILURE, CommandFailure
-from bacalhau.cli.parsing import Parser, Subparsers
+from bacalhau.cli.parsing import Parser, Subparsers, refuse_log_mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,13 +45,20 @@ VERBS = {
     "completion": "bacalhau.cli.completion",
 }
 
-_VALUE_FLAGS = ("--api-host", "--api-port", "--api-token-file", "--api-tls-ca")
+REFUSED_VERBS = {
+    "run": "compile the program to WASM for `bacalhau wasm run`, or use `bacalhau docker run python:3.12 python -c …`",
+    "simulator": "use `bacalhau simulate`",
+}
+"""Those of v0.3.29 that this version does not support, with what to use instead."""
+
+_VALUE_FLAGS = ("--api-host", "--api-port", "--api-token-file", "--api-tls-ca", "--log-mode")
 
 _DESCRIPTION = (
     "Run Docker containers and WASM programs on a marketplace of nodes, with IPFS for data in and out."
 )
 _EPILOG = """\
-examples:
+example:
+  bacalhau serve
   bacalhau docker run ubuntu echo Hello World
   bacalhau docker run -v QmfKJT13h5k1b23ja3ZCVg5nFL9oKz2bVXc8oXgtwiwhjz:/files ubuntu cat /files/read_csv.py
   bacalhau list --id-filter=j-1a2b3c4d
@@ -63,6 +70,7 @@ def parser(only: str | None = None) -> Parser:
     """The parser of the whole command line, or of one verb of it."""
     top = Parser(prog="bacalhau", description=_DESCRIPTION, epilog=_EPILOG)
     connection.add_flags(top, top=True)
+    refuse_log_mode(top)
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     modules = (VERBS[only],) if only else dict.fromkeys(VERBS.values())
     for name in modules:
@@ -76,7 +84,11 @@ def register(module: object, verbs: Subparsers) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line; returns its exit code. Usage errors and --help leave by SystemExit."""
-    args = parser(_verb(argv)).parse_args(argv)
+    verb = _verb(argv)
+    top = parser(verb if verb in VERBS else None)
+    if verb in REFUSED_VERBS:
+        top.error(f"{verb} is not supported: {REFUSED_VERBS[verb]}")
+    args = top.parse_args(argv)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -111,10 +123,8 @@ def main() -> NoReturn:
 
 
 def _verb(argv: Sequence[str]) -> str | None:
-    """The verb on the command line where it is a known one, else None: then every verb is registered."""
+    """The word on the command line that stands where the verb does, if there is one."""
     position = 0
     while position < len(argv) and argv[position].startswith("-"):
         position += 2 if argv[position] in _VALUE_FLAGS else 1
-    if position < len(argv) and argv[position] in VERBS:
-        return argv[position]
-    return None
+    return argv[position] if position < len(argv) else None

@@ -27,6 +27,26 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does it, but what is not known is an error here: in the verb's own name, not the command's."""
+        read, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._near(unknown[0])}")
+        return read, unknown
+
+    def _near(self, unknown: str) -> str:
+        """The flags that are spelled nearly so, as the end of a sentence."""
+        from difflib import get_close_matches
+
+        shown = [
+            flag
+            for action in self._actions
+            if action.help != argparse.SUPPRESS
+            for flag in action.option_strings
+        ]
+        near = get_close_matches(unknown.partition("=")[0], shown)
+        return f" (did you mean {' or '.join(near)}?)" if near else ""
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"bacalhau: {message}\nTry `{self.prog} --help`.\n")
 
@@ -50,6 +70,7 @@ def add_verb(
     )
     if node:
         connection.add_flags(parser)
+    refuse_log_mode(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -119,6 +140,16 @@ class _Refuse(argparse.Action):
             return
         shown = f"{option_string} {values}" if isinstance(values, str) else str(option_string)
         parser.error(f"{shown} is not supported: {self.instead}")
+
+
+def refuse_log_mode(parser: argparse.ArgumentParser) -> None:
+    """Of the whole command line, so every verb knows it."""
+    refuse(
+        parser,
+        "--log-mode",
+        harmless=("default",),
+        instead="commands write no log; `serve` has --log-level",
+    )
 
 
 def refuse(

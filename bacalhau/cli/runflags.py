@@ -30,6 +30,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     add_switch(run, "--node-details", help="say which node bids, wins and runs the job by its full id")
     add_switch(run, "-q", "--quiet", help="print no progress; errors are printed still")
     run.add_argument("--request-id", default="", metavar="ID", help="the same id again submits no second job")
+    refuse(run, "--local", switch=True, instead="start a node here with `bacalhau serve` and talk to it")
     fetch = parser.add_argument_group("the result")
     add_switch(fetch, "--download", help="fetch the result folder when the job has ended")
     add_fetch_flags(fetch)

@@ -9,7 +9,8 @@ import os
 from typing import TYPE_CHECKING
 
 from bacalhau.cli.failures import UsageFailure
-from bacalhau.cli.parsing import Subparsers, add_switch, add_verb, quantity, refuse, whole_number
+from bacalhau.cli.parsing import Subparsers, add_switch, add_verb, quantity, whole_number
+from bacalhau.cli.refusedflags import refuse_of_devstack, refuse_of_serve
 from bacalhau.model import quantities
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def register(verbs: Subparsers) -> None:
     _add_market(parser)
     _add_upkeep(parser)
     _add_misbehaviour(parser.add_argument_group("experiments"))
-    _add_refused(parser)
+    refuse_of_serve(parser)
     devstack = add_verb(
         verbs,
         "devstack",
@@ -91,6 +92,7 @@ def register(verbs: Subparsers) -> None:
     devstack.add_argument("--log-level", choices=LOG_LEVELS, default="warning", help="(warning)")
     # What every node of the network is started with.
     _add_policy(devstack)
+    refuse_of_devstack(devstack)
     devstack.set_defaults(peer=[], advertise=[], tls_cert=None, tls_key=None, ipfs_api=None)
     devstack.set_defaults(pricing=None, price_flat=None, fetch_rate=None, bond=None)
 
@@ -322,7 +324,13 @@ def _add_prices(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_market(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the market's clock")
+    group = parser.add_argument_group("whom its jobs are offered to, and the market's clock")
+    group.add_argument(
+        "--offers-to",
+        type=_offers_to,
+        metavar="N|all",
+        help="so many of the live nodes, picked anew for each offer and repetition (all)",
+    )
     group.add_argument(
         "--bid-window", type=_duration, metavar="DURATION", help="longest time that an auction waits"
     )
@@ -334,6 +342,11 @@ def _add_market(parser: argparse.ArgumentParser) -> None:
         help="nodes of a lower score get no award of this node, and no bid: 0 to 1 (0; an unknown node has 0.5)",
     )
     group.add_argument("--heartbeat", type=_duration, metavar="DURATION", help="between its announcements")
+
+
+def _offers_to(text: str) -> int:
+    """All is 0, as in the settings."""
+    return 0 if text == "all" else whole_number(1, 10_000)(text)
 
 
 def _add_upkeep(parser: argparse.ArgumentParser) -> None:
@@ -360,40 +373,6 @@ def _add_misbehaviour(group: argparse._ActionsContainer) -> None:
         choices=MISBEHAVIOURS,
         help="what a bad node does with its work, to see what comes of it: never where others rely on it",
     )
-
-
-def _add_refused(parser: argparse.ArgumentParser) -> None:
-    kubo = "give the RPC API of the Kubo node: --ipfs-api http://127.0.0.1:5001"
-    refuse(parser, "--limit-total-gpu", "--limit-job-gpu", instead="nodes do not give GPUs to jobs yet")
-    refuse(parser, "--ipfs-swarm-addr", "--ipfs-swarm-addrs", instead=kubo)
-    refuse(parser, "--private-internal-ipfs", switch=True, instead="nodes exchange content by --peer only")
-    refuse(
-        parser,
-        "--job-selection-probe-http",
-        instead="use --job-selection-probe-exec with a script that calls it",
-    )
-    refuse(
-        parser, "--allow-listed-local-paths", instead="clients add local files as inputs: -i ./FOLDER:/inputs"
-    )
-    refuse(
-        parser,
-        "--estuary-api-key",
-        "--filecoin-unsealed-path",
-        "--lotus-storage-duration",
-        "--lotus-path-directory",
-        "--lotus-upload-directory",
-        "--lotus-max-ping",
-        instead="results are published to IPFS",
-    )
-    refuse(
-        parser,
-        "--disable-publisher",
-        "--disable-verifier",
-        "--disable-storage",
-        instead="only engines can be disabled: --disable-engine",
-    )
-    refuse(parser, "--job-execution-timeout-bypass-client-id", instead="raise --max-timeout for everybody")
-    refuse(parser, "--orchestrator", "--compute", switch=True, instead="use --node-type requester,compute")
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -53,6 +53,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "bid_window_us": args.bid_window,
         "lease_us": args.lease,
         "heartbeat_us": args.heartbeat,
+        "offers_to": args.offers_to,
         "keep_results_us": args.keep_results,
         "keep_jobs_us": args.keep_jobs,
         "execution_timeout_max_us": args.max_timeout,

@@ -18,7 +18,7 @@ from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refused
 from bacalhau.node import startup
 from bacalhau.node.asks import Asks, Programs
-from bacalhau.node.bidding import policy_of, pricing_of
+from bacalhau.node.bidding import pricing_of
 from bacalhau.node.clock import Clock
 from bacalhau.node.contents import Contents
 from bacalhau.node.driver import CLOCK_META, Driver
@@ -29,8 +29,9 @@ from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.joblogs import JobLogs
 from bacalhau.node.jobs import Jobs
 from bacalhau.node.ledger import LedgerViews
+from bacalhau.node.machines import compute_config, requester_config
 from bacalhau.node.market import Market
-from bacalhau.node.membership import HEARTBEATS_UNTIL_LOST, Membership
+from bacalhau.node.membership import Membership
 from bacalhau.node.network import start_network
 from bacalhau.node.outbox import Outbox
 from bacalhau.node.quotes import Quotes
@@ -50,9 +51,9 @@ from bacalhau.rpc.tls import load_or_make
 from bacalhau.runtime.executor import EngineFault
 from bacalhau.runtime.workspace import Workspaces
 from bacalhau.scheduler import effects as fx
-from bacalhau.scheduler.compute import ComputeConfig, ComputeMachine
+from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.events import ShutdownBegun
-from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
+from bacalhau.scheduler.requester import RequesterMachine
 from bacalhau.store.errors import StoreError
 from bacalhau.store.store import Store
 
@@ -279,6 +280,7 @@ class Node:
             self.settings.lease_us,
             self.store,
             self._inbound,
+            gossips_offers=not self.settings.offers_to,
         )
         self._stack.push_async_callback(outbox.close)
         return outbox
@@ -305,32 +307,16 @@ class Node:
         if trace is not None:
             self._stack.callback(trace.close)
             ids = trace.recording(draw_id)
-        requester_config = RequesterConfig(
-            bid_window_us=settings.bid_window_us,
-            lease_us=settings.lease_us,
-            live_for_us=HEARTBEATS_UNTIL_LOST * settings.heartbeat_us,
-            reveal_timeout_us=2 * settings.lease_us,
-            min_reputation_ppm=settings.min_reputation_ppm,
-            node_id=self.node_id,
-            payment=settings.payment,
-        )
+        requester = requester_config(settings, self.node_id)
+        compute = compute_config(settings, self.node_id, self.capacity)
         self._tariff, pricing = pricing_of(settings)
-        policy = policy_of(settings, self.capacity)
-        config = ComputeConfig(
-            policy=policy,
-            report_keep_us=settings.keep_results_us,
-            min_reputation_ppm=settings.min_reputation_ppm,
-            node_id=self.node_id,
-            credit=settings.credit,
-            bond_permille=settings.bond_permille,
-        )
         if trace is not None:
-            trace.machines({"config": requester_config}, {"config": config, "pricing": pricing})
+            trace.machines({"config": requester}, {"config": compute, "pricing": pricing})
         journal: Journal = self.store
         if self._metrics is not None:
             journal = self._metrics.timed(self.store)
-        requester = RequesterMachine(requester_config, ids)
-        return Driver(requester, ComputeMachine(config, pricing, ids), journal, self.clock, trace)
+        machines = RequesterMachine(requester, ids), ComputeMachine(compute, pricing, ids)
+        return Driver(*machines, journal, self.clock, trace)
 
     def _settle_here(self, start: fx.Start) -> bool:
         match start:

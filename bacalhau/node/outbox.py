@@ -77,6 +77,8 @@ class Outbox:
         lease_us: int,
         store: Store,
         inbound: Inbound,
+        *,
+        gossips_offers: bool,
     ) -> None:
         self._key = key
         self._self_id = key.node_id
@@ -88,6 +90,8 @@ class Outbox:
         self._happenings = happenings
         self._store = store
         self._inbound = inbound
+        self._gossips_offers = gossips_offers
+        """Gossip reaches everybody, so no offer that is for some nodes goes by it."""
         self._offers: defaultdict[str, list[SignedEnvelope]] = defaultdict(list)
         """By node: offers that wait for the call that carries them together."""
         self._offering: set[str] = set()
@@ -224,7 +228,7 @@ class Outbox:
 
     def _send_offer(self, send: fx.SendOffer) -> None:
         sealed = self._seal(send.offer, "")
-        network, offer_id = self._membership.network, send.offer.id
+        network, offer_id = self._membership.network if self._gossips_offers else None, send.offer.id
         direct = send.to
         if network is not None:
             gossiped = len(send.to) > DIRECT_MAX

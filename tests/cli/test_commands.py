@@ -46,6 +46,13 @@ def test_every_help_has_an_example_and_every_verb_can_run() -> None:
         assert callable(verb.get_default("run")), verb.prog
 
 
+def test_the_help_of_the_command_has_an_example_that_it_reads() -> None:
+    lines = main.parser().format_help().partition("example:\n")[2].partition("\n\n")[0].splitlines()
+    assert "bacalhau serve" in [line.strip() for line in lines]
+    for line in lines:
+        assert callable(main.parser().parse_args(line.split()[1:]).run)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -229,6 +229,8 @@ def test_defaults_of_serve_are_those_of_the_settings(tmp_path: Path) -> None:
     assert given["`--host`, `--api-port` (`--port`)"] == f"{settings.api_host}, {settings.api_port}"
     peer_flags = "`--peer-host`, `--peer-port` (`--swarm-port`)"
     assert given[peer_flags] == f"{settings.peer_host}, {settings.peer_port}"
+    assert given["`--offers-to`"].startswith("all:")
+    assert settings.offers_to == 0
     assert f"{settings.disk_reserve_bytes // MIB} MiB are kept free" in read("docs/operations.md")
 
 
