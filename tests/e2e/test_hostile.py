@@ -148,7 +148,7 @@ def test_streams_and_connections_that_never_say_anything_hold_nobody_up(pair: Pa
     with pair.bounded(), attacking("slow_loris", pair.victim):
         wait_until(lambda: pair.metric("process_open_fds") > files + 50, "it is attacked")
         pair.serves()
-    wait_until(lambda: pair.metric("process_open_fds") < files + 10, "what it held is free again")
+        wait_until(lambda: pair.metric("process_open_fds") < files + 10, "what it held is free again")
     assert pair.metric("bacalhau_libp2p_restarts_total") == 0
 
 
