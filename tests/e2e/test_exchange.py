@@ -1,4 +1,5 @@
-"""Content that only Kubo holds is read by the command line, Kubo reads what a node added, and the node counts both."""
+"""Content that only Kubo holds is read by the command line and by jobs, Kubo reads what a node added and made, and the
+node counts both."""
 
 from __future__ import annotations
 
@@ -72,3 +73,29 @@ def test_a_job_reads_what_only_kubo_holds_and_kubo_reads_its_result(
     completed = node.wait_completed(node.submit("wasm", "-i", f"{cid}:/inputs/data", program, "/inputs/data"))
     result = completed.executions[0].report.result_cid
     assert daemon.run("cat", f"{result}/stdout").decode() == "only Kubo has this"
+
+
+def test_a_job_among_three_nodes_reads_what_only_kubo_holds_and_kubo_reads_its_result(
+    network: Network, daemon: KuboDaemon, tmp_path: Path, wasm_program: WasmProgram
+) -> None:
+    flags = (*P2P, "--disable-engine", "docker", "--heartbeat", "500ms", "--peer", daemon.address)
+    requester = network.start("requester", *flags, "--node-type", "requester")
+    flags += ("--peer", requester.p2p_address)
+    dear, cheap = (network.node(price, *flags, "--price-flat", price) for price in ("200", "100"))
+    for node in (dear, cheap):
+        node.begin()
+    for node in (dear, cheap):
+        node.wait_ready()
+    requester.wait_knows(dear, cheap)
+    source = tmp_path / "input"
+    # More than one block, and text: the command prints it.
+    source.write_text(random.Random(3).randbytes(600_000).hex())
+    cid = daemon.run("add", "-Q", source).decode().strip()
+    printed = done(
+        requester, "wasm", "run", "-i", f"{cid}:/inputs/data", str(wasm_program("cat")), "/inputs/data"
+    )
+    (listed,) = json.loads(done(requester, "list", "-n", "1", "--output", "json"))
+    (execution,) = requester.describe(listed["id"])["Executions"]
+    assert execution["Node"] == cheap.node_id
+    assert printed == source.read_text()
+    assert daemon.run("cat", f"{execution['ResultCID']}/stdout") == source.read_bytes()

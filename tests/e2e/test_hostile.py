@@ -1,5 +1,6 @@
-"""Hostile peers on gossip, each a process that sends the real bytes: the node serves a bystander meanwhile, its memory
-and disk stay bounded, and its metrics tell. Those of Bitswap are in tests/p2p/bitswap."""
+"""Hostile peers on gossip and Bitswap, each a process that sends the real bytes: the node serves a bystander meanwhile,
+its memory and disk stay bounded, and its metrics tell. Those of Bitswap against its exchange alone are in
+tests/p2p/bitswap."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.nodes import REPOSITORY, environment, wait_until
+from bacalhau.model.cid import RAW, Cid
+from tests.e2e.nodes import REPOSITORY, WAIT_SECONDS, environment, wait_until
 from tests.e2e.strangers import LISTEN
 from tests.node.live import HELLO
 from tests.parts import missing_part
@@ -29,13 +31,14 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 GROWTH_BYTES = 60 * MIB
 DISK_BYTES = 30 * MIB
+GOSSIP, BITSWAP = "tests.p2p.hostile", "tests.p2p.bitswap.hostile"
 
 
 @contextlib.contextmanager
-def attacking(attack: str, victim: NodeProcess) -> Iterator[str]:
-    """A hostile peer in mid-attack; its id."""
+def attacking(attack: str, victim: NodeProcess, module: str = GOSSIP) -> Iterator[str]:
+    """A hostile peer in mid-attack; its id, or on Bitswap the root of what it offers."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.p2p.hostile", attack, victim.p2p_address],
+        [sys.executable, "-m", module, attack, victim.p2p_address],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
@@ -80,6 +83,9 @@ class Pair:
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+    def refused(self, what: str) -> float:
+        return self.metric("bacalhau_bitswap_refused_total", what=what)
 
     def resident_bytes(self) -> int:
         resident: int = psutil.Process(self.victim.pid).memory_info().rss
@@ -142,5 +148,50 @@ def test_streams_and_connections_that_never_say_anything_hold_nobody_up(pair: Pa
     with pair.bounded(), attacking("slow_loris", pair.victim):
         wait_until(lambda: pair.metric("process_open_fds") > files + 50, "it is attacked")
         pair.serves()
-    wait_until(lambda: pair.metric("process_open_fds") < files + 10, "what it held is free again")
+        wait_until(lambda: pair.metric("process_open_fds") < files + 10, "what it held is free again")
     assert pair.metric("bacalhau_libp2p_restarts_total") == 0
+
+
+@pytest.mark.parametrize(
+    ("attack", "what"),
+    [
+        ("unsolicited", ("unsolicited_blocks", "dropped_peers")),
+        ("million_wants", ("unread_want_bytes", "faulty_streams")),
+        ("slow_loris", ("refused_streams", "faulty_streams")),
+    ],
+)
+def test_what_nobody_should_send_by_bitswap_is_refused_while_jobs_go_on(
+    pair: Pair, attack: str, what: tuple[str, ...]
+) -> None:
+    refused = {one: pair.refused(one) for one in what}
+    with pair.bounded(), attacking(attack, pair.victim, BITSWAP):
+        pair.serves()
+        wait_until(lambda: all(pair.refused(one) > refused[one] for one in what), "the metrics tell")
+        pair.serves()
+    assert pair.metric("bacalhau_libp2p_restarts_total") == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [
+        ("endless_dag", "INPUT_TOO_LARGE"),
+        ("endless_chain", "INPUT_TOO_LARGE"),
+        ("wrong_blocks", "CONTENT_UNAVAILABLE"),
+    ],
+)
+def test_a_job_whose_input_has_no_end_or_is_a_lie_fails_and_says_so_while_others_go_on(
+    pair: Pair, attack: str, reason: str
+) -> None:
+    unsolicited = pair.refused("unsolicited_blocks")
+    with pair.bounded(), attacking(attack, pair.victim, BITSWAP) as offered:
+        lie = attack == "wrong_blocks"
+        root = str(Cid.of(RAW, b"only the liar says that it has this")) if lie else offered
+        mounted = ("-i", f"{root}:/inputs", "--selector", "name=victim")
+        job = pair.victim.begin_cli("wasm", "run", "--disk", "20Mb", *mounted, str(pair.program))
+        pair.serves()
+        _, said = job.communicate(timeout=2 * WAIT_SECONDS)
+        assert job.returncode == 125
+        assert reason in said, said
+        assert (pair.refused("unsolicited_blocks") > unsolicited) == lie
+        pair.serves()

@@ -17,6 +17,12 @@ FILE_BYTES = {"file": 16 * 1024 * 1024, "large file": 100 * 1024 * 1024}
 FOLDER_ENTRIES = 6000
 
 
+def raw_blocks(count: int, size_bytes: int) -> dict[Cid, bytes]:
+    """So many blocks of this size without links."""
+    drawn = random.Random(1)
+    return {Cid.of(RAW, block): block for block in (drawn.randbytes(size_bytes) for _ in range(count))}
+
+
 def make_content(folder: Path, shape: str, *, links: bool = True) -> Path:
     """The content of a shape ("file", "large file", "tree", "folder") below `folder`, different for each. Without
     `links` the tree has no symlinks."""

@@ -13,7 +13,7 @@ from bacalhau.p2p.bitswap.source import BitswapExchange
 from tests.p2p.hosts import running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from bacalhau.model.cid import Cid
     from bacalhau.p2p.bitswap.counters import Counters
@@ -40,6 +40,15 @@ class Swapper:
 
     async def fetch(self, root: Cid, **settings: Any) -> Fetched:
         return await fetch_dag(root, self.store, [], exchange=self.exchange, **settings)
+
+    async def ask_for(self, cids: Sequence[Cid]) -> tuple[dict[Cid, bytes], Mapping[str, str]]:
+        """These blocks, when all have come, and by their ids why peers were of no use; nothing is stored."""
+        come: dict[Cid, bytes] = {}
+        async with self.exchange.session() as session:
+            await session.want(cids)
+            while len(come) < len(cids):
+                come.update(await session.receive())
+            return come, session.reasons
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
+import threading
 from contextlib import AsyncExitStack
 
 import pytest
@@ -18,6 +18,8 @@ from bacalhau.ipfs.layout import ImportOptions
 from bacalhau.model.cid import RAW, Cid, UnsupportedHash
 from bacalhau.p2p.bridge import BridgeDown
 from bacalhau.p2p.dht import Dht
+from tests.node.live import until
+from tests.p2p.bitswap.contents import raw_blocks
 from tests.p2p.bitswap.hosts import connected, swapping
 
 CHUNKS = ImportOptions(chunk_size_bytes=20_000)
@@ -177,15 +179,24 @@ async def test_a_provider_that_goes_away_is_replaced_by_the_other() -> None:
 
 
 class Pausing(MemoryBlockStore):
-    """Gives one block in the middle late, as a busy disk does."""
+    """Gives some blocks, and the next one late, as a busy disk does: after a time, or when it is told to go on."""
 
-    given = 0
+    def __init__(self, gives: int, pauses_s: float) -> None:
+        super().__init__()
+        self.given = 0
+        self.goes_on = threading.Event()
+        self._gives = gives
+        self._pauses_s = pauses_s
 
     def get(self, cid: Cid) -> bytes:
+        if self.given >= self._gives:
+            self.goes_on.wait(self._pauses_s)
+            self.goes_on.set()
         self.given += 1
-        if self.given == 20:
-            time.sleep(3)
         return super().get(cid)
+
+    def size(self, cid: Cid) -> int:
+        return len(super().get(cid))
 
     def at_hand(self, cid: Cid) -> None:  # type: ignore[override]
         """Nothing is."""
@@ -195,7 +206,7 @@ async def test_a_peer_that_alone_has_the_content_may_be_silent_for_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bacalhau.p2p.bitswap.session._SILENT_SECONDS", 0.2)
-    store = Pausing()
+    store = Pausing(gives=19, pauses_s=3)
     root = content(store)
     async with AsyncExitStack() as stack:
         empty, _ = await connected(stack, [store])
@@ -204,12 +215,34 @@ async def test_a_peer_that_alone_has_the_content_may_be_silent_for_longer(
     assert store.given > 20
 
 
+async def test_a_peer_that_stalls_is_dropped_and_what_it_was_asked_for_comes_from_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bacalhau.p2p.bitswap.session._SILENT_SECONDS", 4.0)
+    # Else the other is asked for it as well, however long the first stays.
+    monkeypatch.setattr("bacalhau.p2p.bitswap.spread._DOUBLE_AFTER_SECONDS", 3600.0)
+    good, stalled = MemoryBlockStore(), Pausing(gives=20, pauses_s=600)
+    blocks = raw_blocks(100, 20_000)
+    for store in (good, stalled):
+        store.put_many(blocks.items())
+    async with AsyncExitStack() as stack:
+        empty, (first,) = await connected(stack, [stalled])
+        stack.callback(stalled.goes_on.set)
+        async with asyncio.timeout(60):
+            asking = asyncio.create_task(empty.ask_for(list(blocks)))
+            await until(lambda: stalled.given == 20, "it stalls", 30)
+            await empty.connect(await stack.enter_async_context(swapping(good)))
+            come, reasons = await asking
+        assert come == blocks
+        assert list(reasons) == [first.host.node_id]
+
+
 async def test_blocks_that_come_by_several_messages_are_taken_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bacalhau.p2p.bitswap.session._GATHER_SECONDS", 20.0)
     store = MemoryBlockStore()
-    blocks = {Cid.of(RAW, block): block for block in (bytes((number,)) * 20_000 for number in range(40))}
+    blocks = raw_blocks(40, 20_000)
     store.put_many(blocks.items())
     async with AsyncExitStack() as stack:
         empty, _ = await connected(stack, [store])

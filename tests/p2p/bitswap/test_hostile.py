@@ -19,6 +19,8 @@ from bacalhau.ipfs.blockstore import MemoryBlockStore
 from bacalhau.ipfs.dag import find_missing
 from bacalhau.ipfs.importer import import_stream
 from bacalhau.ipfs.packstore import PackBlockStore
+from tests.node.live import until
+from tests.p2p.bitswap.contents import raw_blocks
 from tests.p2p.bitswap.hosts import swapping
 
 if TYPE_CHECKING:
@@ -120,19 +122,27 @@ async def test_blocks_that_nobody_asked_for_are_dropped_and_then_their_sender(vi
         assert victim.grown_bytes() < 40 * MIB
 
 
-async def test_a_peer_that_sends_other_bytes_is_left_for_one_that_sends_the_right_ones(
-    victim: Victim,
+async def test_a_peer_that_sends_other_bytes_is_dropped_for_one_that_sends_the_right_ones(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("bacalhau.p2p.bitswap.session._SILENT_SECONDS", 4.0)
+    # Else the other is asked for it as well, however long the first stays.
+    monkeypatch.setattr("bacalhau.p2p.bitswap.spread._DOUBLE_AFTER_SECONDS", 3600.0)
     store = MemoryBlockStore()
-    root = import_stream(store, [random.Random(2).randbytes(8 * MIB)]).cid
-    async with process("hostile", "wrong_blocks", victim.address) as attacker, swapping(store) as honest:
-        await line_of(attacker)
-        await honest.connect(victim.address)
-        fetched = await victim.ask(f"fetch {root} {100 * MIB}")
-        assert fetched["blocks"] == len(list(store.keys()))
-        counters = await victim.ask("count")
-        assert counters["unsolicited_blocks"] > 0
-        assert counters["blocks_received"] == fetched["blocks"]
+    blocks = raw_blocks(100, 80_000)
+    store.put_many(blocks.items())
+    async with swapping() as host, swapping(store) as honest:
+        address = (await host.host.addresses())[0]
+        async with process("hostile", "wrong_blocks", address) as attacker, asyncio.timeout(60):
+            await line_of(attacker)
+            liars = await host.host.connected()
+            asking = asyncio.create_task(host.ask_for(list(blocks)))
+            await until(lambda: host.counters.unsolicited_blocks, "it lies", 30)
+            await honest.connect(host)
+            come, reasons = await asking
+        assert come == blocks
+        assert list(reasons) == liars
+        assert host.counters.blocks_received == len(blocks)
 
 
 @pytest.mark.parametrize("attack", ["endless_dag", "endless_chain"])
