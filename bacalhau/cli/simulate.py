@@ -202,7 +202,9 @@ def _print_result(args: argparse.Namespace, result: Result) -> None:
     seeds = [run.seed for run in result.runs]
     shown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}, intervals of 95%"
     print(f"{result.scenario.name}: {result.scenario.about} ({shown})\n")
-    rows = [(name, number(found.mean), interval(found)) for name, found in result.estimates().items()]
+    rows = [
+        (name, number(found.mean), interval(found, len(seeds))) for name, found in result.estimates().items()
+    ]
     print_table(("FIGURE", "MEAN", ""), rows)
     print(f"\ndigest of seed {seeds[0]}: {result.runs[0].digest}")
 
@@ -225,12 +227,15 @@ def _print_sweep(
         "FIGURE",
         *(" ".join(f"{field.rpartition('.')[2]}={value}" for field, value in p) for p in points),
     ]
-    found = [result.estimates() for result in results]
-    names = dict.fromkeys(name for estimates in found for name in estimates)
-    rows = [
-        [name, *(f"{number(e[name].mean)} {interval(e[name])}".strip() if name in e else "" for e in found)]
-        for name in names
+    columns = [
+        {
+            name: f"{number(e.mean)} {interval(e, len(result.runs))}".strip()
+            for name, e in result.estimates().items()
+        }
+        for result in results
     ]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(column.get(name, "") for column in columns)] for name in names]
     print_table(header, rows)
 
 
@@ -248,13 +253,14 @@ def _compare(args: argparse.Namespace, first: str, second: str) -> int:
     if args.output != "table":
         plain = {
             name: {"first": d.first.mean, "second": d.second.mean, "difference": d.paired.mean,
-                   "half_width": d.paired.half_width}
+                   "half_width": d.paired.half_width, "runs": d.paired.runs}
             for name, d in differences.items()
         }  # fmt: skip
         print_plain(plain, args.output)
         return OK
     rows = [
-        (name, number(d.first.mean), number(d.second.mean), number(d.paired.mean), interval(d.paired),
+        (name, number(d.first.mean), number(d.second.mean), number(d.paired.mean),
+         interval(d.paired, scenarios[0].replications),
          "clear" if d.is_clear else "")
         for name, d in differences.items()
     ]  # fmt: skip

@@ -194,7 +194,7 @@ class _Bound:
 
     def add(self, job_id: str, arrival: Arrival) -> None:
         bound = self._measures.bound_microcredits
-        if bound is None:
+        if bound is None or not self._measures.counts(job_id):
             return
         self._left -= len(self._kinds)
         if self._left < 0:
