@@ -296,7 +296,8 @@ def _add_node(
         ),
         pricing=_pricing(group, costs),
         engines=group.engines,
-        link_bytes_per_second=group.link_bytes_per_second.draw(random),
+        # 0 would be a link that costs no time.
+        link_bytes_per_second=max(1, group.link_bytes_per_second.draw(random)),
         speed_percent=max(1, group.speed_percent.draw(random)),
         honesty=group.cheat,
         group=group.name,
