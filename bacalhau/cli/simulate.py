@@ -127,8 +127,8 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def _read(args: argparse.Namespace, name: str, *settings: tuple[str, str]) -> tuple[Scenario, str]:
-    """The scenario with what the command line says of it, and its text."""
-    from bacalhau.simulation.reading import find_scenario, read_scenario
+    """The scenario with what the command line says of it, and as YAML that runs so again."""
+    from bacalhau.simulation.reading import find_scenario, read_scenario, written_scenario
 
     text, file = find_scenario(name)
     given = [*_pairs(args.set), *settings]
@@ -137,8 +137,7 @@ def _read(args: argparse.Namespace, name: str, *settings: tuple[str, str]) -> tu
         for field in ("seed", "replications")
         if (value := getattr(args, field)) is not None
     ]
-    notes = "".join(f"# --set {field}={value}\n" for field, value in given)
-    return read_scenario(text, file, given), notes + text
+    return read_scenario(text, file, given), written_scenario(text, file, given)
 
 
 def _simulate(args: argparse.Namespace, name: str) -> int:
@@ -199,14 +198,23 @@ def _print_result(args: argparse.Namespace, result: Result) -> None:
     if args.output != "table":
         print_plain(plain_summary(result), args.output)
         return
-    seeds = [run.seed for run in result.runs]
-    shown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}, intervals of 95%"
-    print(f"{result.scenario.name}: {result.scenario.about} ({shown})\n")
+    print(f"{result.scenario.name}: {result.scenario.about} ({_seeds([result])})\n")
     rows = [
-        (name, number(found.mean), interval(found, len(seeds))) for name, found in result.estimates().items()
+        (name, number(found.mean), interval(found, len(result.runs)))
+        for name, found in result.estimates().items()
     ]
     print_table(("FIGURE", "MEAN", ""), rows)
-    print(f"\ndigest of seed {seeds[0]}: {result.runs[0].digest}")
+    print(f"\ndigest of seed {result.runs[0].seed}: {result.runs[0].digest}")
+
+
+def _seeds(results: list[Result]) -> str:
+    """All that ran, for people: a sweep may be over seeds too."""
+    seeds = sorted({run.seed for result in results for run in result.runs})
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    gapless = seeds[-1] - seeds[0] + 1 == len(seeds)
+    shown = f"{seeds[0]} to {seeds[-1]}" if gapless else ", ".join(map(str, seeds))
+    return f"seeds {shown}, intervals of 95%"
 
 
 def _print_sweep(
@@ -223,6 +231,7 @@ def _print_sweep(
         ]
         print_plain(plain, args.output)
         return
+    print(f"{results[0].scenario.name}: {results[0].scenario.about} ({_seeds(results)})\n")
     header = [
         "FIGURE",
         *(" ".join(f"{field.rpartition('.')[2]}={value}" for field, value in p) for p in points),
@@ -243,6 +252,7 @@ def _compare(args: argparse.Namespace, first: str, second: str) -> int:
     from bacalhau.cli.output import print_plain, print_table
     from bacalhau.simulation.experiment import compare, run_all
     from bacalhau.simulation.report.numbers import interval, number
+    from bacalhau.simulation.statistics import CONFIDENCE
 
     scenarios = [_read(args, name)[0] for name in (first, second)]
     if (scenarios[0].seed, scenarios[0].replications) != (scenarios[1].seed, scenarios[1].replications):
@@ -250,21 +260,27 @@ def _compare(args: argparse.Namespace, first: str, second: str) -> int:
     with _Bar("simulating") as progress:
         results = run_all(scenarios, workers=args.workers, progress=progress)
     differences = compare(results[0], results[1])
+    names = [scenario.name for scenario in scenarios]
+    if names[0] == names[1]:  # two files of one scenario
+        names = [first, second]
     if args.output != "table":
-        plain = {
+        figures = {
             name: {"first": d.first.mean, "second": d.second.mean, "difference": d.paired.mean,
                    "half_width": d.paired.half_width, "runs": d.paired.runs}
             for name, d in differences.items()
         }  # fmt: skip
+        seeds = [run.seed for run in results[0].runs]
+        plain = {"scenarios": names, "seeds": seeds, "confidence": CONFIDENCE, "figures": figures}
         print_plain(plain, args.output)
         return OK
+    print(f"{names[1]} less {names[0]}, seed by seed ({_seeds(results)})\n")
     rows = [
         (name, number(d.first.mean), number(d.second.mean), number(d.paired.mean),
          interval(d.paired, scenarios[0].replications),
          "clear" if d.is_clear else "")
         for name, d in differences.items()
     ]  # fmt: skip
-    print_table(("FIGURE", scenarios[0].name, scenarios[1].name, "DIFFERENCE", "", ""), rows)
+    print_table(("FIGURE", *names, "DIFFERENCE", "", ""), rows)
     return OK
 
 

@@ -7,6 +7,8 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+import yaml
+
 from bacalhau import yamlfile
 from bacalhau.model import quantities
 from bacalhau.model.quantities import InvalidQuantity
@@ -35,6 +37,10 @@ class Field(yamlfile.Field):
     """A value of a scenario file."""
 
     Failure: ClassVar[type[Exception]] = ScenarioFailure
+
+    def written(self) -> str:
+        """As YAML, without its comments."""
+        return str(yaml.serialize(self._node, Dumper=yaml.SafeDumper, allow_unicode=True, width=120))
 
 
 def read_duration(field: Field) -> int:

@@ -7,10 +7,13 @@ Where an amount may be drawn it is a mapping instead: {uniform: [1, 4]}, {expone
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import yaml
 
 from bacalhau import yamlfile
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
@@ -54,7 +57,7 @@ from bacalhau.simulation.scenario import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 NODES_MAX = 1_000_000
 JOBS_MAX = 100_000_000
@@ -98,9 +101,35 @@ def ready_scenarios() -> tuple[Scenario, ...]:
 def read_scenario(text: str, file: str, settings: Iterable[tuple[str, str]] = ()) -> Scenario:
     """Raises ScenarioFailure. Paths of traces are taken from the file's folder. `settings` are (field, value) that
     replace what the file says."""
+    return _scenario(_root(text, file, settings), file)
+
+
+def written_scenario(text: str, file: str, settings: Sequence[tuple[str, str]] = ()) -> str:
+    """The same as YAML that runs so again by itself, wherever it is put; comments at its top say the settings.
+    Raises ScenarioFailure."""
+    root = _root(text, file, settings)
+    scenario = _scenario(root, file)
+    entries = root.keys()
+    if all(key.lower() != "name" for key, _ in entries):
+        root.put("name", json.dumps(scenario.name))
+    trace = scenario.workload.trace
+    if trace is not None:
+        root.put(f"workload.trace.{trace.form}", json.dumps(str(Path(trace.path).resolve())))
+    notes = (" ".join(f"# --set {field}={value}".splitlines()) + "\n" for field, value in settings)
+    return "".join(notes) + root.written()
+
+
+def _root(text: str, file: str, settings: Iterable[tuple[str, str]]) -> Field:
     root = yamlfile.read_root(text, file, Field, begins_with="a scenario begins with name, nodes and jobs")
     for path, value in settings:
-        root.put(path, value)
+        try:
+            root.put(path, value)
+        except yaml.YAMLError as error:
+            raise ScenarioFailure(f"{path}: {value!r} is no YAML") from error
+    return root
+
+
+def _scenario(root: Field, file: str) -> Scenario:
     parts = root.known(
         "name", "about", "nodes", "workload", "market", "verification", "network",
         "jobs", "duration", "warmup", "seed", "replications",
