@@ -33,6 +33,14 @@ of a ready scenario. Instead of it may stand:
   faults          stories of lost messages, crashes and full disks, each checked; see --seeds
   replay TRACE    events that `bacalhau serve --trace` has written, and whether they have the same effects again"""
 _FAULTS_PROGRESS_S = 5.0
+_FLAGS = {
+    "a scenario": ("seed", "replications", "set", "sweep", "workers", "out", "output"),
+    "compare": ("seed", "replications", "set", "workers", "output"),
+    "faults": ("seed", "seeds", "seconds", "short_leases", "short_credit", "compared"),
+    "replay": (),
+    "--list": ("list",),
+}
+"""Which flags each of them takes."""
 
 
 def register(verbs: Subparsers) -> None:
@@ -68,7 +76,7 @@ def register(verbs: Subparsers) -> None:
     )
     parser.add_argument("--output", choices=("table", "json", "yaml"), default="table", help="(table)")
     faults = parser.add_argument_group("of faults")
-    faults.add_argument("--seeds", type=whole_number(1), default=1, help="how many stories (1)")
+    faults.add_argument("--seeds", type=whole_number(1), help="how many stories (1)")
     faults.add_argument(
         "--seconds", type=whole_number(1), help="go on for so long instead, with one seed after the other"
     )
@@ -91,18 +99,35 @@ def run_simulate(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.list:
-        return _list()
     match args.words:
+        case [] if args.list:
+            _check_flags(args, "--list")
+            return _list()
         case ["compare", first, second]:
+            _check_flags(args, "compare")
             return _compare(args, first, second)
         case ["faults"]:
+            _check_flags(args, "faults")
             return _faults(args)
         case ["replay", trace]:
+            _check_flags(args, "replay")
             return _replay(Path(trace))
         case [scenario] if scenario not in ("compare", "faults", "replay"):
+            _check_flags(args, "a scenario")
             return _simulate(args, scenario)
     raise UsageFailure("name one scenario, or see `bacalhau simulate --list` and `bacalhau simulate --help`")
+
+
+def _check_flags(args: argparse.Namespace, what: str) -> None:
+    """Raises UsageFailure for a flag that would change nothing of it."""
+    for name in dict.fromkeys(name for names in _FLAGS.values() for name in names):
+        value = getattr(args, name)
+        given = not (value is None or value is False or value in ([], "table"))
+        if given and name not in _FLAGS[what]:
+            takers = " and ".join(taker for taker, names in _FLAGS.items() if name in names)
+            raise UsageFailure(f"--{name.replace('_', '-')} is nothing that {what} takes: it is for {takers}")
+    if args.seeds is not None and args.seconds is not None:
+        raise UsageFailure("--seeds and --seconds both say how many stories: leave out one")
 
 
 def _list() -> int:
@@ -294,8 +319,8 @@ def _faults(args: argparse.Namespace) -> int:
     credit = SHORT_CREDIT if args.short_credit else None
     first = args.seed or 0
     began = said = time.monotonic()
-    seed, broken = first, 0
-    while time.monotonic() - began < args.seconds if args.seconds is not None else seed < first + args.seeds:
+    seed, broken, last = first, 0, first + (args.seeds or 1) - 1
+    while time.monotonic() - began < args.seconds if args.seconds is not None else seed <= last:
         try:
             tell(seed, requester=config, compared=args.compared, credit=credit)
         except BrokenPromise as failure:

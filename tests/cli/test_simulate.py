@@ -170,6 +170,22 @@ def test_stories_of_faults_are_told_by_their_seeds(capsys: pytest.CaptureFixture
         (["first-price", "--set", "nodes.buyer.count=2"], "the list has no buyer"),
         (["first-price", "--set", "jobs=many"], "jobs: should be a whole number"),
         (["compare", "first-price"], "name one scenario"),
+        (["--list", "first-price"], "--list is nothing that a scenario takes: it is for --list"),
+        (
+            ["--list", "--output", "json"],
+            "--output is nothing that --list takes: it is for a scenario and compare",
+        ),
+        (["first-price", "--seeds", "3"], "--seeds is nothing that a scenario takes: it is for faults"),
+        (["first-price", "--compared"], "--compared is nothing that a scenario takes: it is for faults"),
+        (["compare", "a", "b", "--out", "o"], "--out is nothing that compare takes: it is for a scenario"),
+        (["compare", "a", "b", "--sweep", "jobs=1,2"], "--sweep is nothing that compare takes"),
+        (["faults", "--out", "o"], "--out is nothing that faults takes: it is for a scenario"),
+        (
+            ["faults", "--set", "jobs=1"],
+            "--set is nothing that faults takes: it is for a scenario and compare",
+        ),
+        (["faults", "--seeds", "1", "--seconds", "1"], "leave out one"),
+        (["replay", "t", "--seed", "0"], "--seed is nothing that replay takes: it is for a scenario"),
         (["compare", "first-price", "busy-day"], "want the same seeds"),
     ],
 )
