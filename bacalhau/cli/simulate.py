@@ -33,6 +33,14 @@ of a ready scenario. Instead of it may stand:
   faults          stories of lost messages, crashes and full disks, each checked; see --seeds
   replay TRACE    events that `bacalhau serve --trace` has written, and whether they have the same effects again"""
 _FAULTS_PROGRESS_S = 5.0
+_FLAGS = {
+    "a scenario": ("seed", "replications", "set", "sweep", "workers", "out", "output"),
+    "compare": ("seed", "replications", "set", "workers", "output"),
+    "faults": ("seed", "seeds", "seconds", "short_leases", "short_credit", "compared"),
+    "replay": (),
+    "--list": ("list",),
+}
+"""Which flags each of them takes."""
 
 
 def register(verbs: Subparsers) -> None:
@@ -68,7 +76,7 @@ def register(verbs: Subparsers) -> None:
     )
     parser.add_argument("--output", choices=("table", "json", "yaml"), default="table", help="(table)")
     faults = parser.add_argument_group("of faults")
-    faults.add_argument("--seeds", type=whole_number(1), default=1, help="how many stories (1)")
+    faults.add_argument("--seeds", type=whole_number(1), help="how many stories (1)")
     faults.add_argument(
         "--seconds", type=whole_number(1), help="go on for so long instead, with one seed after the other"
     )
@@ -91,18 +99,35 @@ def run_simulate(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.list:
-        return _list()
     match args.words:
+        case [] if args.list:
+            _check_flags(args, "--list")
+            return _list()
         case ["compare", first, second]:
+            _check_flags(args, "compare")
             return _compare(args, first, second)
         case ["faults"]:
+            _check_flags(args, "faults")
             return _faults(args)
         case ["replay", trace]:
+            _check_flags(args, "replay")
             return _replay(Path(trace))
         case [scenario] if scenario not in ("compare", "faults", "replay"):
+            _check_flags(args, "a scenario")
             return _simulate(args, scenario)
     raise UsageFailure("name one scenario, or see `bacalhau simulate --list` and `bacalhau simulate --help`")
+
+
+def _check_flags(args: argparse.Namespace, what: str) -> None:
+    """Raises UsageFailure for a flag that would change nothing of it."""
+    for name in dict.fromkeys(name for names in _FLAGS.values() for name in names):
+        value = getattr(args, name)
+        given = not (value is None or value is False or value in ([], "table"))
+        if given and name not in _FLAGS[what]:
+            takers = " and ".join(taker for taker, names in _FLAGS.items() if name in names)
+            raise UsageFailure(f"--{name.replace('_', '-')} is nothing that {what} takes: it is for {takers}")
+    if args.seeds is not None and args.seconds is not None:
+        raise UsageFailure("--seeds and --seconds both say how many stories: leave out one")
 
 
 def _list() -> int:
@@ -127,8 +152,8 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def _read(args: argparse.Namespace, name: str, *settings: tuple[str, str]) -> tuple[Scenario, str]:
-    """The scenario with what the command line says of it, and its text."""
-    from bacalhau.simulation.reading import find_scenario, read_scenario
+    """The scenario with what the command line says of it, and as YAML that runs so again."""
+    from bacalhau.simulation.reading import find_scenario, read_scenario, written_scenario
 
     text, file = find_scenario(name)
     given = [*_pairs(args.set), *settings]
@@ -137,8 +162,7 @@ def _read(args: argparse.Namespace, name: str, *settings: tuple[str, str]) -> tu
         for field in ("seed", "replications")
         if (value := getattr(args, field)) is not None
     ]
-    notes = "".join(f"# --set {field}={value}\n" for field, value in given)
-    return read_scenario(text, file, given), notes + text
+    return read_scenario(text, file, given), written_scenario(text, file, given)
 
 
 def _simulate(args: argparse.Namespace, name: str) -> int:
@@ -199,12 +223,23 @@ def _print_result(args: argparse.Namespace, result: Result) -> None:
     if args.output != "table":
         print_plain(plain_summary(result), args.output)
         return
-    seeds = [run.seed for run in result.runs]
-    shown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}, intervals of 95%"
-    print(f"{result.scenario.name}: {result.scenario.about} ({shown})\n")
-    rows = [(name, number(found.mean), interval(found)) for name, found in result.estimates().items()]
+    print(f"{result.scenario.name}: {result.scenario.about} ({_seeds([result])})\n")
+    rows = [
+        (name, number(found.mean), interval(found, len(result.runs)))
+        for name, found in result.estimates().items()
+    ]
     print_table(("FIGURE", "MEAN", ""), rows)
-    print(f"\ndigest of seed {seeds[0]}: {result.runs[0].digest}")
+    print(f"\ndigest of seed {result.runs[0].seed}: {result.runs[0].digest}")
+
+
+def _seeds(results: list[Result]) -> str:
+    """All that ran, for people: a sweep may be over seeds too."""
+    seeds = sorted({run.seed for result in results for run in result.runs})
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    gapless = seeds[-1] - seeds[0] + 1 == len(seeds)
+    shown = f"{seeds[0]} to {seeds[-1]}" if gapless else ", ".join(map(str, seeds))
+    return f"seeds {shown}, intervals of 95%"
 
 
 def _print_sweep(
@@ -221,16 +256,20 @@ def _print_sweep(
         ]
         print_plain(plain, args.output)
         return
+    print(f"{results[0].scenario.name}: {results[0].scenario.about} ({_seeds(results)})\n")
     header = [
         "FIGURE",
         *(" ".join(f"{field.rpartition('.')[2]}={value}" for field, value in p) for p in points),
     ]
-    found = [result.estimates() for result in results]
-    names = dict.fromkeys(name for estimates in found for name in estimates)
-    rows = [
-        [name, *(f"{number(e[name].mean)} {interval(e[name])}".strip() if name in e else "" for e in found)]
-        for name in names
+    columns = [
+        {
+            name: f"{number(e.mean)} {interval(e, len(result.runs))}".strip()
+            for name, e in result.estimates().items()
+        }
+        for result in results
     ]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(column.get(name, "") for column in columns)] for name in names]
     print_table(header, rows)
 
 
@@ -238,6 +277,7 @@ def _compare(args: argparse.Namespace, first: str, second: str) -> int:
     from bacalhau.cli.output import print_plain, print_table
     from bacalhau.simulation.experiment import compare, run_all
     from bacalhau.simulation.report.numbers import interval, number
+    from bacalhau.simulation.statistics import CONFIDENCE
 
     scenarios = [_read(args, name)[0] for name in (first, second)]
     if (scenarios[0].seed, scenarios[0].replications) != (scenarios[1].seed, scenarios[1].replications):
@@ -245,20 +285,27 @@ def _compare(args: argparse.Namespace, first: str, second: str) -> int:
     with _Bar("simulating") as progress:
         results = run_all(scenarios, workers=args.workers, progress=progress)
     differences = compare(results[0], results[1])
+    names = [scenario.name for scenario in scenarios]
+    if names[0] == names[1]:  # two files of one scenario
+        names = [first, second]
     if args.output != "table":
-        plain = {
+        figures = {
             name: {"first": d.first.mean, "second": d.second.mean, "difference": d.paired.mean,
-                   "half_width": d.paired.half_width}
+                   "half_width": d.paired.half_width, "runs": d.paired.runs}
             for name, d in differences.items()
         }  # fmt: skip
+        seeds = [run.seed for run in results[0].runs]
+        plain = {"scenarios": names, "seeds": seeds, "confidence": CONFIDENCE, "figures": figures}
         print_plain(plain, args.output)
         return OK
+    print(f"{names[1]} less {names[0]}, seed by seed ({_seeds(results)})\n")
     rows = [
-        (name, number(d.first.mean), number(d.second.mean), number(d.paired.mean), interval(d.paired),
+        (name, number(d.first.mean), number(d.second.mean), number(d.paired.mean),
+         interval(d.paired, scenarios[0].replications),
          "clear" if d.is_clear else "")
         for name, d in differences.items()
     ]  # fmt: skip
-    print_table(("FIGURE", scenarios[0].name, scenarios[1].name, "DIFFERENCE", "", ""), rows)
+    print_table(("FIGURE", *names, "DIFFERENCE", "", ""), rows)
     return OK
 
 
@@ -272,8 +319,8 @@ def _faults(args: argparse.Namespace) -> int:
     credit = SHORT_CREDIT if args.short_credit else None
     first = args.seed or 0
     began = said = time.monotonic()
-    seed, broken = first, 0
-    while time.monotonic() - began < args.seconds if args.seconds is not None else seed < first + args.seeds:
+    seed, broken, last = first, 0, first + (args.seeds or 1) - 1
+    while time.monotonic() - began < args.seconds if args.seconds is not None else seed <= last:
         try:
             tell(seed, requester=config, compared=args.compared, credit=credit)
         except BrokenPromise as failure:

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from random import Random
 
 
+_AMOUNT_MAX = 2**62
+"""More than any amount is: what a log-normal tail may draw beyond it comes to this."""
+
+
 class Distribution(Protocol):
     """Draws whole amounts, never negative."""
 
@@ -66,7 +70,7 @@ class LogNormal:
     sigma_percent: int
 
     def draw(self, random: Random) -> int:
-        return int(self.median * math.exp(random.gauss(0.0, self.sigma_percent / 100)))
+        return int(min(self.median * math.exp(random.gauss(0.0, self.sigma_percent / 100)), _AMOUNT_MAX))
 
     @property
     def mean(self) -> float:

@@ -126,11 +126,11 @@ def _outcome(
     result = result_of(node, award.job_id)
     cpu_us = run_us * award.spec.resources.cpu_millicores // 1000
     used = Usage(run_us, cpu_us, award.spec.resources.memory_bytes, missing_bytes, result_bytes)
+    usage = reported_usage(node, used)
     if run_us > limit_us:
         fault = Fault(FaultKind.EXECUTION_TIMEOUT, f"the job ran longer than its {limit_us} microseconds")
-        return ExecutionReport(execution_id, attempt, result, 0, used, fault), limit_us
-    report = ExecutionReport(execution_id, attempt, result, 0, reported_usage(node, used))
-    return report, run_us
+        return ExecutionReport(execution_id, attempt, result, 0, usage, fault), limit_us
+    return ExecutionReport(execution_id, attempt, result, 0, usage), run_us
 
 
 def transfer_us(size_bytes: int, bytes_per_second: int) -> int:

@@ -28,9 +28,11 @@ class Result:
     runs: tuple[Run, ...]
 
     def estimates(self) -> dict[str, Estimate]:
-        """Every figure, with its confidence interval over the seeds."""
+        """Every figure, with its confidence interval over the seeds that have it: its `runs` says how many."""
         names = dict.fromkeys(name for run in self.runs for name in run.figures)
-        return {name: estimate([run.figures.get(name, 0.0) for run in self.runs]) for name in names}
+        return {
+            name: estimate([run.figures[name] for run in self.runs if name in run.figures]) for name in names
+        }
 
 
 def run_all(
@@ -81,7 +83,8 @@ def grid(sweeps: Sequence[tuple[str, Sequence[str]]]) -> Iterable[tuple[tuple[st
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A figure of two scenarios that ran with the same seeds; `paired` is of second minus first, seed by seed."""
+    """A figure of two scenarios that ran with the same seeds, of those seeds that have it on both sides; `paired`
+    is of second minus first, seed by seed."""
 
     first: Estimate
     second: Estimate
@@ -94,15 +97,19 @@ class Difference:
 
 
 def compare(first: Result, second: Result) -> dict[str, Difference]:
-    """Of every figure that both have. Raises ValueError where the seeds are not the same."""
+    """Of every figure that both have with the same seed. Raises ValueError where the seeds are not the same."""
     seeds = [[run.seed for run in result.runs] for result in (first, second)]
     if seeds[0] != seeds[1]:
         raise ValueError("paired differences want the same seeds on both sides")
     differences = {}
-    for name in first.runs[0].figures:
-        ours = [run.figures.get(name, 0.0) for run in first.runs]
-        theirs = [run.figures.get(name, 0.0) for run in second.runs]
-        if any(name in run.figures for run in second.runs):
-            apart = [after - before for before, after in zip(ours, theirs, strict=True)]
+    for name in first.estimates():
+        pairs = [
+            (before.figures[name], after.figures[name])
+            for before, after in zip(first.runs, second.runs, strict=True)
+            if name in before.figures and name in after.figures
+        ]
+        if pairs:
+            ours, theirs = zip(*pairs, strict=True)
+            apart = [after - before for before, after in pairs]
             differences[name] = Difference(estimate(ours), estimate(theirs), estimate(apart))
     return differences

@@ -7,6 +7,8 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+import yaml
+
 from bacalhau import yamlfile
 from bacalhau.model import quantities
 from bacalhau.model.quantities import InvalidQuantity
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _E = TypeVar("_E", bound=Enum)
-_RATE = re.compile(r"([0-9.]+)\s*([kmgt]?)(bit|b)/s", re.IGNORECASE)
+_SIGMA_PERCENT_MAX = 1000
+_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})\s*([kmgt]?)(bit|b)/s", re.IGNORECASE)
 
 
 class ScenarioFailure(yamlfile.FileFailure):
@@ -34,6 +37,10 @@ class Field(yamlfile.Field):
     """A value of a scenario file."""
 
     Failure: ClassVar[type[Exception]] = ScenarioFailure
+
+    def written(self) -> str:
+        """As YAML, without its comments."""
+        return str(yaml.serialize(self._node, Dumper=yaml.SafeDumper, allow_unicode=True, width=120))
 
 
 def read_duration(field: Field) -> int:
@@ -70,7 +77,10 @@ def read_distribution(
             parts = below.known("median", "sigma")
             if len(parts) < 2:
                 raise below.failure("says both median and sigma")
-            return LogNormal(parts["median"].parsed(parse), parts["sigma"].parsed(parse_percent))
+            sigma_percent = parts["sigma"].parsed(parse_percent)
+            if sigma_percent > _SIGMA_PERCENT_MAX:
+                raise parts["sigma"].failure(f"should be up to {_SIGMA_PERCENT_MAX // 100}")
+            return LogNormal(parts["median"].parsed(parse), sigma_percent)
         case "choice":
             weighed = list(below.keys())
             if not weighed:
@@ -100,12 +110,29 @@ def read_member(field: Field, text: str, kind: type[_E], *, by_name: bool = Fals
 
 
 def parse_rate(text: str) -> int:
-    """`100Mbit/s` or `10MB/s` as bytes a second. Raises InvalidQuantity."""
+    """`100Mbit/s` or `10MB/s` as bytes a second, at least one. Raises InvalidQuantity."""
     match = _RATE.fullmatch(text.strip())
     if match is None:
         raise InvalidQuantity(f"{text!r} is no speed of a link: write for instance 100Mbit/s or 10MB/s")
     factor = 1000 ** " kmgt".index(match[2].lower() or " ")
-    return int(Decimal(match[1]) * factor) // (8 if match[3].lower() == "bit" else 1)
+    rate = int(Decimal(match[1]) * factor) // (8 if match[3].lower() == "bit" else 1)
+    return _above_nothing(rate, text)
+
+
+def parse_cpu(text: str) -> int:
+    """CPU in millicores, at least one. Raises InvalidQuantity."""
+    return _above_nothing(quantities.parse_cpu(text), text)
+
+
+def parse_speed(text: str) -> int:
+    """A factor in percent, at least one. Raises InvalidQuantity."""
+    return _above_nothing(parse_percent(text), text)
+
+
+def _above_nothing(amount: int, text: str) -> int:
+    if amount <= 0:
+        raise InvalidQuantity(f"{text!r} should be more than nothing")
+    return amount
 
 
 def parse_percent(text: str) -> int:

@@ -64,6 +64,13 @@ def reported_usage(node: SimulatedNode, used: Usage) -> Usage:
     return replace(used, wall_us=2 * used.wall_us, cpu_us=2 * used.cpu_us)
 
 
+def used_of(node: SimulatedNode, reported: Usage) -> Usage:
+    """What the node really used, where it has reported this."""
+    if node.profile.honesty is not Honesty.INFLATES_USAGE:
+        return reported
+    return replace(reported, wall_us=reported.wall_us // 2, cpu_us=reported.cpu_us // 2)
+
+
 def compared_of(result: Cid) -> Compared:
     """What is compared of a simulated result: all that there is to it is its CID."""
     return Compared(hashlib.sha256(result.raw).digest(), 0)

@@ -23,7 +23,7 @@ from bacalhau.scheduler.records import (
     WorkRecord,
     WorkState,
 )
-from bacalhau.simulation.honesty import honest_result
+from bacalhau.simulation.honesty import honest_result, used_of
 from bacalhau.simulation.scenario import HOUR_US
 from bacalhau.simulation.statistics import gini, percentile
 
@@ -134,7 +134,7 @@ class Measures:
         self.events = EventColumns() if keep_events else None
         self.nodes: dict[str, NodeTotals] = {}
         self.prices: list[tuple[int, int, float]] = []
-        """(when, millicores, credits for an hour of a core) of each completed execution."""
+        """(when, millicores, credits for an hour of a core) of each completed execution of a job that counts."""
         self.load: list[tuple[int, int]] = []
         """(when, change of the millicores that are in use)."""
         self.submitted = self.late = self.refused_at_once = self.executions = 0
@@ -144,6 +144,8 @@ class Measures:
         self._scenario = scenario
         self._costs: dict[str, Costs] = {}
         self._open: dict[str, _Open] = {}
+        self._warmup: set[str] = set()
+        """Jobs that came in the warm-up."""
         self._running: dict[str, tuple[int, int]] = {}
         self._takes: dict[type, Callable[[SimulatedNode, Any], None]] = {
             AnswerReceived: self._answered,
@@ -163,7 +165,10 @@ class Measures:
 
     def comes(self, job_id: str, arrival: Arrival, now: int) -> None:
         """Before it is submitted."""
-        self.submitted += 1
+        if arrival.at_us < self._scenario.warmup_us:
+            self._warmup.add(job_id)
+        else:
+            self.submitted += 1
         late_after = self._scenario.workload.late_after_percent
         deadline = now + arrival.plan.run_us * late_after // 100 if late_after is not None else None
         self._open[job_id] = _Open(arrival, deadline)
@@ -171,8 +176,12 @@ class Measures:
     def refused(self, job_id: str) -> None:
         """SubmitJob refused it."""
         del self._open[job_id]
-        self.refused_at_once += 1
+        self.refused_at_once += self.counts(job_id)
         self.on_job_ended()
+
+    def counts(self, job_id: str) -> bool:
+        """The figures are of jobs that came after the warm-up: of those, whatever came of them, and of no other."""
+        return job_id not in self._warmup
 
     @property
     def open_jobs(self) -> int:
@@ -223,14 +232,20 @@ class Measures:
         if execution.state is not ExecutionState.COMPLETED:
             return
         job, report = self._open.get(execution.job_id), execution.report
+        if job is not None and report is not None:
+            job.fetched_bytes += report.usage.fetched_bytes
+            job.sound = job.sound and report.result == honest_result(execution.job_id)
+        if self.counts(execution.job_id):
+            self._trade(execution, job)
+
+    def _trade(self, execution: ExecutionRecord, job: _Open | None) -> None:
+        """A completed execution, and what was charged for it."""
         provider = self.nodes[execution.node_id]
         provider.income_microcredits += execution.charged_microcredits
         provider.executions += 1
         self.executions += 1
-        if job is None or report is None:
+        if job is None or execution.report is None:
             return
-        job.fetched_bytes += report.usage.fetched_bytes
-        job.sound = job.sound and report.result == honest_result(execution.job_id)
         spec, run_us = job.arrival.plan.spec, job.arrival.plan.run_us
         core_hours = spec.resources.cpu_millicores * run_us / (1000 * HOUR_US)
         if core_hours:
@@ -240,11 +255,12 @@ class Measures:
     def _work(self, node: SimulatedNode, work: WorkRecord) -> None:
         """The provider's side: what the work cost it, paid or not. A result that is revealed was counted before."""
         ended = work.state is WorkState.REPORTED and not work.revealed
-        if ended and work.report is not None and node.profile.honesty.computes:
-            award = work.award
-            spent = self._costs[node.id].spent(award.job_id, award.spec.resources, work.report.usage)
-            if work.report.usage.wall_us:
-                self.nodes[node.id].spent_microcredits += spent
+        if not ended or work.report is None or not node.profile.honesty.computes:
+            return
+        award, used = work.award, used_of(node, work.report.usage)
+        if used.wall_us and self.counts(award.job_id):
+            spent = self._costs[node.id].spent(award.job_id, award.spec.resources, used)
+            self.nodes[node.id].spent_microcredits += spent
 
     def _job_changed(self, node: SimulatedNode, change: JobChanged) -> None:
         if not change.state.ended:
@@ -252,7 +268,7 @@ class Measures:
         job = self._open.pop(change.id)
         plan, columns = job.arrival.plan, self.jobs
         if job.deadline_us is not None and change.updated_us > job.deadline_us:
-            self.late += 1
+            self.late += self.counts(change.id)
         columns.id.append(change.id)
         columns.state.append(change.state.name.lower())
         columns.fault.append(change.failure.kind.name.lower() if change.failure is not None else "")
@@ -271,7 +287,7 @@ class Measures:
     # --- figures ---
 
     def figures(self) -> dict[str, float]:
-        """Every figure by its name. Jobs of the warm-up are left out of those about jobs."""
+        """Every figure by its name. What is a mean over completed jobs is left out where none was completed."""
         counted = [row for row in self.jobs.rows() if row[3] >= self._scenario.warmup_us]
         completed = [row for row in counted if row[1] == JobState.COMPLETED.name.lower()]
         refused = [row for row in counted if row[2] in {kind.name.lower() for kind in _REFUSED}]
@@ -284,17 +300,16 @@ class Measures:
         }
         waits = sorted((row[4] - row[3]) / SECOND_US for row in completed)
         turnarounds = sorted((row[5] - row[3]) / SECOND_US for row in completed)
-        for name, values in (("wait", waits), ("turnaround", turnarounds)):
-            found[f"{name} mean, s"] = math.fsum(values) / len(values) if values else 0.0
+        for name, values in (("wait", waits), ("turnaround", turnarounds)) if completed else ():
+            found[f"{name} mean, s"] = math.fsum(values) / len(values)
             for percent in (50, 90, 99):
                 found[f"{name} p{percent}, s"] = percentile(values, percent)
         found |= self._market_figures(completed)
         found |= self._provider_figures()
-        sent = self._world.sent
-        found["messages a job"] = sum(sent.values()) / max(1, self.submitted)
-        found["messages a job, heartbeats aside"] = (sum(sent.values()) - sent["heartbeat"]) / max(
-            1, self.submitted
-        )
+        # Nobody can tell which job a heartbeat is for: all messages, by all jobs.
+        sent, came = self._world.sent, max(1, self.submitted + len(self._warmup))
+        found["messages a job"] = sum(sent.values()) / came
+        found["messages a job, heartbeats aside"] = (sum(sent.values()) - sent["heartbeat"]) / came
         found["bid decisions"] = sent["offer"]
         found |= self._debts()
         return found
@@ -315,15 +330,17 @@ class Measures:
         return found
 
     def _market_figures(self, completed: list[tuple[Any, ...]]) -> dict[str, float]:
-        charged = [row[9] / MICROCREDITS_PER_CREDIT for row in completed]
-        found = {"price mean, credits": math.fsum(charged) / len(charged) if charged else 0.0}
+        found: dict[str, float] = {}
+        if completed:
+            charged = [row[9] / MICROCREDITS_PER_CREDIT for row in completed]
+            found["price mean, credits"] = math.fsum(charged) / len(charged)
         below = 0
         for ceiling, name in CPU_CLASSES:
             prices = [price for _, millicores, price in self.prices if below < millicores <= ceiling]
             if prices:
                 found[f"price of a core hour, {name}, credits"] = math.fsum(prices) / len(prices)
             below = ceiling
-        value = sum(row[8] for row in self.jobs.rows() if row[1] == "completed" and row[12])
+        value = sum(row[8] for row in completed if row[12])
         spent = sum(node.spent_microcredits for node in self.nodes.values())
         found["welfare, credits"] = (value - spent) / MICROCREDITS_PER_CREDIT
         if self.bound_microcredits:
@@ -334,8 +351,9 @@ class Measures:
         paid_for_nothing = sum(row[9] for row in completed if not row[12])
         found["users' surplus, credits"] = (gained - paid_for_nothing) / MICROCREDITS_PER_CREDIT
         found["executions a job"] = self.executions / max(1, self.submitted)
-        found["bids a job"] = sum(row[10] for row in completed) / max(1, len(completed))
-        found["fetched a job, MB"] = sum(row[11] for row in completed) / max(1, len(completed)) / 1e6
+        if completed:
+            found["bids a job"] = sum(row[10] for row in completed) / len(completed)
+            found["fetched a job, MB"] = sum(row[11] for row in completed) / len(completed) / 1e6
         found["jobs with a wrong result"] = sum(1 for row in completed if not row[12])
         return found
 

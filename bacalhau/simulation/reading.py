@@ -7,10 +7,13 @@ Where an amount may be drawn it is a mapping instead: {uniform: [1, 4]}, {expone
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import yaml
 
 from bacalhau import yamlfile
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
@@ -23,10 +26,12 @@ from bacalhau.simulation.distributions import Constant, Uniform
 from bacalhau.simulation.fields import (
     Field,
     ScenarioFailure,
+    parse_cpu,
     parse_percent,
     parse_ppm,
     parse_rate,
     parse_share,
+    parse_speed,
     parse_thousandths,
     read_distribution,
     read_duration,
@@ -52,7 +57,7 @@ from bacalhau.simulation.scenario import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 NODES_MAX = 1_000_000
 JOBS_MAX = 100_000_000
@@ -69,11 +74,19 @@ def find_scenario(name: str) -> tuple[str, str]:
     ScenarioFailure."""
     path = Path(name)
     if path.is_file():
-        return path.read_text("utf-8"), name
+        return _decoded(path.read_bytes(), name), name
     ready = files("bacalhau.simulation") / "scenarios" / f"{name}.yaml"
     if not ready.is_file():
         raise ScenarioFailure(f"there is no file {name}, and no ready scenario of that name: see --list")
     return ready.read_text("utf-8"), f"{name}.yaml"
+
+
+def _decoded(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ScenarioFailure(f"{name}:{line}: this is no text in UTF-8: {error.reason}") from error
 
 
 def ready_scenarios() -> tuple[Scenario, ...]:
@@ -88,9 +101,35 @@ def ready_scenarios() -> tuple[Scenario, ...]:
 def read_scenario(text: str, file: str, settings: Iterable[tuple[str, str]] = ()) -> Scenario:
     """Raises ScenarioFailure. Paths of traces are taken from the file's folder. `settings` are (field, value) that
     replace what the file says."""
+    return _scenario(_root(text, file, settings), file)
+
+
+def written_scenario(text: str, file: str, settings: Sequence[tuple[str, str]] = ()) -> str:
+    """The same as YAML that runs so again by itself, wherever it is put; comments at its top say the settings.
+    Raises ScenarioFailure."""
+    root = _root(text, file, settings)
+    scenario = _scenario(root, file)
+    entries = root.keys()
+    if all(key.lower() != "name" for key, _ in entries):
+        root.put("name", json.dumps(scenario.name))
+    trace = scenario.workload.trace
+    if trace is not None:
+        root.put(f"workload.trace.{trace.form}", json.dumps(str(Path(trace.path).resolve())))
+    notes = (" ".join(f"# --set {field}={value}".splitlines()) + "\n" for field, value in settings)
+    return "".join(notes) + root.written()
+
+
+def _root(text: str, file: str, settings: Iterable[tuple[str, str]]) -> Field:
     root = yamlfile.read_root(text, file, Field, begins_with="a scenario begins with name, nodes and jobs")
     for path, value in settings:
-        root.put(path, value)
+        try:
+            root.put(path, value)
+        except yaml.YAMLError as error:
+            raise ScenarioFailure(f"{path}: {value!r} is no YAML") from error
+    return root
+
+
+def _scenario(root: Field, file: str) -> Scenario:
     parts = root.known(
         "name", "about", "nodes", "workload", "market", "verification", "network",
         "jobs", "duration", "warmup", "seed", "replications",
@@ -130,6 +169,8 @@ def _nodes(field: Field) -> tuple[NodeGroup, ...]:
         raise field.failure("has no group of nodes")
     names = [group.name for group in groups]
     for name, item in zip(names, field.items(), strict=True):
+        if name == "requester":
+            raise item.failure("the name requester is that of the nodes whose jobs come: take another")
         if names.count(name) > 1:
             raise item.failure(f"the name {name} comes twice")
     if sum(group.count for group in groups) > NODES_MAX:
@@ -147,12 +188,12 @@ def _group(field: Field, name: str) -> NodeGroup:
     return NodeGroup(
         name=parts["name"].text() if "name" in parts else name,
         count=parts["count"].integer(1, NODES_MAX) if "count" in parts else 1,
-        cpu_millicores=read_distribution(parts.get("cpu"), quantities.parse_cpu, plain.cpu_millicores),
+        cpu_millicores=read_distribution(parts.get("cpu"), parse_cpu, plain.cpu_millicores),
         memory_bytes=read_distribution(parts.get("memory"), quantities.parse_bytes, plain.memory_bytes),
         disk_bytes=read_distribution(parts.get("disk"), quantities.parse_bytes, plain.disk_bytes),
         engines=_engines(parts["engines"]) if "engines" in parts else plain.engines,
         link_bytes_per_second=read_distribution(parts.get("link"), parse_rate, plain.link_bytes_per_second),
-        speed_percent=read_distribution(parts.get("speed"), parse_percent, plain.speed_percent),
+        speed_percent=read_distribution(parts.get("speed"), parse_speed, plain.speed_percent),
         costs=costs,
         pricing=_pricing(parts["pricing"], costs) if "pricing" in parts else plain.pricing,
         holds_percent=parts["holds"].parsed(parse_share) if "holds" in parts else 0,
@@ -163,7 +204,10 @@ def _group(field: Field, name: str) -> NodeGroup:
 
 
 def _engines(field: Field) -> tuple[Engine, ...]:
-    return tuple(read_named(item, Engine, by_name=True) for item in field.items())
+    engines = tuple(read_named(item, Engine, by_name=True) for item in field.items())
+    if not engines:
+        raise field.failure("has no engine: leave it out for all of them")
+    return engines
 
 
 def _costs(field: Field) -> CostModel:
@@ -245,7 +289,7 @@ def _workload(field: Field, folder: Path) -> Workload:
     return Workload(
         arrivals=_arrivals(parts["arrivals"]) if "arrivals" in parts else plain.arrivals,
         trace=_trace(parts["trace"], folder) if "trace" in parts else None,
-        cpu_millicores=read_distribution(parts.get("cpu"), quantities.parse_cpu, plain.cpu_millicores),
+        cpu_millicores=read_distribution(parts.get("cpu"), parse_cpu, plain.cpu_millicores),
         memory_bytes=read_distribution(parts.get("memory"), quantities.parse_bytes, plain.memory_bytes),
         disk_bytes=read_distribution(parts.get("disk"), quantities.parse_bytes, plain.disk_bytes),
         run_us=read_distribution(parts.get("run"), quantities.parse_duration, plain.run_us),

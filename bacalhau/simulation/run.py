@@ -194,7 +194,7 @@ class _Bound:
 
     def add(self, job_id: str, arrival: Arrival) -> None:
         bound = self._measures.bound_microcredits
-        if bound is None:
+        if bound is None or not self._measures.counts(job_id):
             return
         self._left -= len(self._kinds)
         if self._left < 0:
@@ -296,7 +296,8 @@ def _add_node(
         ),
         pricing=_pricing(group, costs),
         engines=group.engines,
-        link_bytes_per_second=group.link_bytes_per_second.draw(random),
+        # 0 would be a link that costs no time.
+        link_bytes_per_second=max(1, group.link_bytes_per_second.draw(random)),
         speed_percent=max(1, group.speed_percent.draw(random)),
         honesty=group.cheat,
         group=group.name,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _LIMIT_MIN_US = SECOND_US
 _SWF_FIELDS = 18
 _KIB = 1024
+_NUMBER_MAX = 9e12
+"""Of what a trace says: so many seconds are still microseconds of 64 bits."""
 _MODULE = Cid.of(RAW, b"module")
 
 
@@ -169,6 +171,7 @@ def _swf(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
     (https://www.cs.huji.ac.il/labs/parallel/workload/swf.html). Processors are cores, memory is per processor.
     Jobs that never ran (no run time, or no processors) are left out."""
     with Path(trace.path).open(encoding="utf-8", errors="replace") as file:
+        last_us = 0
         for number, line in enumerate(file, 1):
             text = line.partition(";")[0].split()
             if not text:
@@ -176,7 +179,7 @@ def _swf(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
             if len(text) != _SWF_FIELDS:
                 raise TraceFailure(f"{trace.path}:{number}: a job has 18 fields, here are {len(text)}")
             try:
-                fields = [float(field) for field in text]
+                fields = [_number(f"field {index}", field) for index, field in enumerate(text, 1)]
             except ValueError as error:
                 raise TraceFailure(f"{trace.path}:{number}: a field is no number: {error}") from error
             submit, run = fields[1], fields[3]
@@ -186,10 +189,11 @@ def _swf(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
                 continue
             kib = asked_kib if asked_kib > 0 else used_kib
             memory = int(kib * _KIB) * processors if kib > 0 else workload.memory_bytes.draw(random)
-            run_us = int(run * SECOND_US)
+            run_us = max(1, int(run * SECOND_US))
             limit_us = int(limit * SECOND_US) if limit > 0 else run_us * workload.overestimate_percent // 100
+            last_us = _submitted_us(trace, number, submit, last_us)
             yield _Asked(
-                int(submit * SECOND_US) * trace.scale_percent // 100,
+                last_us,
                 processors * 1000,
                 memory,
                 run_us,
@@ -197,14 +201,34 @@ def _swf(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
             )
 
 
-_CSV_COLUMNS = ("submit_s", "run_s", "cpu", "memory_bytes", "limit_s", "value")
+def _number(name: str, text: str) -> float:
+    """Raises ValueError for what is no number of a size that can be used."""
+    try:
+        number = float(text)
+    except (TypeError, ValueError):  # a row that is too long has a list
+        raise ValueError(f"{name} is {text!r}") from None
+    if not abs(number) <= _NUMBER_MAX:
+        raise ValueError(f"{name} is {text!r}, which is not up to {_NUMBER_MAX:g}")
+    return number
+
+
+def _submitted_us(trace: Trace, line: int, submit_s: float, last_us: int) -> int:
+    """When the job comes. Raises TraceFailure where that is before the job of the line above."""
+    at_us = int(submit_s * SECOND_US) * trace.scale_percent // 100
+    if at_us < last_us:
+        raise TraceFailure(f"{trace.path}:{line}: comes before the job above: sort by the time of submission")
+    return at_us
+
+
+_CSV_COLUMNS = {"submit_s": 0, "run_s": 1e-6, "cpu": 0.001, "memory_bytes": 1, "limit_s": 1e-6, "value": 0}
+"""With the least of each."""
 
 
 def _csv(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
     """Columns submit_s and run_s, and where they are there cpu (cores), memory_bytes, limit_s and value (credits);
     the others are drawn."""
-    with Path(trace.path).open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
+    with Path(trace.path).open(encoding="utf-8", errors="replace", newline="") as file:
+        reader, last_us = csv.DictReader(file), 0
         names = reader.fieldnames or ()
         for needed in ("submit_s", "run_s"):
             if needed not in names:
@@ -214,17 +238,22 @@ def _csv(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
                 raise TraceFailure(f"{trace.path}:1: unknown column {name}; known: {', '.join(_CSV_COLUMNS)}")
         for row in reader:
             try:
-                given = {name: float(text) for name, text in row.items() if text}
-            except (TypeError, ValueError) as error:
+                given = {name: _number(name, text) for name, text in row.items() if text}
+            except ValueError as error:
                 raise TraceFailure(
                     f"{trace.path}:{reader.line_num}: a field is no number: {error}"
                 ) from error
             if given.get("run_s", 0) <= 0 or given.get("submit_s", -1) < 0:
                 raise TraceFailure(f"{trace.path}:{reader.line_num}: needs submit_s from 0 and run_s above 0")
+            for name, number in given.items():
+                if number < _CSV_COLUMNS[name]:
+                    least = f"{name} should be at least {_CSV_COLUMNS[name]:g}, not {row[name]}"
+                    raise TraceFailure(f"{trace.path}:{reader.line_num}: {least}")
             run_us = int(given["run_s"] * SECOND_US)
             limit_us = int(given["limit_s"] * SECOND_US) if "limit_s" in given else 0
+            last_us = _submitted_us(trace, reader.line_num, given["submit_s"], last_us)
             yield _Asked(
-                int(given["submit_s"] * SECOND_US) * trace.scale_percent // 100,
+                last_us,
                 int(given["cpu"] * 1000) if "cpu" in given else workload.cpu_millicores.draw(random),
                 int(given["memory_bytes"]) if "memory_bytes" in given else workload.memory_bytes.draw(random),
                 run_us,

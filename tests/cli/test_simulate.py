@@ -89,6 +89,26 @@ def test_what_was_written_runs_again_to_the_same_end(
     assert json.loads(capsys.readouterr().out)["digests"] == first["digests"]
 
 
+def test_a_scenario_with_settings_and_a_trace_runs_again_by_its_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "jobs.csv").write_text("submit_s,run_s\n0,5\n3,9\n8,2\n")
+    (tmp_path / "there" / "own.yaml").write_text(
+        "nodes: [{cpu: 4}]\nworkload: {trace: {csv: jobs.csv}}\njobs: 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    words = ["--set", "nodes[0].speed=2", "--sweep", "workload.memory=1Gi,2Gi", "--seed", "4"]
+    assert run(["simulate", "there/own.yaml", *words, "--output", "json", "--out", "out"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    for summary, size in ((first, "1Gi"), (second, "2Gi")):
+        written = tmp_path / "out" / f"workload.memory={size}" / "scenario.yaml"
+        assert run(["simulate", str(written), "--output", "json"]) == 0
+        again = json.loads(capsys.readouterr().out)
+        for name in ("scenario", "seeds", "digests", "figures"):
+            assert again[name] == summary[name]
+
+
 def test_a_sweep_has_a_column_for_each_combination(capsys: pytest.CaptureFixture[str]) -> None:
     sweeps = [
         "--sweep",
@@ -98,7 +118,9 @@ def test_a_sweep_has_a_column_for_each_combination(capsys: pytest.CaptureFixture
     ]
     words = ["simulate", "first-price", "--set", "jobs=20", "--replications", "1", "--workers", "1"]
     assert run([*words, *sweeps]) == 0
-    header = capsys.readouterr().out.splitlines()[0]
+    title, _, header, *_ = capsys.readouterr().out.splitlines()
+    assert title.startswith("first-price: Theory")
+    assert title.endswith("(seed 1)")
     assert "count=2 cost={per_job: {uniform: [0, 1]}}" in header
     assert "count=3 cost=" in header
 
@@ -109,8 +131,28 @@ def test_two_scenarios_are_compared_seed_by_seed(tmp_path: Path, capsys: pytest.
         == 0
     )
     shown = capsys.readouterr().out
-    assert re.search(r"^FIGURE +first-price +second-price +DIFFERENCE", shown)
+    title, _, header, *_ = shown.splitlines()
+    assert title == "second-price less first-price, seed by seed (seeds 1 to 3, intervals of 95%)"
+    assert re.search(r"^FIGURE +first-price +second-price +DIFFERENCE", header)
     assert re.search(r"^jobs completed +20 +20 +0 ", shown, re.MULTILINE)
+
+
+def test_two_files_of_one_scenario_are_told_apart_and_programs_get_their_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / "before.yaml", tmp_path / "after.yaml"]
+    for path, price in zip(paths, (1, 2), strict=True):
+        path.write_text(
+            f"name: same\nnodes: [{{pricing: {{strategy: flat, price: 0.{price}}}}}]\njobs: 3\nreplications: 2\n"
+        )
+    words = ["simulate", "compare", *map(str, paths), "--seed", "5", "--workers", "1"]
+    assert run([*words, "--output", "json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert (plain["scenarios"], plain["seeds"]) == ([str(path) for path in paths], [5, 6])
+    assert plain["figures"]["jobs completed"]["runs"] == 2
+    assert run(words) == 0
+    header = capsys.readouterr().out.splitlines()[2]
+    assert header.split() == ["FIGURE", *map(str, paths), "DIFFERENCE"]
 
 
 def test_stories_of_faults_are_told_by_their_seeds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,9 +166,26 @@ def test_stories_of_faults_are_told_by_their_seeds(capsys: pytest.CaptureFixture
         ([], "name one scenario"),
         (["nowhere"], "no ready scenario of that name"),
         (["first-price", "--set", "jobs"], "should be FIELD=VALUE"),
+        (["first-price", "--set", "jobs=["], "jobs: '[' is no YAML"),
         (["first-price", "--set", "nodes.buyer.count=2"], "the list has no buyer"),
         (["first-price", "--set", "jobs=many"], "jobs: should be a whole number"),
         (["compare", "first-price"], "name one scenario"),
+        (["--list", "first-price"], "--list is nothing that a scenario takes: it is for --list"),
+        (
+            ["--list", "--output", "json"],
+            "--output is nothing that --list takes: it is for a scenario and compare",
+        ),
+        (["first-price", "--seeds", "3"], "--seeds is nothing that a scenario takes: it is for faults"),
+        (["first-price", "--compared"], "--compared is nothing that a scenario takes: it is for faults"),
+        (["compare", "a", "b", "--out", "o"], "--out is nothing that compare takes: it is for a scenario"),
+        (["compare", "a", "b", "--sweep", "jobs=1,2"], "--sweep is nothing that compare takes"),
+        (["faults", "--out", "o"], "--out is nothing that faults takes: it is for a scenario"),
+        (
+            ["faults", "--set", "jobs=1"],
+            "--set is nothing that faults takes: it is for a scenario and compare",
+        ),
+        (["faults", "--seeds", "1", "--seconds", "1"], "leave out one"),
+        (["replay", "t", "--seed", "0"], "--seed is nothing that replay takes: it is for a scenario"),
         (["compare", "first-price", "busy-day"], "want the same seeds"),
     ],
 )

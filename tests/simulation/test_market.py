@@ -48,6 +48,67 @@ def test_work_whose_result_is_compared_costs_its_node_once() -> None:
     assert figures["provider profit, credits"] == pytest.approx(4 * 2 * 0.25)
 
 
+def test_jobs_of_the_warm_up_are_in_no_figure_and_those_after_it_in_all() -> None:
+    """Of the four jobs the first two come at 0 and 10 s."""
+    settings = [("warmup", "15s"), ("workload.late_after", "1")]
+    figures = simulate(read_scenario(ONE_NODE, "one.yaml", settings)).figures
+    assert (figures["jobs submitted"], figures["jobs completed"], figures["jobs late"]) == (2, 2, 2)
+    assert figures["welfare, credits"] == pytest.approx(2 - 2 * 0.25)
+    assert figures["welfare, share of the optimum without contention"] == pytest.approx(1)
+    assert figures["provider profit, credits"] == pytest.approx(2 * 0.25)
+    assert figures["executions a job"] == figures["executions of the busiest provider"] / 2 == 1
+
+
+def test_what_the_first_jobs_paid_is_in_no_price_of_a_market_that_has_warmed_up() -> None:
+    """Load raises the price: the job that comes first, to an empty node, pays least."""
+    settings = [("nodes[0].pricing", "{strategy: load, price: 0.1}"), ("workload.run", "1h")]
+    prices = [
+        simulate(read_scenario(ONE_NODE, "one.yaml", [*settings, ("jobs", "2"), *warmup])).figures[
+            "price of a core hour, up to 1 CPU, credits"
+        ]
+        for warmup in ([], [("warmup", "5s")])
+    ]
+    assert prices == pytest.approx([0.1005, 0.101], abs=1e-6)
+
+
+def test_refusals_of_the_warm_up_are_not_counted() -> None:
+    settings = [("workload.cpu", "4"), ("workload.queue", "1s"), ("warmup", "15s")]
+    figures = simulate(read_scenario(ONE_NODE, "one.yaml", settings)).figures
+    assert (figures["jobs submitted"], figures["jobs refused"], figures["jobs failed"]) == (2, 2, 0)
+
+
+def test_what_nothing_tells_of_is_no_figure_and_no_mean_counts_it_as_nothing() -> None:
+    """Of two jobs a seed hardly any asks for eight cores; where one does its price is 8 times 0.1 for an hour."""
+    settings = [
+        ("workload.cpu", "{choice: {1: 3, 8: 1}}"),
+        ("nodes[0].cpu", "16"),
+        ("nodes[0].pricing", "{strategy: flat, price: 0.1}"),
+        ("jobs", "2"),
+        ("replications", "8"),
+    ]
+    result, refused = run_all(
+        [
+            read_scenario(ONE_NODE, "one.yaml", changes)
+            for changes in (settings, [*settings, ("nodes[0].pricing.price", "9")])
+        ],
+        workers=1,
+    )
+    large = "price of a core hour, more than 4 CPU, credits"
+    having = [run.figures[large] for run in result.runs if large in run.figures]
+    assert 2 <= len(having) < 8
+    found = result.estimates()[large]
+    assert found.mean == pytest.approx(0.1 / (8 * 30 / 3600))
+    assert found.runs == len(having)
+    assert found.half_width == pytest.approx(0)
+    assert refused.estimates()["jobs completed"].mean == 0
+    assert not [name for name in refused.estimates() if name.startswith(("wait", "turnaround", "price"))]
+    differences = compare(result, refused)
+    assert "wait mean, s" not in differences
+    assert differences["jobs completed"].paired.mean == -2
+    dearer = compare(result, result)[large]
+    assert (dearer.first.mean, dearer.paired.mean, dearer.paired.runs) == (found.mean, 0, len(having))
+
+
 def test_a_seed_is_the_same_run_each_time_and_another_seed_another() -> None:
     runs = [simulate(BUSY, seed, watch=Fingerprint) for seed in (1, 1, 2)]
     assert runs[0].digest == runs[1].digest != runs[2].digest
@@ -124,6 +185,20 @@ def test_cheats_gain_where_nothing_is_verified_and_their_results_are_counted_as_
     assert figures["profit of fabricator, credits"] > 0
     assert figures["profit of undercutter, credits"] == 0
     assert figures["jobs completed"] == 150
+
+
+def test_work_that_is_reported_as_twice_as_much_costs_its_node_no_more() -> None:
+    """Work that takes longer than its limit is stopped, and costs what it took too."""
+    settings = [("nodes[0].cost", "{cpu_second: 0.001}"), ("nodes[0].pricing.markup", "1")]
+    for over in ("1.5", "0.5"):
+        spent, income = [], []
+        for cheat in ("honest", "inflates_usage"):
+            given = [*settings, ("workload.overestimate", over), ("nodes[0].cheat", cheat)]
+            (node,) = simulate(read_scenario(ONE_NODE, "one.yaml", given)).nodes
+            spent.append(node.spent_microcredits)
+            income.append(node.income_microcredits)
+        assert spent[0] == spent[1] > 0
+        assert income[0] < income[1] if over == "1.5" else income == [0, 0]
 
 
 def test_who_never_pays_gets_no_more_than_the_credit_that_nodes_give() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,6 +104,22 @@ def test_every_field_is_read_in_its_unit() -> None:
         ("    disk: 50Gi", "    disk: 50 apples", "full.yaml:8: nodes[0].disk: '50 apples' is no size"),
         ("    link: 80Mbit/s", "    link: fast", "full.yaml:10: nodes[0].link: 'fast' is no speed of a link"),
         (
+            "    link: 80Mbit/s",
+            "    link: .bit/s",
+            "full.yaml:10: nodes[0].link: '.bit/s' is no speed of a link",
+        ),
+        (
+            "    link: 80Mbit/s",
+            "    link: 0bit/s",
+            "full.yaml:10: nodes[0].link: '0bit/s' should be more than nothing",
+        ),
+        ("cpu: {uniform: [2, 4]}", "cpu: 0", "full.yaml:6: nodes[0].cpu: '0' should be more than nothing"),
+        ("  cpu: 2", "  cpu: 0", "full.yaml:20: workload.cpu: '0' should be more than nothing"),
+        ("speed: 1.5", "speed: 0", "full.yaml:11: nodes[0].speed: '0' should be more than nothing"),
+        ("engines: [wasm]", "engines: []", "full.yaml:9: nodes[0].engines: has no engine"),
+        ("name: first", "name: requester", "full.yaml:4: nodes[0]: the name requester is that of"),
+        ("sigma: 0.8", "sigma: 99999", "full.yaml:23: workload.run.lognormal.sigma: should be up to 10"),
+        (
             "uniform: [2, 4]",
             "uniform: [4, 2]",
             "full.yaml:6: nodes[0].cpu.uniform: the first is above the second",
@@ -146,6 +163,18 @@ def test_a_wrong_scenario_is_refused_with_its_line_and_field(replaced: str, by: 
     with pytest.raises(ScenarioFailure) as refused:
         read_scenario(FULL.replace(replaced, by), "full.yaml")
     assert complaint in str(refused.value)
+
+
+def test_a_file_that_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("name: small\nabout: Gr\u00f6\u00dfe\n".encode("latin-1"))
+    with pytest.raises(ScenarioFailure, match=r"latin\.yaml:2: this is no text in UTF-8"):
+        find_scenario(str(path))
+
+
+@given(st.integers(1, 2**63 - 1), st.integers(0, 1000), st.integers(0, 10**6))
+def test_the_widest_tail_still_draws_an_amount(median: int, sigma_percent: int, seed: int) -> None:
+    assert 0 <= LogNormal(median, sigma_percent).draw(Random(seed)) <= 2**62
 
 
 def test_settings_replace_what_the_file_says_and_add_what_it_does_not() -> None:

@@ -94,6 +94,27 @@ def test_a_csv_of_jobs_may_say_what_each_is_worth(tmp_path: Path) -> None:
         ("csv", "run_s\n1\n", "trace:1: there is no column submit_s"),
         ("csv", "submit_s,run_s,colour\n1,1,red\n", "trace:1: unknown column colour"),
         ("csv", "submit_s,run_s\n1,0\n", "trace:2: needs submit_s from 0 and run_s above 0"),
+        ("csv", "submit_s,run_s\nnan,1\n", "trace:2: a field is no number: submit_s is 'nan'"),
+        ("csv", "submit_s,run_s,cpu\n0,1,1\n1,1,inf\n", "trace:3: a field is no number: cpu is 'inf'"),
+        ("csv", "submit_s,run_s\n1,1e300\n", "trace:2: a field is no number: run_s is '1e300'"),
+        ("csv", "submit_s,run_s\n1,1,7\n", "trace:2: a field is no number"),
+        ("csv", "submit_s,run_s,cpu\n0,1,-1\n", "trace:2: cpu should be at least 0.001, not -1"),
+        ("csv", "submit_s,run_s,cpu\n0,1,0\n", "trace:2: cpu should be at least 0.001, not 0"),
+        ("csv", "submit_s,run_s,memory_bytes\n0,1,-5\n", "trace:2: memory_bytes should be at least 1"),
+        ("csv", "submit_s,run_s,limit_s\n0,1,0\n", "trace:2: limit_s should be"),
+        ("csv", "submit_s,run_s,value\n0,1,-0.5\n", "trace:2: value should be at least 0"),
+        ("csv", "submit_s,run_s\n5,1\n9,1\n7,1\n", "trace:4: comes before the job above"),
+        (
+            "swf",
+            SWF + "5 nan 5 1 4 -1 5 4 3 1 1 7 1 -1 1 -1 -1 -1\n",
+            "trace:8: a field is no number: field 2 is",
+        ),
+        (
+            "swf",
+            SWF + "5 200 5 inf 4 -1 5 4 3 1 1 7 1 -1 1 -1 -1 -1\n",
+            "trace:8: a field is no number: field 4",
+        ),
+        ("swf", SWF + "5 60 5 1 4 -1 5 4 3 1 1 7 1 -1 1 -1 -1 -1\n", "trace:8: comes before the job above"),
     ],
 )
 def test_a_wrong_trace_is_refused_with_its_line(form: str, text: str, complaint: str, tmp_path: Path) -> None:

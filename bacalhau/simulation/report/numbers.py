@@ -15,6 +15,7 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def interval(found: Estimate) -> str:
-    """Half the width, as `± 0.5`; empty of a single run."""
-    return f"± {number(found.half_width)}" if found.half_width is not None else ""
+def interval(found: Estimate, seeds: int) -> str:
+    """Half the width, as `± 0.5`, empty of a single run; and how many of the seeds have the figure, if not all."""
+    width = f"± {number(found.half_width)}" if found.half_width is not None else ""
+    return width if found.runs == seeds else f"{width} ({found.runs} of {seeds} seeds)".strip()

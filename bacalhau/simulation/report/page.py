@@ -39,7 +39,7 @@ def write_page(result: Result, scenario_text: str, pictures: Sequence[Path], pat
     shown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     rows = "\n".join(
         f'<tr><td>{html.escape(name)}</td><td class="number">{number(found.mean)}</td>'
-        f'<td class="number">{interval(found)}</td></tr>'
+        f'<td class="number">{interval(found, len(seeds))}</td></tr>'
         for name, found in result.estimates().items()
     )
     plots = "\n".join(
