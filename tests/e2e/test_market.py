@@ -6,6 +6,7 @@ import contextlib
 import json
 import sqlite3
 import stat
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +14,13 @@ import pytest
 from bacalhau.model.market import Bid
 from bacalhau.v1 import auction_pb2
 from bacalhau.v1.envelope_pb2 import SignedEnvelope, Statement
+from bacalhau.v1.execution_pb2 import EXECUTION_STATE_COMPLETED
 from bacalhau.v1.job_pb2 import JobState
-from bacalhau.v1.job_service_pb2 import SubmitJobRequest
+from bacalhau.v1.job_service_pb2 import ListJobsRequest, SubmitJobRequest
+from bacalhau.v1.ledger_service_pb2 import GetBalanceRequest
 from bacalhau.v1.market_service_pb2 import AuditJobRequest
 from bacalhau.v1.market_service_pb2_grpc import MarketServiceStub
+from tests.e2e.books import check_books, wait_agreed
 from tests.e2e.nodes import wait_until
 from tests.node.live import HELLO, Stranger
 
@@ -207,7 +211,9 @@ def test_a_bid_set_that_was_altered_on_disk_fails_the_audit_of_its_requester_and
         assert found in done.stdout, done.stdout
 
 
-def test_two_hundred_jobs_under_every_rule_complete_and_each_award_follows(five: Five, hello: Path) -> None:
+def test_two_hundred_jobs_under_every_rule_complete_each_award_follows_and_all_five_books_agree(
+    five: Five, hello: Path
+) -> None:
     first = five[0]
     added = first.cli("ipfs", "add", "-q", str(hello))
     module = added.stdout.split()[-1]
@@ -223,6 +229,27 @@ def test_two_hundred_jobs_under_every_rule_complete_and_each_award_follows(five:
         assert audit.clearings
         assert [list(clearing.findings) for clearing in audit.clearings if clearing.findings] == []
     assert len(nodes) > 1
+    check_charged(first, five)
+    for node in five:
+        check_books(node)
+
+
+def check_charged(requester: NodeProcess, workers: Five) -> None:
+    """Each of them agrees with the requester on what all its jobs, these and those before, were charged for its
+    work, and nothing is set aside any more."""
+    charged: defaultdict[str, list[int]] = defaultdict(list)
+    jobs = requester.jobs.ListJobs(ListJobsRequest(page_size=1000), timeout=60)
+    assert not jobs.next_page_token
+    for job in jobs.jobs:
+        # Only these have a receipt: on a busy machine an award may be refused, for its bid has ended.
+        (execution,) = [one for one in job.executions if one.state == EXECUTION_STATE_COMPLETED]
+        charged[execution.node_id].append(execution.charged_microcredits)
+    by_id = {worker.node_id: worker for worker in workers}
+    for node_id, amounts in charged.items():
+        agreed = wait_agreed(requester, by_id[node_id], receipts=len(amounts))
+        assert agreed.charged_microcredits == sum(amounts)
+    own = requester.ledger.GetBalance(GetBalanceRequest(), timeout=60).balance
+    assert (own.payable_microcredits, own.escrow_microcredits) == (sum(map(sum, charged.values())), 0)
 
 
 def request(module: str, number: int) -> SubmitJobRequest:
