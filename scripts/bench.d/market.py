@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING
 from claims import Claim, Finding, Goal, Round
 
 from bacalhau.config import DEFAULT_TARIFF
-from bacalhau.market.bidding import BiddingPolicy, quote, screen
+from bacalhau.market.bidding import BiddingPolicy, Quote, quote, screen
 from bacalhau.market.clearing import SealedBid, bid_set_digest, clear
-from bacalhau.market.pricing import HeldInputDiscount, LinearPrice, PriceFloor, UtilisationPrice
+from bacalhau.market.credit import Credit, CreditPolicy
+from bacalhau.market.pricing import (
+    HeldInputDiscount,
+    LinearPrice,
+    PriceFloor,
+    ReputationPrice,
+    UtilisationPrice,
+)
 from bacalhau.model.auction import BidStanding, ClearingRule, ScoringWeights
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.job import SECOND_US, Engine, NetworkMode
@@ -133,12 +140,17 @@ def _sign(key: NodeKey, count: int) -> None:
 
 
 def _decide(count: int) -> None:
-    """From the offer to the price, with every pure strategy around the linear one."""
+    """From the offer to the price and the credit for it, with every pure strategy around the linear one."""
     capacity = Resources(16_000, 64 * GIB, 500 * GIB)
     policy = BiddingPolicy(capacity, capacity, labels=(("region", "eu"),))
-    pricing = PriceFloor(HeldInputDiscount(UtilisationPrice(LinearPrice(DEFAULT_TARIFF)), 100), 5)
+    discounted = HeldInputDiscount(UtilisationPrice(LinearPrice(DEFAULT_TARIFF)), 100)
+    pricing = PriceFloor(ReputationPrice(discounted), 5)
+    credit = Credit(CreditPolicy(10**9, 10**9))
+    credit.change("r-1", owed=1, committed=1, disputed=1)
     offer = _offer(ClearingRule.UNIFORM_PRICE)
     free = Resources(9_000, 20 * GIB, 400 * GIB)
     for _ in range(count):
         screen(offer, policy, (Engine.DOCKER, Engine.WASM), None)
-        quote(offer, policy, pricing, free, GIB // 2)
+        answer = quote(offer, policy, pricing, free, GIB // 2, requester_score_ppm=400_000)
+        assert isinstance(answer, Quote)
+        assert credit.refusal("r-1", answer.price_microcredits) is None
