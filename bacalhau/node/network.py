@@ -42,10 +42,12 @@ async def start_network(
     """libp2p, listening, or None where the settings name no address for it. `peer_address` is the peer API's. Raises
     CannotStart and CannotListen."""
     if not settings.p2p_listen:
+        why = "it was turned off" if p2p_installed() else P2P_MISSING
         multiaddr = next((address for address in settings.peers if address.startswith("/")), None)
         if multiaddr is not None:
-            why = "it was turned off" if p2p_installed() else P2P_MISSING
             raise CannotStart(f"{multiaddr} can only be joined over libp2p: {why}")
+        if settings.mdns:
+            raise CannotStart(f"--mdns finds nodes over libp2p only: {why}")
         return None
     if not p2p_installed():
         raise CannotStart(P2P_MISSING)

@@ -1,10 +1,12 @@
-"""`bacalhau serve` with one fault, which its environment names; for tests of trades with such a node.
+"""`bacalhau serve` with one fault, which its environment names; for tests of such a node, and of trades with it.
 
 DIE_AT=before:STEP or after:STEP, of STEPS: it kills itself, as kill -9 would, at the first commit that holds the step;
 "before" with the transaction still open, "after" with it on disk and nothing of what follows done. Where that commit
 is the first of another step of the same side as well, nothing lies between the two to die in: it ends with NOT_APART.
 
 NEVER_PAYS=1: its receipts never leave it.
+
+WITHOUT_LIBP2P=1: libp2p is as if it were not installed.
 """
 
 from __future__ import annotations
@@ -106,4 +108,6 @@ if __name__ == "__main__":
         dies_at(moment, step)
     if "NEVER_PAYS" in os.environ:
         never_pays()
+    if "WITHOUT_LIBP2P" in os.environ:
+        sys.modules["libp2p"] = None  # type: ignore[assignment]
     main()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "bacalhau")
 FAULTY_COMMAND = (sys.executable, "-m", "tests.e2e.faulty_node")
-FAULTS = ("DIE_AT", "NEVER_PAYS")
+FAULTS = ("DIE_AT", "NEVER_PAYS", "WITHOUT_LIBP2P")
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 WAIT_SECONDS = 60.0
@@ -48,10 +48,15 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(REPOSITORY)} | variables
 
 
+def program(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The command, with that fault where the variables name one of FAULTS: faulty_node.py."""
+    return FAULTY_COMMAND if any(name in variables for name in FAULTS) else COMMAND
+
+
 def run_command(*words: str, stdin: str = "", env: Mapping[str, str]) -> Completed:
     """One command line, to its end, with `env` on top of the environment."""
     return subprocess.run(
-        [*COMMAND, *words],
+        [*program(env), *words],
         input=stdin,
         capture_output=True,
         text=True,
@@ -95,17 +100,17 @@ class NodeProcess:
     # --- the process ---
 
     def begin(self) -> None:
-        """Starts it, and does not wait. With one of FAULTS among its variables it has that fault: faulty_node.py."""
+        """Starts it, and does not wait."""
         self._ready.unlink(missing_ok=True)
-        program = FAULTY_COMMAND if any(name in self.variables for name in FAULTS) else COMMAND
-        command = [*program, "serve", "--data-dir", str(self.folder), "--ready-file", str(self._ready)]
+        command = [*program(self.variables), "serve", "--data-dir", str(self.folder)]
+        command += ["--ready-file", str(self._ready)]
         command += [
             "--api-port",
             self.api_port or "0",
             "--peer-port",
             self.peer_address.rpartition(":")[2] or "0",
         ]
-        if not any(flag.startswith("--p2p") for flag in self.flags):
+        if "WITHOUT_LIBP2P" not in self.variables and not any(f.startswith("--p2p") for f in self.flags):
             # What these tests are about is the same without, and a second of each start.
             command.append("--no-p2p")
         with self._log.open("ab") as log:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.parts.wasm import WasmProgram
 
 UNKNOWN_CID = "QmfKJT13h5k1b23ja3ZCVg5nFL9oKz2bVXc8oXgtwiwhjz"
+MULTIADDR = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDn6GfUEWze1n6MNpZ4Wrpf8KtmJydJHUiGy5w7iq9nMt"
 
 
 @pytest.fixture(autouse=True)
@@ -146,10 +147,10 @@ def test_where_nobody_listens_the_command_says_how_to_start_a_node() -> None:
 # --- starting a node ---
 
 
-def serve(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def serve(folder: Path, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A node that must not start: it ends by itself."""
     listen = () if "--api-port" in flags else ("--api-port", "0")
-    return run_command("serve", "--data-dir", str(folder), "--peer-port", "0", *listen, *flags, env={})
+    return run_command("serve", "--data-dir", str(folder), "--peer-port", "0", *listen, *flags, env=variables)
 
 
 def test_a_port_in_use_is_named_with_the_flag_that_chooses_another(
@@ -243,6 +244,36 @@ def test_without_any_docker_engine_the_node_runs_and_says_what_is_missing(
     assert done.returncode == 125
     assert "ENGINE_MISSING" in done.stderr
     assert node.cli("wasm", "run", str(wasm_program("hello"))).stdout == "Hello World\n"
+
+
+def test_without_libp2p_the_node_runs_and_says_in_one_line_what_is_missing(network: Network) -> None:
+    node = network.start("node", "--disable-engine", "docker", WITHOUT_LIBP2P="1")
+    (said,) = [line for line in node.log.splitlines() if "pip install 'bacalhau[p2p]'" in line]
+    assert "libp2p" in said
+    assert node.p2p_address == ""
+
+
+@pytest.mark.parametrize(
+    "flags", [("--peer", MULTIADDR), ("--p2p-listen", "/ip4/127.0.0.1/tcp/0"), ("--mdns",)]
+)
+def test_what_needs_libp2p_is_refused_in_one_line_where_it_is_missing(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    done = serve(tmp_path / "node", *flags, WITHOUT_LIBP2P="1")
+    assert done.returncode == 125
+    (said,) = done.stderr.splitlines()
+    assert "pip install 'bacalhau[p2p]'" in said
+
+
+@pytest.mark.parametrize("flags", [("--peer", MULTIADDR), ("--mdns",)])
+def test_what_needs_libp2p_is_refused_in_one_line_where_it_is_off(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    done = serve(tmp_path / "node", "--no-p2p", *flags)
+    assert done.returncode == 125
+    (said,) = done.stderr.splitlines()
+    assert flags[-1] in said
+    assert "turned off" in said
 
 
 # --- a full disk ---

@@ -80,8 +80,8 @@ def test_a_job_among_three_nodes_reads_what_only_kubo_holds_and_kubo_reads_its_r
 ) -> None:
     flags = (*P2P, "--disable-engine", "docker", "--heartbeat", "500ms", "--peer", daemon.address)
     requester = network.start("requester", *flags, "--node-type", "requester")
-    flags += ("--peer", requester.p2p_address)
-    dear, cheap = (network.node(price, *flags, "--price-flat", price) for price in ("200", "100"))
+    joining = (*flags, "--peer", requester.p2p_address)
+    dear, cheap = (network.node(price, *joining, "--price-flat", price) for price in ("200", "100"))
     for node in (dear, cheap):
         node.begin()
     for node in (dear, cheap):

@@ -1,5 +1,5 @@
 """Hostile peers, each a process that sends the real bytes: the node keeps serving, its memory and disk stay bounded,
-and the counters tell."""
+and the counters tell. Neither does a large file need more memory."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from tests.p2p.bitswap.contents import raw_blocks
 from tests.p2p.bitswap.hosts import swapping
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
     from pathlib import Path
 
     from bacalhau.model.cid import Cid
 
 MIB = 1024 * 1024
+LARGE_BYTES = 128 * MIB
 
 
 @asynccontextmanager
@@ -82,6 +83,16 @@ class Victim:
 
     def grown_bytes(self) -> int:
         return psutil.Process(self.process.pid).memory_info().rss - self.first_rss
+
+    async def most_grown_bytes(self, meanwhile: Awaitable[object]) -> int:
+        """How much larger it is at most until that has ended."""
+        going_on = asyncio.ensure_future(meanwhile)
+        grown = 0
+        while not going_on.done():
+            grown = max(grown, self.grown_bytes())
+            await asyncio.wait((going_on,), timeout=0.05)
+        await going_on
+        return grown
 
     def disk_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
@@ -174,3 +185,21 @@ async def test_streams_that_never_end_a_message_are_bounded_and_time_out(victim:
         await victim.serves_a_bystander()
         await victim.count_until("faulty_streams", 1)
         assert victim.grown_bytes() < 40 * MIB
+
+
+async def test_a_file_costs_no_memory_by_its_size_to_fetch_or_to_serve(
+    victim: Victim, tmp_path: Path
+) -> None:
+    drawn = random.Random(7)
+    given, taken = PackBlockStore(tmp_path / "given"), PackBlockStore(tmp_path / "taken")
+    root = import_stream(given, (drawn.randbytes(MIB) for _ in range(LARGE_BYTES // MIB))).cid
+    async with swapping(given) as giver:
+        await giver.connect(victim.address)
+        fetching = victim.ask(f"fetch {root} {2 * LARGE_BYTES}")
+        assert await victim.most_grown_bytes(fetching) < 40 * MIB
+    async with swapping(taken) as taker:
+        await taker.connect(victim.address)
+        assert await victim.most_grown_bytes(taker.fetch(root)) < 40 * MIB
+        assert taker.counters.bytes_received > LARGE_BYTES
+    given.close()
+    taken.close()
