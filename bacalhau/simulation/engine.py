@@ -122,15 +122,14 @@ def _outcome(
         fault = Fault(world.random.choice(_NODE_FAULTS), "it failed")
         return ExecutionReport(execution_id, attempt, None, 0, Usage(), fault), None
     run_us = max(1, planned_us * 100 // node.profile.speed_percent)
-    limit_us = award.spec.timeouts.execution_us
+    limit_us, late = award.spec.timeouts.execution_us, None
+    if run_us > limit_us:
+        late = Fault(FaultKind.EXECUTION_TIMEOUT, f"the job ran longer than its {limit_us} microseconds")
+        run_us = limit_us
     result = result_of(node, award.job_id)
     cpu_us = run_us * award.spec.resources.cpu_millicores // 1000
     used = Usage(run_us, cpu_us, award.spec.resources.memory_bytes, missing_bytes, result_bytes)
-    usage = reported_usage(node, used)
-    if run_us > limit_us:
-        fault = Fault(FaultKind.EXECUTION_TIMEOUT, f"the job ran longer than its {limit_us} microseconds")
-        return ExecutionReport(execution_id, attempt, result, 0, usage, fault), limit_us
-    return ExecutionReport(execution_id, attempt, result, 0, usage), run_us
+    return ExecutionReport(execution_id, attempt, result, 0, reported_usage(node, used), late), run_us
 
 
 def transfer_us(size_bytes: int, bytes_per_second: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,15 @@ import polars
 import pytest
 
 from bacalhau.cli.main import run
+from bacalhau.scheduler.records import ExecutionRecord
+from bacalhau.scheduler.requester import RequesterMachine
+from bacalhau.simulation.profile import Machines
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bacalhau.scheduler import effects as fx
+    from bacalhau.scheduler.events import RequesterEvent
 
 SMALL = ["--set", "jobs=30", "--set", "nodes.seller.count=2"]
 
@@ -158,6 +165,43 @@ def test_two_files_of_one_scenario_are_told_apart_and_programs_get_their_seeds(
 def test_stories_of_faults_are_told_by_their_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["simulate", "faults", "--seed", "3", "--seeds", "2", "--compared"]) == 0
     assert capsys.readouterr().out == "seeds 3 to 4: 2 stories, 0 broken promises\n"
+
+
+def test_stories_go_on_for_as_long_as_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "faults", "--seconds", "1"]) == 0
+    told = re.fullmatch(r"seeds 0 to (\d+): (\d+) stories, 0 broken promises\n", capsys.readouterr().out)
+    assert told is not None
+    assert int(told[1]) + 1 == int(told[2]) >= 1
+
+
+class ChargesTwice(RequesterMachine):
+    """Writes each completed execution once more, at twice the price."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        effects.writes += [
+            replace(write, charged_microcredits=2 * write.charged_microcredits)
+            for write in effects.writes
+            if isinstance(write, ExecutionRecord) and write.charged_microcredits
+        ]
+        return effects
+
+
+def test_a_broken_promise_is_shown_with_its_seed_and_the_command_that_shows_it_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bacalhau.simulation.stories.Machines", lambda: Machines(requester=ChargesTwice))
+    words = ["simulate", "faults", "--seeds", "4", "--short-leases", "--compared", "--short-credit"]
+    assert run(words) == 125
+    shown = capsys.readouterr().out
+    found = re.search(r"^seed (\d): (.+)\nto see it again: bacalhau (simulate .+)$", shown, re.MULTILINE)
+    assert found is not None
+    seed, complaint, command = found.groups()
+    assert command == f"simulate faults --seed {seed} --short-leases --compared --short-credit"
+    assert run(command.split()) == 125
+    again = capsys.readouterr().out
+    assert f"seed {seed}: {complaint}\n" in again
+    assert again.endswith(f"seeds {seed} to {seed}: 1 stories, 1 broken promises\n")
 
 
 @pytest.mark.parametrize(
