@@ -1,4 +1,5 @@
-"""A network whose nodes are killed and start again at random while jobs run: every job ends, and none is paid twice.
+"""A network whose nodes are killed and start again at random while jobs run: every job ends, and none is paid twice, by
+what the requesters say of the jobs and by the receipts that each node has.
 
 As a command: `scripts/churn_check --nodes 20 --killed 10 --jobs 200`.
 """
@@ -6,10 +7,12 @@ As a command: `scripts/churn_check --nodes 20 --killed 10 --jobs 200`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +21,8 @@ from bacalhau.model.cid import Cid
 from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
 from bacalhau.v1.job_pb2 import JobState
 from bacalhau.v1.job_service_pb2 import SubmitJobRequest
+from bacalhau.v1.ledger_pb2 import TRADE_SIDE_BUYING, TRADE_SIDE_SELLING
+from bacalhau.v1.ledger_service_pb2 import ListReceiptsRequest
 from bacalhau.wire.job import spec_to_proto
 from tests.e2e.nodes import Network, NodeProcess, wait_until
 from tests.e2e.strangers import LISTEN, STARTING_AT_ONCE, STARTING_SECONDS
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bacalhau.v1.job_pb2 import Job
+    from bacalhau.v1.ledger_pb2 import StoredReceipt
 
 FLAGS = (*LISTEN, "--disable-engine", "docker", "--bid-window", "2s", "--lease", "5s")
 PROGRAM_SECONDS = 1.0
@@ -35,6 +41,7 @@ DOWN_FOR_JOBS = (2, 12)
 """How many jobs are submitted elsewhere before a killed node starts again: before its leases end, and after."""
 SEEING_SECONDS = 60.0
 ENDING_SECONDS = 240.0
+SETTLING_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -43,6 +50,8 @@ class Figures:
 
     jobs: list[Job] = field(default_factory=list)
     killed: int = 0
+    receipts: dict[str, list[StoredReceipt]] = field(default_factory=dict)
+    """By node, when both sides had them all, or at the deadline."""
     took_s: float = 0.0
     """From the first submission to the end of the last job."""
 
@@ -65,6 +74,39 @@ class Figures:
             job.charged_microcredits != sum(_charges(job)) or (job.state == completed and not _charges(job))
             for job in self.jobs
         )
+
+    @property
+    def charged_microcredits(self) -> int:
+        return sum(job.charged_microcredits for job in self.jobs)
+
+    @property
+    def receipted_twice(self) -> int:
+        """Executions that more than one receipt was bought for, and those that more than one was sold for."""
+        counts = Counter((one.side, one.receipt.execution_id) for one in self._all)
+        return sum(count > 1 for count in counts.values())
+
+    @property
+    def bought_microcredits(self) -> int:
+        """What requesters' receipts say in all."""
+        return sum(one.receipt.pay_microcredits for one in self._all if one.side == TRADE_SIDE_BUYING)
+
+    @property
+    def sold_microcredits(self) -> int:
+        """What the receipts of those who did the work say in all; of its own work a node keeps one, as its buyer."""
+        return sum(
+            one.receipt.pay_microcredits
+            for one in self._all
+            if one.side == TRADE_SIDE_SELLING or one.receipt.requester_id == one.receipt.node_id
+        )
+
+    @property
+    def is_receipted(self) -> bool:
+        """The receipts of both sides add up to what was charged."""
+        return self.bought_microcredits == self.sold_microcredits == self.charged_microcredits
+
+    @property
+    def _all(self) -> Iterator[StoredReceipt]:
+        return itertools.chain.from_iterable(self.receipts.values())
 
     @property
     def tried_again(self) -> int:
@@ -107,7 +149,21 @@ def run(network: Network, *, nodes: int, killed: int, jobs: int, per_second: flo
     deadline = time.monotonic() + ENDING_SECONDS
     figures.jobs = [_ended(node, job_id, deadline) for node, job_id in submitted]
     figures.took_s = time.monotonic() - begun
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while not figures.is_receipted and time.monotonic() < deadline:
+        time.sleep(0.2)
+        figures.receipts = {node.node_id: list(_receipts(node)) for node in members}
     return figures
+
+
+def _receipts(node: NodeProcess) -> Iterator[StoredReceipt]:
+    request = ListReceiptsRequest(page_size=1000)
+    while True:
+        page = node.ledger.ListReceipts(request, timeout=30)
+        yield from page.receipts
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
 
 
 def _ended(requester: NodeProcess, job_id: str, deadline: float) -> Job:
@@ -173,10 +229,15 @@ def main() -> int:
         f"not ended {figures.unended}; on more than one node {figures.tried_again}"
     )
     print(f"paid twice: {figures.paid_twice}; charged wrongly: {figures.wrongly_charged}")
+    print(
+        f"charged {figures.charged_microcredits}u; by receipts bought for {figures.bought_microcredits}u "
+        f"and sold for {figures.sold_microcredits}u; receipted twice: {figures.receipted_twice}"
+    )
     for job in figures.jobs:
         if job.state == JobState.JOB_STATE_FAILED:
             print(f"  {job.id}: {job.failure.message}")
-    return 1 if figures.unended or figures.paid_twice or figures.wrongly_charged else 0
+    wrong = figures.unended or figures.paid_twice or figures.wrongly_charged or figures.receipted_twice
+    return 1 if wrong or not figures.is_receipted else 0
 
 
 if __name__ == "__main__":

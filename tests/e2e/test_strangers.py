@@ -41,6 +41,9 @@ def test_jobs_end_and_none_is_paid_twice_while_half_the_nodes_are_killed_and_sta
 ) -> None:
     figures = churn.run(network, nodes=6, killed=3, jobs=20, per_second=2.0, seed=1)
     assert (figures.unended, figures.paid_twice, figures.wrongly_charged) == (0, 0, 0), figures.jobs
+    assert figures.receipted_twice == 0
+    charged = figures.charged_microcredits
+    assert (figures.bought_microcredits, figures.sold_microcredits) == (charged, charged), figures.receipts
     # Those that ran where nobody was killed, and those that were tried again elsewhere.
     assert figures.in_state("COMPLETED") >= 15, [job.failure for job in figures.jobs]
 
