@@ -331,9 +331,9 @@ class Driver:
         except Exception as failure:  # told apart there: a full disk is waited for
             self._not_written(turn, failure)
             return
-        self._disk.submit(self._commit_and_tell, turn)
         if turn.sends:
-            self._loop.call_soon(self._prepare, turn)
+            self._loop.call_soon(self._prepare, turn)  # before what the disk's thread has to say
+        self._disk.submit(self._commit_and_tell, turn)
 
     def _prepare(self, turn: _Turn) -> None:
         """What leaves when it is on disk is made ready while the disk works."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from bacalhau.model.execution import ExecutionReport
 from bacalhau.model.job import JobEventType, JobState
+from bacalhau.model.market import Award, Bid
 from bacalhau.node import outbox
+from bacalhau.node.inbound import Inbound
+from bacalhau.node.outbox import Outbox
 from bacalhau.rpc.peer_client import PeerLink
 from bacalhau.v1 import job_service_pb2
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
@@ -71,6 +75,31 @@ async def test_a_bid_that_wins_at_once_is_answered_by_its_award(tmp_path: Path) 
         types = happened(requester, job_id)
         assert types.index(JobEventType.AWARDED) < types.index(JobEventType.AWARD_CONFIRMED)
         assert types.index(JobEventType.AWARD_CONFIRMED) < types.index(JobEventType.REPORTED)
+
+
+async def test_award_and_report_are_signed_before_they_are_on_disk(tmp_path: Path) -> None:
+    """What is not signed by then is signed in front of whoever waits."""
+    late: list[type] = []
+    sign, call = Inbound._sign, Outbox._call
+
+    def signed(inbound: Inbound, body: Any, recipient: str) -> SignedEnvelope:
+        late.append(type(body))
+        return sign(inbound, body, recipient)
+
+    async def called(sender: Outbox, to: str, body: Any, how: Any) -> Any:
+        late.append(type(body))
+        return await call(sender, to, body, how)
+
+    async with a_pair(tmp_path) as (requester, _):
+        with (
+            patch.object(Inbound, "_sign", signed),
+            patch.object(Outbox, "_call", called),
+            patch.object(outbox, "CALL_AFTER_S", 60),
+        ):
+            await run(requester, HELLO)
+    assert Bid in late
+    assert Award not in late
+    assert ExecutionReport not in late
 
 
 async def test_work_that_takes_longer_is_confirmed_by_a_call_and_done_once(tmp_path: Path) -> None:
