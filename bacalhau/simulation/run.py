@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _YEAR_US = 366 * 24 * 3600 * 1_000_000
+_END_OF_TIME_US = 2**63 - 1
+"""A run ends with its last job, whenever that is; no later time has room in the columns of its measures."""
 _NO_LIMIT = 10**18
 _OPEN_JOBS_MAX = 10_000_000
 _BOUND_STEPS_MAX = 500_000
@@ -111,7 +113,7 @@ def _simulate(
         world.loop.after(scenario.market.settle_us, _settle, world, scenario.market)
     world.begin_heartbeats()
     _Source(world, scenario, measures, arrivals(scenario, sets, Random(f"jobs {seed}"))).begin()
-    world.loop.run(_YEAR_US)
+    world.loop.run(_END_OF_TIME_US)
     return Run(
         scenario,
         seed,

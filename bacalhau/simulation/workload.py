@@ -30,6 +30,9 @@ _SWF_FIELDS = 18
 _KIB = 1024
 _NUMBER_MAX = 9e12
 """Of what a trace says: so many seconds are still microseconds of 64 bits."""
+_DAY_US = 24 * HOUR_US
+_GAP_DAYS_MAX = 366
+"""Between two jobs of a trace. Seconds since 1970, or what is no seconds, would be decades of heartbeats."""
 _MODULE = Cid.of(RAW, b"module")
 
 
@@ -213,10 +216,16 @@ def _number(name: str, text: str) -> float:
 
 
 def _submitted_us(trace: Trace, line: int, submit_s: float, last_us: int) -> int:
-    """When the job comes. Raises TraceFailure where that is before the job of the line above."""
+    """When the job comes. Raises TraceFailure where that is before the job of the line above, or long after it."""
     at_us = int(submit_s * SECOND_US) * trace.scale_percent // 100
     if at_us < last_us:
         raise TraceFailure(f"{trace.path}:{line}: comes before the job above: sort by the time of submission")
+    if at_us - last_us > _GAP_DAYS_MAX * _DAY_US:
+        days = (at_us - last_us) // _DAY_US
+        raise TraceFailure(
+            f"{trace.path}:{line}: comes {days} days after what is above, more than {_GAP_DAYS_MAX}: submission is"
+            " in seconds from the beginning of the trace, and workload.trace.scale below 1 shortens it"
+        )
     return at_us
 
 

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from bacalhau.model.job import SECOND_US
 from bacalhau.simulation.distributions import Constant
+from bacalhau.simulation.run import simulate
 from bacalhau.simulation.scenario import (
+    HOUR_US,
     ArrivalKind,
     Arrivals,
+    Market,
     NodeGroup,
     Scenario,
     Trace,
@@ -105,6 +108,12 @@ def test_a_csv_of_jobs_may_say_what_each_is_worth(tmp_path: Path) -> None:
         ("csv", "submit_s,run_s,value\n0,1,-0.5\n", "trace:2: value should be at least 0"),
         ("csv", "submit_s,run_s\n5,1\n9,1\n7,1\n", "trace:4: comes before the job above"),
         (
+            "csv",
+            "submit_s,run_s\n1700000000,1\n",
+            "trace:2: comes 19675 days after what is above, more than 366: submission is in seconds from the"
+            " beginning of the trace, and workload.trace.scale below 1 shortens it",
+        ),
+        (
             "swf",
             SWF + "5 nan 5 1 4 -1 5 4 3 1 1 7 1 -1 1 -1 -1 -1\n",
             "trace:8: a field is no number: field 2 is",
@@ -122,6 +131,16 @@ def test_a_wrong_trace_is_refused_with_its_line(form: str, text: str, complaint:
     path.write_text(text)
     with pytest.raises(TraceFailure, match=complaint):
         list(arrivals(scenario(traced(path, form)), (), Random(1)))
+
+
+def test_a_trace_of_years_runs_to_its_last_job(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.csv"
+    days = (0, 300, 366, 600, 960)
+    path.write_text("submit_s,run_s\n" + "".join(f"{day * 24 * 3600},60\n" for day in days))
+    heartbeats = Market(heartbeat_us=24 * HOUR_US)
+    run = simulate(replace(scenario(traced(path, "csv")), market=heartbeats))
+    assert [at_us // (24 * HOUR_US) for at_us in run.jobs.submitted_us] == list(days)
+    assert run.figures["jobs completed"] == len(days)
 
 
 @pytest.mark.parametrize("kind", list(ArrivalKind))
