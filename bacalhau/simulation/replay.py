@@ -63,7 +63,7 @@ def replay(path: Path) -> Replayed:
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of the file. A node that was killed may have left a part of a line where its life ended."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for number, text in enumerate(file, 1):
             try:
                 line = json.loads(text)

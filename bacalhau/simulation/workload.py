@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,9 +210,9 @@ def _number(name: str, text: str) -> float:
     try:
         number = float(text)
     except (TypeError, ValueError):  # a row that is too long has a list
-        raise ValueError(f"{name} is {text!r}") from None
+        raise ValueError(f"{name} is {reprlib.repr(text)}") from None
     if not abs(number) <= _NUMBER_MAX:
-        raise ValueError(f"{name} is {text!r}, which is not up to {_NUMBER_MAX:g}")
+        raise ValueError(f"{name} is {reprlib.repr(text)}, which is not up to {_NUMBER_MAX:g}")
     return number
 
 
@@ -237,35 +238,41 @@ def _csv(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
     """Columns submit_s and run_s, and where they are there cpu (cores), memory_bytes, limit_s and value (credits);
     the others are drawn."""
     with Path(trace.path).open(encoding="utf-8", errors="replace", newline="") as file:
-        reader, last_us = csv.DictReader(file), 0
-        names = reader.fieldnames or ()
-        for needed in ("submit_s", "run_s"):
-            if needed not in names:
-                raise TraceFailure(f"{trace.path}:1: there is no column {needed}")
-        for name in names:
-            if name not in _CSV_COLUMNS:
-                raise TraceFailure(f"{trace.path}:1: unknown column {name}; known: {', '.join(_CSV_COLUMNS)}")
-        for row in reader:
-            try:
-                given = {name: _number(name, text) for name, text in row.items() if text}
-            except ValueError as error:
-                raise TraceFailure(
-                    f"{trace.path}:{reader.line_num}: a field is no number: {error}"
-                ) from error
-            if given.get("run_s", 0) <= 0 or given.get("submit_s", -1) < 0:
-                raise TraceFailure(f"{trace.path}:{reader.line_num}: needs submit_s from 0 and run_s above 0")
-            for name, number in given.items():
-                if number < _CSV_COLUMNS[name]:
-                    least = f"{name} should be at least {_CSV_COLUMNS[name]:g}, not {row[name]}"
-                    raise TraceFailure(f"{trace.path}:{reader.line_num}: {least}")
-            run_us = int(given["run_s"] * SECOND_US)
-            limit_us = int(given["limit_s"] * SECOND_US) if "limit_s" in given else 0
-            last_us = _submitted_us(trace, reader.line_num, given["submit_s"], last_us)
-            yield _Asked(
-                last_us,
-                int(given["cpu"] * 1000) if "cpu" in given else workload.cpu_millicores.draw(random),
-                int(given["memory_bytes"]) if "memory_bytes" in given else workload.memory_bytes.draw(random),
-                run_us,
-                max(limit_us or run_us * workload.overestimate_percent // 100, _LIMIT_MIN_US),
-                int(given["value"] * 1_000_000) if "value" in given else None,
-            )
+        reader = csv.DictReader(file)
+        try:
+            yield from _rows(trace, reader, workload, random)
+        except csv.Error as error:
+            line = reader.line_num + 1  # which is not counted yet
+            raise TraceFailure(f"{trace.path}:{line}: this is no CSV: {error}") from error
+
+
+def _rows(trace: Trace, reader: csv.DictReader[str], workload: Workload, random: Random) -> Iterator[_Asked]:
+    last_us, names = 0, reader.fieldnames or ()
+    for needed in ("submit_s", "run_s"):
+        if needed not in names:
+            raise TraceFailure(f"{trace.path}:1: there is no column {needed}")
+    for name in names:
+        if name not in _CSV_COLUMNS:
+            raise TraceFailure(f"{trace.path}:1: unknown column {name}; known: {', '.join(_CSV_COLUMNS)}")
+    for row in reader:
+        try:
+            given = {name: _number(name, text) for name, text in row.items() if text}
+        except ValueError as error:
+            raise TraceFailure(f"{trace.path}:{reader.line_num}: a field is no number: {error}") from error
+        if given.get("run_s", 0) <= 0 or given.get("submit_s", -1) < 0:
+            raise TraceFailure(f"{trace.path}:{reader.line_num}: needs submit_s from 0 and run_s above 0")
+        for name, number in given.items():
+            if number < _CSV_COLUMNS[name]:
+                least = f"{name} should be at least {_CSV_COLUMNS[name]:g}, not {row[name]}"
+                raise TraceFailure(f"{trace.path}:{reader.line_num}: {least}")
+        run_us = int(given["run_s"] * SECOND_US)
+        limit_us = int(given["limit_s"] * SECOND_US) if "limit_s" in given else 0
+        last_us = _submitted_us(trace, reader.line_num, given["submit_s"], last_us)
+        yield _Asked(
+            last_us,
+            int(given["cpu"] * 1000) if "cpu" in given else workload.cpu_millicores.draw(random),
+            int(given["memory_bytes"]) if "memory_bytes" in given else workload.memory_bytes.draw(random),
+            run_us,
+            max(limit_us or run_us * workload.overestimate_percent // 100, _LIMIT_MIN_US),
+            int(given["value"] * 1_000_000) if "value" in given else None,
+        )

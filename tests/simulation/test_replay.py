@@ -55,6 +55,13 @@ async def test_another_market_has_other_effects(tmp_path: Path, monkeypatch: pyt
         replay(trace)
 
 
+def test_bytes_that_are_no_text_are_refused_by_their_line(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_bytes(b'{"format": 2, "node": "n"}\n\xff\xfe\n')
+    with pytest.raises(ReplayFailure, match=f"{trace}:2: this is no JSON"):
+        replay(trace)
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

@@ -107,6 +107,11 @@ def test_a_csv_of_jobs_may_say_what_each_is_worth(tmp_path: Path) -> None:
         ("csv", "submit_s,run_s,limit_s\n0,1,0\n", "trace:2: limit_s should be"),
         ("csv", "submit_s,run_s,value\n0,1,-0.5\n", "trace:2: value should be at least 0"),
         ("csv", "submit_s,run_s\n5,1\n9,1\n7,1\n", "trace:4: comes before the job above"),
+        ("csv", f"submit_s,run_s\n0,1\n1,{'7' * 200_000}\n", "trace:3: this is no CSV: field larger than"),
+        ("csv", f"submit_s,{'run_s' * 40_000}\n0,1\n", "trace:1: this is no CSV: field larger than"),
+        ("csv", "submit_s,run_s\n0,1\n1,1\0\n", r"trace:3: a field is no number: run_s is '1.x00'"),
+        ("csv", "submit_s,run_s\n0,1\n1,\udcff\n", "trace:3: a field is no number: run_s is '\ufffd'"),
+        ("csv", f"submit_s,run_s\n1,{'x' * 200}\n", r"trace:2: a field is no number: run_s is '.{0,30}'$"),
         (
             "csv",
             "submit_s,run_s\n1700000000,1\n",
@@ -128,7 +133,7 @@ def test_a_csv_of_jobs_may_say_what_each_is_worth(tmp_path: Path) -> None:
 )
 def test_a_wrong_trace_is_refused_with_its_line(form: str, text: str, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / "trace"
-    path.write_text(text)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(TraceFailure, match=complaint):
         list(arrivals(scenario(traced(path, form)), (), Random(1)))
 
