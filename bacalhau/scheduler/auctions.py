@@ -75,11 +75,11 @@ class Auctions:
         effects = Effects()
         if not self._nodes.hear(node_id, now):
             return effects
-        sample = self._config.offer_sample
         for job in self._jobs.values():
             auction = job.auction
             if auction is None or not job.missing() or job.excludes(node_id):
                 continue
+            sample = self._sample_of(job)
             if sample and len(auction.awaiting) + len(auction.answers) >= sample:
                 continue
             if self._disliked(node_id, now) is not None:
@@ -102,14 +102,19 @@ class Auctions:
 
     def _asked_next(self, job: Job, key: str, now: int) -> tuple[str, ...]:
         """Whom the offer goes to now; `key` determines the sample."""
-        if not self._config.offer_sample:
+        sample = self._sample_of(job)
+        if not sample:
             return self._candidates(job, now)
 
         def excludes(node_id: str) -> bool:
             return self._shuns(job, node_id, now)
 
         shuns = excludes if self._shuns_any(job) else None
-        return self._nodes.sample(self._config.offer_sample, key, now, excludes=shuns)
+        return self._nodes.sample(sample, key, now, excludes=shuns)
+
+    def _sample_of(self, job: Job) -> int:
+        """How many nodes are asked at a time: fewer than it misses could never take it. 0 is all."""
+        return self._config.offer_sample and max(self._config.offer_sample, job.missing())
 
     def _shuns_any(self, job: Job) -> bool:
         return bool(job.executions or job.faulted or self._config.min_reputation_ppm)

@@ -36,7 +36,8 @@ class RequesterConfig:
     open_jobs_max: int = 10_000
     attempts_per_execution_max: int = 4
     offer_sample: int = 0
-    """An offer goes to so many live nodes, picked anew each time it is made or repeated; 0 is to all."""
+    """An offer goes to so many live nodes, or as many as its job misses, picked anew each time it is made or repeated;
+    0 is to all."""
     answers_per_offer_max: int = 1_000
     """Nodes whose bid or decline to one offer is kept."""
     answers_per_node_max: int = 100
