@@ -340,8 +340,10 @@ class Auctions:
         )
 
     def _grace_ends_us(self, auction: Auction) -> int:
-        """Until then a first node is waited for."""
-        return max(auction.opened_us, self._nodes.emptied_us) + self._config.no_node_grace_us
+        """Until then a first node is waited for, and one that was live to come back."""
+        first_us = max(auction.opened_us, self._nodes.emptied_us) + self._config.no_node_grace_us
+        heard_us = self._nodes.heard_us
+        return first_us if heard_us is None else max(first_us, heard_us + self._config.restart_us)
 
     def _hopeful(self, job: Job, auction: Auction, now: int) -> bool:
         """A live node may still bid: it has not answered, was only busy, or was not in a sample yet."""

@@ -29,6 +29,8 @@ class RequesterConfig:
     queue_default_us: int = 3600 * SECOND_US
     no_node_grace_us: int = 5 * SECOND_US
     """How long an auction waits for a first live node before the job fails."""
+    restart_us: int = 60 * SECOND_US
+    """No node is live, but one was heard so lately that it may only be restarting: an auction waits for it."""
     reoffer_us: int = 5 * SECOND_US
     reoffer_max_us: int = 60 * SECOND_US
     unanswered_offers_max: int = 4

@@ -25,6 +25,8 @@ class LiveNodes:
     def __init__(self, live_for_us: int) -> None:
         self.emptied_us = 0
         """When the last one was found silent. After a pause of this node's own all are, until they are heard again."""
+        self.heard_us: int | None = None
+        """When any was heard last."""
         self._live_for_us = live_for_us
         self._heard: OrderedDict[str, int] = OrderedDict()
         """By node: when it was last heard, longest ago first. In a plain dictionary whoever asks for the first passes
@@ -37,7 +39,7 @@ class LiveNodes:
         """The node was heard. Whether it was not live before."""
         self.drop_silent(now)
         known = node_id in self._heard
-        self._heard[node_id] = now
+        self._heard[node_id] = self.heard_us = now
         if known:
             self._heard.move_to_end(node_id)
         else:

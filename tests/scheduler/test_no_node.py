@@ -25,6 +25,38 @@ def test_a_job_with_no_live_node_waits_a_grace_and_then_says_so(requester: Reque
     assert "no compute node is live" in requester.failure().message
 
 
+def test_a_job_waits_for_the_only_node_while_that_restarts(requester: Requester) -> None:
+    requester.hear("n1")
+    requester.submit(now=seconds(20))
+    requester.expire(seconds(30))
+    assert requester.state() is JobState.QUEUED
+    requester.hear("n1", now=seconds(40))
+    requester.bid("n1", now=seconds(40))
+    assert requester.awards() == [("n1", 100)]
+
+
+def test_a_node_that_does_not_come_back_is_waited_for_a_minute_since_it_was_heard(
+    requester: Requester,
+) -> None:
+    requester.hear("n1")
+    requester.submit(now=seconds(20))
+    woken = []
+    while (due := requester.machine.deadline()) is not None:
+        requester.expire(due)
+        woken.append(due)
+    assert woken[-1] == seconds(60)
+    assert "no compute node is live" in requester.failure().message
+
+
+def test_a_node_that_was_gone_for_long_is_not_waited_for(requester: Requester) -> None:
+    requester.hear("n1")
+    requester.submit(now=seconds(600))
+    requester.expire(seconds(601))
+    assert requester.machine.deadline() == seconds(605)
+    requester.expire(seconds(605))
+    assert requester.failure().kind is FaultKind.NO_NODE
+
+
 def test_after_a_pause_of_the_requester_in_which_all_nodes_fell_silent_they_are_waited_for(
     requester: Requester,
 ) -> None:
