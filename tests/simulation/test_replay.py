@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bacalhau.market import clearing
+from bacalhau.market import bidding, clearing
+from bacalhau.model.frozen import replace
+from bacalhau.model.refusals import Refusal
 from bacalhau.simulation.replay import ReplayFailure, replay
 from bacalhau.v1 import job_pb2, job_service_pb2
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
 from tests.node.live import SLEEPER, all_of, client_of, running, until, wasm_job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from bacalhau.market.clearing import SealedBid
+    from bacalhau.model.market import JobOffer
 
 
 async def record(folder: Path) -> tuple[Path, Path]:
@@ -47,12 +53,37 @@ async def test_live_nodes_replayed_have_the_same_effects_byte_for_byte(tmp_path:
     assert second.steps > 20
 
 
-async def test_another_market_has_other_effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trace, _ = await record(tmp_path)
-    honest = clearing.bid_set_digest
-    monkeypatch.setattr("bacalhau.scheduler.requester.bid_set_digest", lambda bids: honest(bids)[::-1])
-    with pytest.raises(ReplayFailure, match="the effects are not those of the live node"):
-        replay(trace)
+def dearer_clearing(offer: JobOffer, bids: Iterable[SealedBid], slots: int) -> list[clearing.Winner]:
+    """A market that pays a microcredit more than was bid."""
+    winners = clearing.clear(offer, bids, slots)
+    return [replace(winner, price_microcredits=winner.price_microcredits + 1) for winner in winners]
+
+
+def dearer_quote(*asked: Any) -> bidding.Quote | Refusal:
+    """A node that asks a microcredit more than its prices say."""
+    answer = bidding.quote(*asked)
+    if isinstance(answer, Refusal):
+        return answer
+    return replace(answer, price_microcredits=answer.price_microcredits + 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "differs"),
+    [
+        ("auctions.clear", dearer_clearing, "AuctionCleared"),
+        ("requester.bid_set_digest", lambda bids: clearing.bid_set_digest(bids)[::-1], "AuctionCleared"),
+        ("offers.quote", dearer_quote, "SendBid"),
+    ],
+)
+async def test_another_market_has_other_effects(
+    part: str, other: Callable[..., Any], differs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the clearing, of what an award commits to, and of the bid: the first step that it decides differs."""
+    requester_trace, compute_trace = await record(tmp_path)
+    monkeypatch.setattr(f"bacalhau.scheduler.{part}", other)
+    with pytest.raises(ReplayFailure, match="the effects are not those of the live node") as found:
+        replay(compute_trace if part.startswith("offers") else requester_trace)
+    assert differs in str(found.value)
 
 
 def test_bytes_that_are_no_text_are_refused_by_their_line(tmp_path: Path) -> None:
