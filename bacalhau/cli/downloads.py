@@ -6,8 +6,10 @@ link to the outside; nothing that exists is written over.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,12 +42,24 @@ def fetch(
     from bacalhau.v1.ipfs_service_pb2 import GetRequest
 
     refuse_existing(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     stream = node.ipfs.Get(GetRequest(path=path), metadata=node.metadata, timeout=timeout_seconds)
+    answers = node.read(stream)
+    first = list(islice(answers, 1))  # where there is no such content, no folder is made for it
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        unpack(node.read(stream), Path(folder) / "content", received=received)
+        with writing(target):
+            unpack(chain(first, answers), Path(folder) / "content", received=received)
         refuse_existing(target)
         os.rename(Path(folder) / "content", target)
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """A disk that is full names no file, and others name one that the user never heard of: raises CommandFailure."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandFailure(f"{target} cannot be written: {error.strerror or error}") from error
 
 
 def refuse_existing(target: Path) -> None:

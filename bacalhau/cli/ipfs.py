@@ -255,7 +255,7 @@ def _car(file: BinaryIO) -> Iterator[ImportCarRequest]:
 
 def run_export(args: argparse.Namespace) -> int:
     from bacalhau.cli.connection import Node
-    from bacalhau.cli.downloads import refuse_existing
+    from bacalhau.cli.downloads import refuse_existing, writing
     from bacalhau.v1.ipfs_service_pb2 import ExportCarRequest
 
     node = Node.of(args)
@@ -271,7 +271,7 @@ def run_export(args: argparse.Namespace) -> int:
     refuse_existing(target)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with open(partial, "xb") as file:
+        with writing(target), open(partial, "xb") as file:
             for answer in stream:
                 file.write(answer.chunk)
         os.rename(partial, target)

@@ -28,7 +28,7 @@ from bacalhau.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 JOB_ID = "j-1a2b3c4d-0000-4000-8000-000000000001"
 NODE_ID = "12D3KooWScriptedNodeScriptedNode"
@@ -97,7 +97,7 @@ class Script:
     logs: dict[str, list[Step]] = field(default_factory=dict)
     jobs: list[job_pb2.Job] = field(default_factory=list)
     answers: list[job_service_pb2.OfferAnswer] = field(default_factory=list)
-    content: dict[str, list[ipfs_service_pb2.GetResponse]] = field(default_factory=dict)
+    content: dict[str, Iterable[ipfs_service_pb2.GetResponse]] = field(default_factory=dict)
     unanswered: int = 0
 
 

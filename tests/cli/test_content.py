@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +18,11 @@ from hypothesis import strategies as st
 from bacalhau.cli.downloads import UnsafeEntry, unpack
 from bacalhau.v1 import ipfs_service_pb2, job_pb2
 from bacalhau.v1.ipfs_service_pb2 import EntryHeader, GetResponse
+from tests.cli.conftest import environment
 from tests.cli.scripted_node import JOB_ID, RESULT_CID, ScriptedNode, execution
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Command
@@ -100,6 +107,50 @@ def test_broken_fetch_leaves_nothing(scripted: ScriptedNode, bacalhau: Command, 
     scripted.script.content["CID"] = [entry("", FOLDER), entry("a", FILE), entry("../b", FILE)]
     done = bacalhau("ipfs", "get", "-o", "x", "CID")
     assert done.returncode == 125
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_content_makes_no_folder_for_it(bacalhau: Command, tmp_path: Path) -> None:
+    done = bacalhau("ipfs", "get", "-o", "a/b/x", "QmNothing")
+    assert b"no peer has CID QmNothing" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_content_that_the_disk_has_no_room_for_leaves_nothing_and_says_where(
+    scripted: ScriptedNode, tmp_path: Path
+) -> None:
+    scripted.script.content["CID"] = [entry("", FILE), GetResponse(chunk=bytes(100_000))]
+    get = (sys.executable, "-m", "bacalhau", "ipfs", "get", "-o", "x", "CID")
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 10; exec "$@"', "bash", *get],
+        capture_output=True,
+        timeout=30,
+        check=False,
+        cwd=tmp_path,
+        env=environment(scripted.port),
+    )
+    assert (done.returncode, done.stderr) == (125, b"bacalhau: x cannot be written: File too large\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_fetch_leaves_nothing(
+    scripted: ScriptedNode, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    more = threading.Event()
+
+    def parts() -> Iterator[GetResponse]:
+        yield entry("", FILE)
+        yield GetResponse(chunk=b"the beginning")
+        more.wait(30)
+
+    scripted.script.content["CID"] = parts()
+    command = start("ipfs", "get", "-o", "x", "CID")
+    while not any(path.is_file() for path in tmp_path.rglob("content")):
+        assert command.poll() is None
+        time.sleep(0.01)
+    command.send_signal(signal.SIGINT)
+    assert command.wait(30) == 130
+    more.set()
     assert list(tmp_path.iterdir()) == []
 
 
