@@ -32,18 +32,21 @@ def fetch(
     path: str,
     target: Path,
     *,
-    received: Callable[[int], None] | None = None,
+    received: Callable[[int], None],
+    coming: Callable[[int, int], None],
     timeout_seconds: float | None = None,
 ) -> None:
-    """Fetch a CID, or CID/path/in/it, as the file or folder `target`.
+    """Fetch a CID, or CID/path/in/it, as the file or folder `target`. `coming` hears (done, all) bytes while the node
+    itself fetches it.
 
     Raises NodeFailure, UnsafeEntry, UsageFailure.
     """
     from bacalhau.v1.ipfs_service_pb2 import GetRequest
 
     refuse_existing(target)
-    stream = node.ipfs.Get(GetRequest(path=path), metadata=node.metadata, timeout=timeout_seconds)
-    answers = node.read(stream)
+    request = GetRequest(path=path, progress=True)
+    stream = node.ipfs.Get(request, metadata=node.metadata, timeout=timeout_seconds)
+    answers = _content(node.read(stream), coming)
     first = list(islice(answers, 1))  # where there is no such content, no folder is made for it
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
@@ -51,6 +54,14 @@ def fetch(
             unpack(chain(first, answers), Path(folder) / "content", received=received)
         refuse_existing(target)
         os.rename(Path(folder) / "content", target)
+
+
+def _content(answers: Iterator[GetResponse], coming: Callable[[int, int], None]) -> Iterator[GetResponse]:
+    for answer in answers:
+        if answer.HasField("progress"):
+            coming(answer.progress.done_bytes, answer.progress.total_bytes)
+        else:
+            yield answer
 
 
 @contextlib.contextmanager

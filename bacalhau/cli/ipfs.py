@@ -177,7 +177,7 @@ def run_get(args: argparse.Namespace) -> int:
     path = ipfs_path(args.path)
     target = Path(args.output or os.path.basename(path) or path)
     with Counter(f"fetching {path}", quiet=args.quiet) as counter:
-        fetch(Node.of(args), path, target, received=counter)
+        fetch(Node.of(args), path, target, received=counter, coming=counter.coming)
     if not args.quiet:
         print(f"saved to {target}", file=sys.stderr)
     return OK

@@ -52,7 +52,14 @@ def fetch_results(node: Node, job: Job, args: argparse.Namespace, path: str = ""
             target = folder / execution_id if apart else folder
             if path:
                 target /= os.path.basename(path)
-            fetch(node, f"{cid}/{path}" if path else cid, target, received=counter, timeout_seconds=timeout)
+            fetch(
+                node,
+                f"{cid}/{path}" if path else cid,
+                target,
+                received=counter,
+                coming=counter.coming,
+                timeout_seconds=timeout,
+            )
     if not args.quiet:
         print(f"results of job {job.id} are in {folder}", file=sys.stderr)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.cli.failures import NodeFailure, UsageFailure
 from bacalhau.cli.mounts import DATA_REFERENCE, FILE_REFERENCE
+from bacalhau.cli.progress import PLAIN_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,12 +110,14 @@ def _upload(node: Node, reference: str, *, quiet: bool) -> str:
 
 
 class Counter:
-    """How many bytes have gone, on a terminal's stderr, on one line that disappears in the end."""
+    """How many bytes have gone, on a terminal's stderr, on one line that disappears in the end. What is `coming` to the
+    node first is said on a pipe too."""
 
     INTERVAL_SECONDS = 0.2
 
     def __init__(self, what: str, *, quiet: bool = False) -> None:
         self._what = what
+        self._quiet = quiet
         self._shown = not quiet and sys.stderr.isatty()
         self._bytes = 0
         self._next = 0.0
@@ -123,16 +126,33 @@ class Counter:
         return self
 
     def __call__(self, count: int) -> None:
-        self._bytes += count
-        if not self._shown:
-            return
-        import time
-
         from bacalhau.model.quantities import show_bytes
 
-        if (now := time.monotonic()) >= self._next:
-            self._next = now + self.INTERVAL_SECONDS
-            print(f"\r\x1b[K{self._what}: {show_bytes(self._bytes)}", end="", file=sys.stderr, flush=True)
+        self._bytes += count
+        if self._shown and self._due(self.INTERVAL_SECONDS):
+            self._line(show_bytes(self._bytes))
+
+    def coming(self, done_bytes: int, total_bytes: int) -> None:
+        """How much the node has of what it fetches itself: that may take long, so that a pipe gets lines."""
+        from bacalhau.model.quantities import show_bytes
+
+        figures = f"{show_bytes(done_bytes)} of {show_bytes(total_bytes)} from other nodes"
+        if self._shown and self._due(self.INTERVAL_SECONDS):
+            self._line(figures)
+        elif not (self._shown or self._quiet) and self._due(PLAIN_INTERVAL_SECONDS):
+            print(f"{self._what}: {figures}", file=sys.stderr, flush=True)
+
+    def _due(self, interval_seconds: float) -> bool:
+        import time
+
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + interval_seconds
+        return True
+
+    def _line(self, figures: str) -> None:
+        print(f"\r\x1b[K{self._what}: {figures}", end="", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
         if self._shown:

@@ -248,12 +248,12 @@ class Contents:
         if self.kubo is not None:
             await self.kubo.keep(root, pin=pin)
 
-    async def need(self, cid: Cid) -> None:
+    async def need(self, cid: Cid, progress: Callable[[int, int], None] | None = None) -> None:
         """As fetch, for a client: raises Refused(CONTENT_UNAVAILABLE) where no node has all of it."""
         try:
             if not self.store.has(cid):
                 await self._find_root(cid)
-            await self.fetch(cid)
+            await self.fetch(cid, progress=progress)
         except NoPeerHas as error:
             raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(error)) from error
 

@@ -24,6 +24,7 @@ WAITING_BYTES_MAX: Final = 4 * 1024 * 1024
 
 BATCH_BYTES: Final = 1024 * 1024
 _BATCH_ITEMS: Final = 256
+MEANWHILE_S: Final = 0.5
 _ITEM_BYTES: Final = 1024  # what an item counts for beside its length, so that small ones are bounded too
 
 
@@ -54,9 +55,14 @@ async def feed(executor: Executor, items: AsyncIterator[T], work: Callable[[Iter
 
 
 async def drain(
-    executor: Executor, items: Iterator[T], *, stop: Callable[[], None]
+    executor: Executor,
+    items: Iterator[T],
+    *,
+    stop: Callable[[], None],
+    meanwhile: Callable[[], T | None] | None = None,
 ) -> AsyncGenerator[list[T], None]:
-    """The items in batches of BATCH_BYTES, one batch ahead; an item's size is its length, if it has one.
+    """The items in batches of BATCH_BYTES, one batch ahead; an item's size is its length, if it has one. While the next
+    batch is long in coming, `meanwhile` is asked for an item again and again.
 
     Close it (`contextlib.aclosing`) where it is left early. `stop` is called in the end, and must free `items`
     from whatever they wait for.
@@ -64,7 +70,14 @@ async def drain(
     loop = asyncio.get_running_loop()
     ahead = loop.run_in_executor(executor, _take_batch, items)
     try:
-        while batch := await asyncio.shield(ahead):
+        while True:
+            await asyncio.wait([ahead], timeout=None if meanwhile is None else MEANWHILE_S)
+            if not ahead.done():
+                if meanwhile is not None and (item := meanwhile()) is not None:
+                    yield [item]
+                continue
+            if not (batch := ahead.result()):
+                break
             ahead = loop.run_in_executor(executor, _take_batch, items)
             yield batch
     finally:

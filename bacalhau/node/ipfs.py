@@ -27,7 +27,7 @@ from bacalhau.model.cid import Cid, InvalidCid, UnsupportedHash
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.node.contents import FIND_TIMEOUT_S
 from bacalhau.node.handoff import StreamBroken, drain, feed
-from bacalhau.rpc.ipfs_service import Added, ContentStat, ListedEntry, NewEntry
+from bacalhau.rpc.ipfs_service import Added, ContentStat, Fetching, ListedEntry, NewEntry
 from bacalhau.rpc.limits import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -124,14 +124,20 @@ class Ipfs:
             return added
 
     async def get(
-        self, path: ContentPath, offset_bytes: int, length_bytes: int | None
-    ) -> AsyncGenerator[list[WalkedEntry | bytes], None]:
+        self, path: ContentPath, offset_bytes: int, length_bytes: int | None, *, progress: bool = False
+    ) -> AsyncGenerator[list[WalkedEntry | bytes | Fetching], None]:
         with refusing():
             cid = await self._resolve(path)
             async with self._held(cid):
-                store = _FetchingStore(self._store, lambda _: self._contents.need(cid))
-                parts = _read(store, cid, offset_bytes, length_bytes)
-                async with contextlib.aclosing(drain(self._readers, parts, stop=store.close)) as batches:
+                coming = _Coming(self._store, cid) if progress else None
+                store = _FetchingStore(self._store, lambda _: self._contents.need(cid, coming))
+                parts: Iterator[WalkedEntry | bytes | Fetching] = _read(
+                    store, cid, offset_bytes, length_bytes
+                )
+                drained = drain(
+                    self._readers, parts, stop=store.close, meanwhile=None if coming is None else coming.news
+                )
+                async with contextlib.aclosing(drained) as batches:
                     async for batch in batches:
                         yield batch
 
@@ -336,6 +342,25 @@ class _FetchingStore:
             self._running.result()
         except CancelledError as error:
             raise StreamBroken from error
+
+
+class _Coming:
+    """How far the blocks of a CID are that come from other nodes: called with each, asked for what is new."""
+
+    def __init__(self, store: BlockStore, cid: Cid) -> None:
+        self._store = store
+        self._cid = cid
+        self._total_bytes = 0
+        self._news: Fetching | None = None
+
+    def __call__(self, _blocks: int, done_bytes: int) -> None:
+        if not self._total_bytes:  # the root is here by now
+            self._total_bytes = reader.stat(self._store, self._cid).dag_bytes
+        self._news = Fetching(done_bytes, self._total_bytes)
+
+    def news(self) -> Fetching | None:
+        news, self._news = self._news, None
+        return news
 
 
 def _import_tree(store: BlockStore, options: ImportOptions, items: Iterator[NewEntry | bytes]) -> Added:

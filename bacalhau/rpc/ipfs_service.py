@@ -90,6 +90,14 @@ class ContentStat:
     pinned: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """How far content is that comes from other nodes: blocks that have come, and all of them as the root claims."""
+
+    done_bytes: int
+    total_bytes: int
+
+
 class IpfsPort(Protocol):
     """What the node does for IpfsService. Methods raise Refused, the streams as they are read.
 
@@ -101,8 +109,8 @@ class IpfsPort(Protocol):
         self, options: ImportOptions, parts: AsyncIterator[NewEntry | bytes], *, pin: bool
     ) -> Added: ...
     def get(
-        self, path: ContentPath, offset_bytes: int, length_bytes: int | None
-    ) -> AsyncGenerator[list[WalkedEntry | bytes], None]: ...
+        self, path: ContentPath, offset_bytes: int, length_bytes: int | None, *, progress: bool = False
+    ) -> AsyncGenerator[list[WalkedEntry | bytes | Fetching], None]: ...
     async def list_folder(
         self, path: ContentPath, start: int, count: int
     ) -> tuple[list[ListedEntry], bool]: ...
@@ -138,13 +146,22 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
             if request.offset_bytes < 0 or request.length_bytes < 0:
                 raise refused(RefusalReason.MALFORMED, "offset_bytes and length_bytes must not be negative")
             found = self._port.get(
-                _content_path(request.path), request.offset_bytes, request.length_bytes or None
+                _content_path(request.path),
+                request.offset_bytes,
+                request.length_bytes or None,
+                progress=request.progress,
             )
             async with contextlib.aclosing(found) as batches:
                 async for batch in batches:
                     for part in batch:
                         if isinstance(part, bytes):
                             yield pb.GetResponse(chunk=part)
+                        elif isinstance(part, Fetching):
+                            yield pb.GetResponse(
+                                progress=pb.FetchProgress(
+                                    done_bytes=part.done_bytes, total_bytes=part.total_bytes
+                                )
+                            )
                         else:
                             yield pb.GetResponse(entry=_header(part))
         except Refused as error:

@@ -65,22 +65,34 @@ class AddResponse(_message.Message):
     def __init__(self, cid: _Optional[str] = ..., size_bytes: _Optional[int] = ..., entries: _Optional[int] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("path", "offset_bytes", "length_bytes")
+    __slots__ = ("path", "offset_bytes", "length_bytes", "progress")
     PATH_FIELD_NUMBER: _ClassVar[int]
     OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
     LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     path: str
     offset_bytes: int
     length_bytes: int
-    def __init__(self, path: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ...) -> None: ...
+    progress: bool
+    def __init__(self, path: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., length_bytes: _Optional[int] = ..., progress: _Optional[bool] = ...) -> None: ...
+
+class FetchProgress(_message.Message):
+    __slots__ = ("done_bytes", "total_bytes")
+    DONE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    done_bytes: int
+    total_bytes: int
+    def __init__(self, done_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class GetResponse(_message.Message):
-    __slots__ = ("entry", "chunk")
+    __slots__ = ("entry", "chunk", "progress")
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     entry: EntryHeader
     chunk: bytes
-    def __init__(self, entry: _Optional[_Union[EntryHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    progress: FetchProgress
+    def __init__(self, entry: _Optional[_Union[EntryHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ..., progress: _Optional[_Union[FetchProgress, _Mapping]] = ...) -> None: ...
 
 class DirectoryEntry(_message.Message):
     __slots__ = ("name", "cid", "size_bytes", "type")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bacalhau.cli.downloads import UnsafeEntry, unpack
 from bacalhau.v1 import ipfs_service_pb2, job_pb2
-from bacalhau.v1.ipfs_service_pb2 import EntryHeader, GetResponse
+from bacalhau.v1.ipfs_service_pb2 import EntryHeader, FetchProgress, GetResponse
 from tests.cli.conftest import environment
 from tests.cli.scripted_node import JOB_ID, RESULT_CID, ScriptedNode, execution
 
@@ -108,6 +108,25 @@ def test_broken_fetch_leaves_nothing(scripted: ScriptedNode, bacalhau: Command, 
     done = bacalhau("ipfs", "get", "-o", "x", "CID")
     assert done.returncode == 125
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_the_node_fetches_itself_is_told_on_a_pipe_and_not_on_stdout(
+    quiet: bool, scripted: ScriptedNode, bacalhau: Command, tmp_path: Path
+) -> None:
+    told = [FetchProgress(done_bytes=mib << 20, total_bytes=50 << 20) for mib in (1, 2, 3)]
+    scripted.script.content["CID"] = [
+        *(GetResponse(progress=progress) for progress in told),
+        entry("", FILE),
+        GetResponse(chunk=b"all"),
+    ]
+    done = bacalhau("ipfs", "get", "-o", "x", "CID", *(["-q"] if quiet else []))
+    # What comes within five seconds is one line.
+    lines = b"fetching CID: 1.0 MiB of 50.0 MiB from other nodes\nsaved to x\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"" if quiet else lines)
+    assert (tmp_path / "x").read_bytes() == b"all"
+    (asked,) = scripted.asked_for(ipfs_service_pb2.GetRequest)
+    assert asked.progress
 
 
 def test_unknown_content_makes_no_folder_for_it(bacalhau: Command, tmp_path: Path) -> None:

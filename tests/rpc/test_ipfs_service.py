@@ -24,6 +24,7 @@ from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
 from tests.ipfs.conftest import KuboRepository, kubo_repository, make_tree, random_bytes
 from tests.rpc.served_ipfs import (
     MIB,
+    OtherNode,
     Served,
     add,
     chunks,
@@ -296,6 +297,45 @@ async def test_content_of_another_node_is_fetched_where_it_is_needed(served: Ser
     found = await served.stub.Stat(pb.StatRequest(path=str(cid)))
     assert found.local
     assert found.pinned
+
+
+async def test_who_asks_for_it_hears_how_far_the_node_is_that_fetches_from_others(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, go_on, blocks_of = random_bytes(MIB), asyncio.Event(), OtherNode.get_blocks
+
+    async def slow(self: OtherNode, cids: list[Cid], *, recursive: bool) -> AsyncIterator[tuple[Cid, bytes]]:
+        number = 0
+        async for found in blocks_of(self, cids, recursive=recursive):
+            number += 1
+            if number == 4:
+                await go_on.wait()
+            yield found
+
+    monkeypatch.setattr(OtherNode, "get_blocks", slow)
+    monkeypatch.setattr("bacalhau.ipfs.fetch._BATCH_BLOCKS", 1)
+    (tmp_path / "file").write_bytes(content)
+    cid = import_path(served.elsewhere, tmp_path / "file").cid
+    told, got = [], b""
+    async for answer in served.stub.Get(pb.GetRequest(path=str(cid), progress=True), timeout=30):
+        if answer.HasField("progress"):
+            told.append((answer.progress.done_bytes, answer.progress.total_bytes))
+            if told[-1][0] >= 3 * MIB // 4:
+                go_on.set()
+        got += answer.chunk
+    assert got == content
+    assert told == sorted(told)
+    assert MIB // 2 < told[-1][0] < MIB < told[-1][1] < MIB + 1000
+    # Nothing has to come any more.
+    again = [answer.WhichOneof("part") for answer in await get(served, str(cid), progress=True)]
+    assert set(again) == {"entry", "chunk"}
+
+
+async def test_who_does_not_ask_hears_no_progress(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(random_bytes(MIB))
+    cid = import_path(served.elsewhere, tmp_path / "file").cid
+    parts = {answer.WhichOneof("part") for answer in await get(served, str(cid))}
+    assert parts == {"entry", "chunk"}
 
 
 async def test_a_cid_that_nobody_has_is_refused_by_every_call(served: Served) -> None:
