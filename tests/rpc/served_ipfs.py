@@ -125,7 +125,7 @@ async def add(served: Served, requests: Iterable[pb.AddRequest]) -> pb.AddRespon
     return answer
 
 
-async def get(served: Served, path: str, **rest: int) -> list[pb.GetResponse]:
+async def get(served: Served, path: str, **rest: Any) -> list[pb.GetResponse]:
     return [answer async for answer in served.stub.Get(pb.GetRequest(path=path, **rest))]
 
 
