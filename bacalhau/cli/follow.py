@@ -233,6 +233,13 @@ class Follower:
             fetch_results(self._node, job, self._args)
         elif reports:
             self._progress.say(f"fetch it with: bacalhau get {job.id}")
+        if self._logs.lost is not None:
+            print(
+                f"bacalhau: the output could not be written here: {self._logs.lost.strerror}; the result has all of it: "
+                f"bacalhau get {job.id}",
+                file=sys.stderr,
+            )
+            return exit_code(job) or SYSTEM_FAILURE
         return exit_code(job)
 
 

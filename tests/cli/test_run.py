@@ -102,6 +102,19 @@ def test_output_of_a_second_attempt_is_not_printed_twice(scripted: ScriptedNode,
     assert b"failed on n-a: gone" in done.stderr
 
 
+def test_output_that_has_no_room_here_is_a_failure_that_says_so(scripted: ScriptedNode) -> None:
+    scripted.script.logs["e-1"] = [output(b"lost\n")]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bacalhau", "docker", "run", "-q", "ubuntu"],
+            stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, env=environment(scripted.port),
+        )  # fmt: skip
+    told = done.stderr.decode()
+    assert done.returncode == 125
+    assert "Traceback" not in told
+    assert f"No space left on device; the result has all of it: bacalhau get {JOB_ID}" in told
+
+
 def test_lines_of_several_executions_are_not_mixed(scripted: ScriptedNode, bacalhau: Command) -> None:
     scripted.script.logs["e-1"] = [output(b"aa"), output(b"aa\nb")]
     scripted.script.logs["e-2"] = [output(b"cc"), output(b"cc\n")]
