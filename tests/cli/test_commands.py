@@ -199,6 +199,19 @@ def test_address_may_stand_anywhere(line: str, monkeypatch: pytest.MonkeyPatch) 
     assert str(address) == "h:7"
 
 
+@pytest.mark.parametrize("host", ["http://127.0.0.1", "127.0.0.1:1234", "node.example/api"])
+def test_a_host_that_is_a_url_or_has_a_port_is_refused_with_what_to_write(host: str) -> None:
+    done, _ = run_at(unused_port(), "--api-host", host, "id")
+    assert done.returncode == 2
+    assert f"{host!r} is no host (--api-host, BACALHAU_API_HOST)" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_a_host_may_be_an_address_of_ipv6(host: str) -> None:
+    words = ["--api-host", host, "--api-port", "7", "id"]
+    assert str(address_of(main.parser("id").parse_args(words))) == "[::1]:7"
+
+
 def test_serve_gives_the_node_plain_values() -> None:
     words = "serve --node-type=compute,requester --labels a=b,c=d --lease 2s --limit-job-cpu 1.5"
     words += " --accept-networked=true"
