@@ -317,6 +317,25 @@ def test_output_that_nobody_reads_ends_quietly(scripted: ScriptedNode) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_command_whose_stdout_is_closed_ends_quietly(scripted: ScriptedNode) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m bacalhau docker run -q ubuntu >&-', sys.executable],
+        stderr=subprocess.PIPE, timeout=60, check=False, env=environment(scripted.port), cwd=REPOSITORY,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_before_the_command_line_is_read_ends_without_a_traceback() -> None:
+    script = (
+        "import bacalhau.cli.main as command\n"
+        "def interrupted(argv):\n    raise KeyboardInterrupt\n"
+        "command.run = interrupted\n"
+        "command.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, cwd=REPOSITORY)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [
