@@ -317,6 +317,12 @@ def test_refusal_shows_the_nodes_message_and_reason(bacalhau: Command) -> None:
     assert done.stderr == b"bacalhau: no job j-1a2b3c4d is known here (NOT_FOUND)\n"
 
 
+def test_list_shows_as_many_as_were_asked_for_of_all(scripted: ScriptedNode, bacalhau: Command) -> None:
+    scripted.script.jobs = [job_pb2.Job(id=f"j-{number:08}") for number in range(20)]
+    for words, count in (([], 10), (["--all"], 20), (["--all", "-n", "2"], 2)):
+        assert len(bacalhau("list", "--hide-header", *words).stdout.splitlines()) == count
+
+
 def test_list_and_describe_show_the_job(scripted: ScriptedNode, bacalhau: Command) -> None:
     spec = job_pb2.JobSpec(
         docker=job_pb2.DockerTask(image="ubuntu", command=["echo", "Hello World"]), count=1
