@@ -214,6 +214,10 @@ class Node:
         if self.address.ca_file is None:
             return grpc.insecure_channel(str(self.address), options)
         root = _read(self.address.ca_file, "the certificate file")
+        if b"-----BEGIN CERTIFICATE-----" not in root:
+            raise UsageFailure(
+                f"{self.address.ca_file} holds no certificate (PEM): give the node's, or that of who vouches for it"
+            )
         return grpc.secure_channel(str(self.address), grpc.ssl_channel_credentials(root), options)
 
 
