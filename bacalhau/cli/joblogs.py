@@ -153,7 +153,7 @@ class JobLogs:
             return
         with self._printing:
             place.printed[stream] += len(data)
-            self._progress.pause()
+            self._progress.give_way()
             if self._closed:
                 return
             out = sys.stdout.buffer if stream == STDOUT else sys.stderr.buffer

@@ -393,6 +393,42 @@ def test_terminal_gets_a_moving_line_that_is_gone_before_the_program_writes(
     assert "1.4 MiB" not in text.partition("from the program")[2]
 
 
+def test_terminal_shows_how_long_a_program_runs_until_it_writes(
+    scripted: ScriptedNode, tmp_path: Path
+) -> None:
+    seen = threading.Event()
+    running = execution_pb2.EXECUTION_PHASE_RUNNING
+    scripted.script.logs["e-1"] = [seen, output(b"from the program\n")]
+    scripted.script.history = [
+        event("PHASE_CHANGED", execution_id="e-1", node_id="n-a", phase=running, message="attempt 2"),
+        seen,
+        event("PROGRESS", execution_id="e-1", phase=running),
+        ended(execution("e-1")),
+    ]
+    terminal, side = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bacalhau", "docker", "run", "ubuntu"],
+            stdout=side,
+            stderr=side,
+            cwd=tmp_path,
+            env=environment(scripted.port) | {"TERM": "xterm", "COLUMNS": "100"},
+        )
+        os.close(side)
+        shown = b""
+        while chunk := _read(terminal):
+            shown += chunk
+            if b"0:00:0" in shown:
+                seen.set()
+        assert process.wait(20) == 0
+    finally:
+        os.close(terminal)
+    before, _, after = shown.decode().partition("from the program\r\n")
+    assert "running on n-a (attempt 2)" in before
+    assert "0:00:0" in before
+    assert after.startswith(f"result {RESULT_CID}")
+
+
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
