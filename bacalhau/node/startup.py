@@ -106,8 +106,8 @@ def read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
         return pair
     except ssl.SSLError as error:
         raise CannotStart(
-            f"{settings.tls_cert} and {settings.tls_key} are no certificate and its key without a password, both in PEM: "
-            "give those with --tls-cert and --tls-key"
+            f"{settings.tls_cert} and {settings.tls_key} are no certificate and its key without a password, both in "
+            "PEM: give those with --tls-cert and --tls-key"
         ) from error
     except OSError as error:
         raise CannotStart(f"{error.filename} cannot be read: {error.strerror}") from error
