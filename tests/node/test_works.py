@@ -16,7 +16,13 @@ from tests.node.live import client_of, running, until, wasm_job
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bacalhau.node.node import Node
     from bacalhau.runtime.executor import Workspace
+
+
+def state(node: Node, job_id: str) -> JobState | None:
+    job = node.store.job(job_id)
+    return None if job is None else job.state
 
 
 async def test_a_job_that_is_cancelled_while_its_inputs_are_laid_out_leaves_none_of_them(
@@ -41,7 +47,7 @@ async def test_a_job_that_is_cancelled_while_its_inputs_are_laid_out_leaves_none
             job_id = str(answer.job.id)
             await until(begun.is_set, "the inputs are laid out")
             await node.jobs.cancel(job_id, "")
-            await until(lambda: node.store.job(job_id).state is JobState.CANCELLED, "the job is cancelled")
+            await until(lambda: state(node, job_id) is JobState.CANCELLED, "the job is cancelled")
             cancelled.set()
             await until(ended.is_set, "the inputs are there")
         await until(lambda: not list((tmp_path / "workspaces" / "runs").iterdir()), "the workspace is gone")
