@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.model.job import SECOND_US, Engine
 from bacalhau.model.market import Tariff
-from bacalhau.model.resources import GIB, MIB, Resources
+from bacalhau.model.resources import MIB, Resources
 from bacalhau.scheduler.config import DEFAULT_CREDIT, DEFAULT_PAYMENT
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def machine_capacity(settings: Settings) -> Resources:
         settings.memory_bytes
         if settings.memory_bytes is not None
         else page_bytes * pages * 8 // 10 // MIB * MIB,
-        settings.disk_bytes if settings.disk_bytes is not None else free_disk_bytes * 8 // 10 // GIB * GIB,
+        settings.disk_bytes if settings.disk_bytes is not None else free_disk_bytes * 8 // 10 // MIB * MIB,
     )
 
 

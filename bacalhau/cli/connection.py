@@ -66,6 +66,11 @@ def add_flags(parser: argparse.ArgumentParser, *, top: bool = False) -> None:
 def address_of(args: argparse.Namespace) -> Address:
     """The address that the flags and, where they are silent, the environment name. Raises UsageFailure."""
     host = getattr(args, "api_host", None) or os.environ.get("BACALHAU_API_HOST") or DEFAULT_HOST
+    if "/" in host or host.count(":") == 1:  # a URL, or HOST:PORT; more colons are IPv6
+        raise UsageFailure(
+            f"{host!r} is no host (--api-host, BACALHAU_API_HOST): write its name or address alone; its port goes into "
+            "--api-port or BACALHAU_API_PORT"
+        )
     port = getattr(args, "api_port", None) or os.environ.get("BACALHAU_API_PORT") or str(DEFAULT_PORT)
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise UsageFailure(
@@ -209,6 +214,10 @@ class Node:
         if self.address.ca_file is None:
             return grpc.insecure_channel(str(self.address), options)
         root = _read(self.address.ca_file, "the certificate file")
+        if b"-----BEGIN CERTIFICATE-----" not in root:
+            raise UsageFailure(
+                f"{self.address.ca_file} holds no certificate (PEM): give the node's, or that of who vouches for it"
+            )
         return grpc.secure_channel(str(self.address), grpc.ssl_channel_credentials(root), options)
 
 

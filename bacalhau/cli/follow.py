@@ -55,7 +55,10 @@ def run_job(args: argparse.Namespace, draft: JobSpec) -> int:
         print(job.id, flush=True)
         return OK
     progress.say(f"job {job.id}")
-    return Follower(node, job, progress, args).follow()
+    try:
+        return Follower(node, job, progress, args).follow()
+    finally:
+        progress.pause()  # whatever ends it, the terminal is as it was
 
 
 def _submit(node: Node, request: SubmitJobRequest, progress: Progress) -> Job:
@@ -123,7 +126,6 @@ class Follower:
                 break
             except KeyboardInterrupt:
                 if interrupted:
-                    self._progress.pause()
                     return INTERRUPTED
                 interrupted = True
                 self._cancel()
@@ -233,6 +235,13 @@ class Follower:
             fetch_results(self._node, job, self._args)
         elif reports:
             self._progress.say(f"fetch it with: bacalhau get {job.id}")
+        if self._logs.lost is not None:
+            print(
+                f"bacalhau: the output could not be written here: {self._logs.lost.strerror}; the result has all of "
+                f"it: bacalhau get {job.id}",
+                file=sys.stderr,
+            )
+            return exit_code(job) or SYSTEM_FAILURE
         return exit_code(job)
 
 

@@ -53,6 +53,8 @@ class JobLogs:
         self._free: list[Place] = []
         self._printing = threading.Lock()
         self._closed = False
+        self.lost: OSError | None = None
+        """Why some of the output could not be written here, where it could not: a full disk."""
 
     def start(self, execution_id: str) -> None:
         """Copy an execution's output from now on; a second call changes nothing."""
@@ -151,7 +153,7 @@ class JobLogs:
             return
         with self._printing:
             place.printed[stream] += len(data)
-            self._progress.pause()
+            self._progress.give_way()
             if self._closed:
                 return
             out = sys.stdout.buffer if stream == STDOUT else sys.stderr.buffer
@@ -163,6 +165,9 @@ class JobLogs:
                 ValueError,
             ):  # nobody reads it any more; the job goes on, as with `docker run`
                 self._closed = True
+            except OSError as error:  # a disk that is full: the job goes on, and its result has it
+                self._closed = True
+                self.lost = error
 
     def _read_result(self, place: Place, result_cid: str) -> None:
         from bacalhau.v1.ipfs_service_pb2 import GetRequest

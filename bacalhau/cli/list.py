@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from bacalhau.v1.job_pb2 import Job
 
 HEADER = ("CREATED", "ID", "JOB", "STATE", "PUBLISHED")
+SHOWN = 10
 SHORT_COLUMN = 24
 PAGE_SIZE = 1000
 _EXAMPLE = """\
 bacalhau list
 bacalhau list --id-filter=j-1a2b3c4d
-bacalhau list -n 100 --include-tag nightly --output json"""
+bacalhau list -n 100 --include-tag nightly --exclude-tag team=a --output json"""
 
 
 def register(verbs: Subparsers) -> None:
@@ -36,7 +37,7 @@ def add_list(verbs: Subparsers, name: str, example: str) -> None:
         dest="include",
         action="append",
         default=[],
-        metavar="KEY",
+        metavar="KEY[=VALUE]",
         help="only jobs with one of these labels; repeatable",
     )
     parser.add_argument(
@@ -44,10 +45,12 @@ def add_list(verbs: Subparsers, name: str, example: str) -> None:
         dest="exclude",
         action="append",
         default=[],
-        metavar="KEY",
+        metavar="KEY[=VALUE]",
         help="no jobs with one of these labels; repeatable",
     )
-    parser.add_argument("-n", "--number", "--limit", type=whole_number(1), default=10, help="how many (10)")
+    parser.add_argument(
+        "-n", "--number", "--limit", type=whole_number(1), metavar="N", help=f"how many ({SHOWN})"
+    )
     add_switch(parser, "--all", help="every job of the node, not only the newest")
     parser.add_argument(
         "--sort-by",
@@ -71,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from bacalhau.cli.output import print_list
     from bacalhau.v1.job_service_pb2 import JOB_ORDER_CREATE_TIME, JOB_ORDER_ID, ListJobsRequest
 
-    wanted = None if args.all else args.number
+    wanted = args.number or (None if args.all else SHOWN)
     request = ListJobsRequest(
         id_filter=job_id(args.id_filter) if args.id_filter else "",
         include_labels=_keys(args.include),

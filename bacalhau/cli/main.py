@@ -110,16 +110,27 @@ def run(argv: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """Entry point. Leaves without gRPC's and Python's teardown, which would cost more than many a command."""
+    _open_streams()
     try:
         code = run(sys.argv[1:])
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 0
+    except KeyboardInterrupt:  # its words were not read yet: nothing was begun
+        code = INTERRUPTED
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:  # nobody reads any more; there is nobody to tell
         pass
     os._exit(code)
+
+
+def _open_streams() -> None:
+    """Where the caller closed stdout or stderr (`>&-`), what is written there goes nowhere, and not into whatever file
+    or socket would be given its number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # stays until the process ends
 
 
 def _verb(argv: Sequence[str]) -> str | None:

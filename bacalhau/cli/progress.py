@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ class Progress:
         self._quiet = quiet
         self._full_ids = full_ids
         self._live: RichProgress | None = None
+        self._lock = threading.Lock()  # the program's output comes in threads
+        self._terminal_taken = False  # by the program, which has written something
         self._terminal = not quiet and sys.stderr.isatty()
         self._phases: dict[str, int] = {}
         self._next = 0.0
@@ -38,6 +41,16 @@ class Progress:
 
     def pause(self) -> None:
         """Takes the moving line away, before anybody else writes to the terminal."""
+        with self._lock:
+            self._stop()
+
+    def give_way(self) -> None:
+        """As pause, and it does not come back while a program runs: the terminal is the program's now."""
+        with self._lock:
+            self._terminal_taken = True
+            self._stop()
+
+    def _stop(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -80,7 +93,8 @@ class Progress:
                 if self._phases.get(event.execution_id) == event.phase:
                     return None
                 self._phases[event.execution_id] = event.phase
-                return f"{phase_text(event.phase)} on {node}"
+                again = f" ({event.message})" if event.message else ""  # "attempt 2": its node restarted
+                return f"{phase_text(event.phase)} on {node}{again}"
             case job_pb2.JOB_EVENT_TYPE_EXECUTION_FAILED:
                 return f"failed on {node}: {event.fault.message or event.message}"
             case (
@@ -102,10 +116,10 @@ class Progress:
         if self._terminal:
             if self._live is None:
                 self._start(event)
-            if self._live is not None:
+            if (live := self._live) is not None:  # a thread may take it away meanwhile
                 total = event.total_bytes or None
-                self._live.update(
-                    self._live.task_ids[0], completed=event.done_bytes, total=total, figures=_figures(event)
+                live.update(
+                    live.task_ids[0], completed=event.done_bytes, total=total, figures=_figures(event)
                 )
         elif (now := time.monotonic()) >= self._next:
             self._next = now + PLAIN_INTERVAL_SECONDS
@@ -117,22 +131,24 @@ class Progress:
 
         from bacalhau.v1.execution_pb2 import EXECUTION_PHASE_RUNNING
 
-        self.pause()
-        if event.phase == EXECUTION_PHASE_RUNNING:
-            return  # the terminal is the program's now
-        self._live = Progress(
+        running = event.phase == EXECUTION_PHASE_RUNNING
+        bar = () if running else (BarColumn(bar_width=24), TextColumn("{task.fields[figures]}"))
+        live = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}"),
+            *bar,
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._live.add_task(phase_text(event.phase), total=event.total_bytes or None, figures=_figures(event))
-        self._live.start()
+        live.add_task(phase_text(event.phase), total=event.total_bytes or None, figures=_figures(event))
+        with self._lock:
+            self._stop()
+            if not (running and self._terminal_taken):
+                self._live = live
+                live.start()
 
 
 def phase_text(phase: int) -> str:

@@ -156,7 +156,9 @@ def busy(offer: JobOffer, free: Resources) -> Refusal:
 def _semantic_refusal(offer: JobOffer, policy: BiddingPolicy, engines: tuple[Engine, ...]) -> Refusal | None:
     if offer.engine not in engines:
         return Refusal(
-            RefusalReason.ENGINE_MISSING, f"this node has no {offer.engine.name.lower()} engine that answers"
+            RefusalReason.ENGINE_MISSING,
+            f"this node has no {offer.engine.name.lower()} engine that answers: start one there (`bacalhau node "
+            "describe` says what is missing), or start a node that has one",
         )
     if offer.network is not _NO_NETWORK and not policy.accept_networked:
         return Refusal(

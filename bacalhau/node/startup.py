@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import ssl
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.errors import StoreFull
@@ -96,7 +97,18 @@ def read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
     if settings.tls_cert is None or settings.tls_key is None:
         raise CannotStart("TLS needs a certificate and its key: give both --tls-cert and --tls-key")
     try:
-        return settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
+        pair = settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
+        # gRPC would say of a bad pair no more than that it cannot listen. No password: a key under one is refused,
+        # where OpenSSL would ask the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_cert, settings.tls_key, password=lambda: ""
+        )
+        return pair
+    except ssl.SSLError as error:
+        raise CannotStart(
+            f"{settings.tls_cert} and {settings.tls_key} are no certificate and its key without a password, both in "
+            "PEM: give those with --tls-cert and --tls-key"
+        ) from error
     except OSError as error:
         raise CannotStart(f"{error.filename} cannot be read: {error.strerror}") from error
 

@@ -161,9 +161,12 @@ class Works:
                     live.unread.clear()
                     await live.unread.wait()
         if live.workspace is not None:
-            self._done.append((live.workspace, live.left_empty))
-            if self._removing is None:
-                self._removing = asyncio.get_running_loop().create_task(self._remove_done())
+            self._discard(live.workspace, live.left_empty)
+
+    def _discard(self, workspace: Workspace, left_empty: bool) -> None:
+        self._done.append((workspace, left_empty))
+        if self._removing is None:
+            self._removing = asyncio.get_running_loop().create_task(self._remove_done())
 
     async def _remove_done(self) -> None:
         """Removes workspaces some at a time: by the hundred, a thread for each costs more than the removal."""
@@ -196,9 +199,7 @@ class Works:
                 )
                 if workspace is None:
                     fetched_bytes = await self._fetch_contents(record)
-                    workspace = await asyncio.to_thread(
-                        self._workspaces.materialise, self._contents.store, record.id, attempt, spec
-                    )
+                    workspace = await self._lay_out(record, attempt)
                 run = self._laid_out(live, record, attempt, workspace)
                 self._enter(record.id, ExecutionPhase.PREPARING)
                 await executor.prepare(run, self._progress(record.id))
@@ -210,6 +211,25 @@ class Works:
         live.ended.set()
         self._enter(record.id, ExecutionPhase.PUBLISHING)
         return await self._publish(live, run, outcome, fetched_bytes)
+
+    async def _lay_out(self, record: WorkRecord, attempt: int) -> Workspace:
+        """In a thread, for which an execution that is stopped meanwhile does not wait: what the thread lays out goes
+        once it is all there."""
+        laying = asyncio.ensure_future(
+            asyncio.to_thread(
+                self._workspaces.materialise, self._contents.store, record.id, attempt, record.award.spec
+            )
+        )
+        try:
+            return await asyncio.shield(laying)
+        except asyncio.CancelledError:
+            laying.add_done_callback(self._discard_unused)
+            raise
+
+    def _discard_unused(self, laying: asyncio.Future[Workspace]) -> None:
+        # A fault has removed it already; the end of the node leaves it to the next start.
+        if not laying.cancelled() and laying.exception() is None:
+            self._discard(laying.result(), left_empty=False)
 
     def _executor(self, engine: Engine) -> Executor:
         executor = self._executors.get(engine)

@@ -123,8 +123,11 @@ class JobListing:
             self._add(f"state IN ({_marks(query.states)})", *(state.value for state in query.states))
         for labels, word in ((query.include_labels, "EXISTS"), (query.exclude_labels, "NOT EXISTS")):
             if labels:
+                marks = _marks(labels)
                 self._add(
-                    f"{word} (SELECT 1 FROM job_labels WHERE job_id = jobs.id AND key IN ({_marks(labels)}))",
+                    f"{word} (SELECT 1 FROM job_labels WHERE job_id = jobs.id "
+                    f"AND (key IN ({marks}) OR key || '=' || value IN ({marks})))",
+                    *labels,
                     *labels,
                 )
         types: tuple[type, ...] = (int, str) if self._by_time else (str,)

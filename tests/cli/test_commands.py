@@ -199,6 +199,19 @@ def test_address_may_stand_anywhere(line: str, monkeypatch: pytest.MonkeyPatch) 
     assert str(address) == "h:7"
 
 
+@pytest.mark.parametrize("host", ["http://127.0.0.1", "127.0.0.1:1234", "node.example/api"])
+def test_a_host_that_is_a_url_or_has_a_port_is_refused_with_what_to_write(host: str) -> None:
+    done, _ = run_at(unused_port(), "--api-host", host, "id")
+    assert done.returncode == 2
+    assert f"{host!r} is no host (--api-host, BACALHAU_API_HOST)" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_a_host_may_be_an_address_of_ipv6(host: str) -> None:
+    words = ["--api-host", host, "--api-port", "7", "id"]
+    assert str(address_of(main.parser("id").parse_args(words))) == "[::1]:7"
+
+
 def test_serve_gives_the_node_plain_values() -> None:
     words = "serve --node-type=compute,requester --labels a=b,c=d --lease 2s --limit-job-cpu 1.5"
     words += " --accept-networked=true"
@@ -302,6 +315,25 @@ def test_output_that_nobody_reads_ends_quietly(scripted: ScriptedNode) -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_command_whose_stdout_is_closed_ends_quietly(scripted: ScriptedNode) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m bacalhau docker run -q ubuntu >&-', sys.executable],
+        stderr=subprocess.PIPE, timeout=60, check=False, env=environment(scripted.port), cwd=REPOSITORY,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_before_the_command_line_is_read_ends_without_a_traceback() -> None:
+    script = (
+        "import bacalhau.cli.main as command\n"
+        "def interrupted(argv):\n    raise KeyboardInterrupt\n"
+        "command.run = interrupted\n"
+        "command.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, cwd=REPOSITORY)
+    assert (done.returncode, done.stderr) == (130, b"")
 
 
 @pytest.mark.parametrize(

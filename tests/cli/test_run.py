@@ -102,6 +102,19 @@ def test_output_of_a_second_attempt_is_not_printed_twice(scripted: ScriptedNode,
     assert b"failed on n-a: gone" in done.stderr
 
 
+def test_output_that_has_no_room_here_is_a_failure_that_says_so(scripted: ScriptedNode) -> None:
+    scripted.script.logs["e-1"] = [output(b"lost\n")]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bacalhau", "docker", "run", "-q", "ubuntu"],
+            stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, env=environment(scripted.port),
+        )  # fmt: skip
+    told = done.stderr.decode()
+    assert done.returncode == 125
+    assert "Traceback" not in told
+    assert f"No space left on device; the result has all of it: bacalhau get {JOB_ID}" in told
+
+
 def test_lines_of_several_executions_are_not_mixed(scripted: ScriptedNode, bacalhau: Command) -> None:
     scripted.script.logs["e-1"] = [output(b"aa"), output(b"aa\nb")]
     scripted.script.logs["e-2"] = [output(b"cc"), output(b"cc\n")]
@@ -304,6 +317,12 @@ def test_refusal_shows_the_nodes_message_and_reason(bacalhau: Command) -> None:
     assert done.stderr == b"bacalhau: no job j-1a2b3c4d is known here (NOT_FOUND)\n"
 
 
+def test_list_shows_as_many_as_were_asked_for_of_all(scripted: ScriptedNode, bacalhau: Command) -> None:
+    scripted.script.jobs = [job_pb2.Job(id=f"j-{number:08}") for number in range(20)]
+    for words, count in (([], 10), (["--all"], 20), (["--all", "-n", "2"], 2)):
+        assert len(bacalhau("list", "--hide-header", *words).stdout.splitlines()) == count
+
+
 def test_list_and_describe_show_the_job(scripted: ScriptedNode, bacalhau: Command) -> None:
     spec = job_pb2.JobSpec(
         docker=job_pb2.DockerTask(image="ubuntu", command=["echo", "Hello World"]), count=1
@@ -372,6 +391,42 @@ def test_terminal_gets_a_moving_line_that_is_gone_before_the_program_writes(
     assert "1.4 MiB of 2.8 MiB" in text
     assert "from the program\r\n" in text
     assert "1.4 MiB" not in text.partition("from the program")[2]
+
+
+def test_terminal_shows_how_long_a_program_runs_until_it_writes(
+    scripted: ScriptedNode, tmp_path: Path
+) -> None:
+    seen = threading.Event()
+    running = execution_pb2.EXECUTION_PHASE_RUNNING
+    scripted.script.logs["e-1"] = [seen, output(b"from the program\n")]
+    scripted.script.history = [
+        event("PHASE_CHANGED", execution_id="e-1", node_id="n-a", phase=running, message="attempt 2"),
+        seen,
+        event("PROGRESS", execution_id="e-1", phase=running),
+        ended(execution("e-1")),
+    ]
+    terminal, side = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bacalhau", "docker", "run", "ubuntu"],
+            stdout=side,
+            stderr=side,
+            cwd=tmp_path,
+            env=environment(scripted.port) | {"TERM": "xterm", "COLUMNS": "100"},
+        )
+        os.close(side)
+        shown = b""
+        while chunk := _read(terminal):
+            shown += chunk
+            if b"0:00:0" in shown:
+                seen.set()
+        assert process.wait(20) == 0
+    finally:
+        os.close(terminal)
+    before, _, after = shown.decode().partition("from the program\r\n")
+    assert "running on n-a (attempt 2)" in before
+    assert "0:00:0" in before
+    assert after.startswith(f"result {RESULT_CID}")
 
 
 def _read(terminal: int) -> bytes:

@@ -222,6 +222,9 @@ def test_with_tls_and_token_it_serves_those_who_have_the_token(network: Network,
         assert refused.returncode == 125
         assert "UNAUTHENTICATED" in refused.stderr
         assert "--api-token-file" in refused.stderr
+    no_certificate = node.cli("list", env=tls | {"BACALHAU_API_TLS_CA": str(key)})
+    assert no_certificate.returncode == 2
+    assert no_certificate.stderr.startswith(f"bacalhau: {key} holds no certificate (PEM)")
     plain = node.cli("list", env={"BACALHAU_API_HOST": "127.0.0.1"})
     assert plain.returncode == 125
     root = grpc.ssl_channel_credentials(certificate.read_bytes())

@@ -31,7 +31,11 @@ def test_an_offer_that_fits_in_every_way_is_let_through() -> None:
 
 def test_an_engine_that_does_not_answer_is_named() -> None:
     verdict = screen(an_offer(engine=Engine.DOCKER), a_policy(), (Engine.WASM,), None)
-    assert verdict == Refusal(RefusalReason.ENGINE_MISSING, "this node has no docker engine that answers")
+    assert verdict == Refusal(
+        RefusalReason.ENGINE_MISSING,
+        "this node has no docker engine that answers: start one there (`bacalhau node describe` says what is missing), "
+        "or start a node that has one",
+    )
 
 
 @pytest.mark.parametrize("network", [NetworkMode.FULL, NetworkMode.HOST])

@@ -147,6 +147,7 @@ async def test_with_tls_and_a_token_it_listens_elsewhere_and_answers(tmp_path: P
     [
         ({"tls_cert": "peer.crt"}, "--tls-cert and --tls-key"),
         ({"tls_cert": "none", "tls_key": "none"}, "cannot be read"),
+        ({"tls_cert": "short", "tls_key": "short"}, "are no certificate and its key"),
         ({"api_token_file": "none"}, "cannot be read"),
         ({"api_token_file": "short"}, "at least 16"),
         ({"trace": "no-folder/trace"}, "cannot be written"),

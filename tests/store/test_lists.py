@@ -75,7 +75,10 @@ def test_filters_of_a_list_hold_together(store: Store) -> None:
     assert ids(store, JobQuery(id_filter="j-ab%")) == []
     assert ids(store, JobQuery(include_labels=("team",))) == ["j-ab", "j-aa"]
     assert ids(store, JobQuery(include_labels=("team", "night"))) == ["j-b", "j-ab", "j-aa"]
+    assert ids(store, JobQuery(include_labels=("team=y", "night=1"))) == ["j-b", "j-ab"]
+    assert ids(store, JobQuery(include_labels=("team=", "team=z", "=y"))) == []
     assert ids(store, JobQuery(exclude_labels=("night",))) == ["j-ac", "j-ab"]
+    assert ids(store, JobQuery(exclude_labels=("night=1",))) == ["j-ac", "j-ab", "j-aa"]
     assert ids(store, JobQuery(include_labels=("team",), exclude_labels=("night",))) == ["j-ab"]
     assert ids(store, JobQuery(states=(JobState.RUNNING, JobState.COMPLETED))) == ["j-b", "j-ac", "j-aa"]
     assert ids(store, JobQuery(id_filter="a", states=(JobState.RUNNING,), include_labels=("team",))) == [
