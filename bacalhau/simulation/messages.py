@@ -60,8 +60,9 @@ def _send_offer(world: World, node: SimulatedNode, send: fx.SendOffer) -> None:
 
 
 def _send_offer_closed(world: World, node: SimulatedNode, send: fx.SendOfferClosed) -> None:
-    world.sent["offer_closed"] += 1
-    world.post(node, _to_compute, world.nodes[send.to], ev.OfferClosedReceived(node.id, send.offer_id))
+    nodes, event = world.nodes, ev.OfferClosedReceived(node.id, send.offer_id)
+    world.sent["offer_closed"] += len(send.to)
+    world.post_to_all(node, _to_compute, [nodes[id] for id in send.to], event)
 
 
 def _send_cancellation(world: World, node: SimulatedNode, send: fx.SendCancellation) -> None:
