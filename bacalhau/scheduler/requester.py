@@ -301,6 +301,9 @@ class RequesterMachine:
         self._deadlines.set(("queue", job.id), max(now + 1, auction.queue_until_us))
         if auction.ready(now, missing):
             effects.add(self._clear(job, auction, now))
+        else:
+            # It was set when the offer was made, and cleared where nothing was missing for a while.
+            self._deadlines.set(("auction", job.id), auction.closes_us)
         return effects
 
     def _clear(self, job: Job, auction: Auction, now: int) -> Effects:
