@@ -59,6 +59,8 @@ class RequesterMachine:
         self._config = config
         self._jobs: dict[str, Job] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
+        self.deadline = self._deadlines.next
+        """When it wants to be woken."""
         self.reputations = ReputationBook(Role.COMPUTE)
         self.payables = Payables(config, self._deadlines)
         self._auctions = Auctions(config, ids, self._deadlines, self.reputations)
@@ -107,9 +109,6 @@ class RequesterMachine:
         if job is not None:
             effects.add(self._advance(job, now))
         return effects
-
-    def deadline(self) -> int | None:
-        return self._deadlines.next()
 
     def expire(self, *, now: int) -> Effects:
         effects = Effects()
