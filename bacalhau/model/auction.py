@@ -25,7 +25,10 @@ class ClearingRule(Enum):
     @property
     def needs_reserve(self) -> bool:
         """The reserve (the offer's ceiling) is, or may become, the price."""
-        return self in (ClearingRule.UNIFORM_PRICE, ClearingRule.POSTED_PRICE)
+        return self in _NEED_RESERVE
+
+
+_NEED_RESERVE = (ClearingRule.UNIFORM_PRICE, ClearingRule.POSTED_PRICE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from bacalhau.model.frozen import replace
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused
 from bacalhau.node.prompt_awards import CALL_AFTER_S
 from bacalhau.node.receipts import ReceiptSender, signed_again
@@ -105,12 +106,12 @@ class Outbox:
 
     def deliver_here(self, send: fx.Send) -> fx.Send | None:
         """Hands over what is for this node; what is left for others."""
-        if isinstance(send, fx.SendOffer):
+        if isinstance(send, (fx.SendOffer, fx.SendOfferClosed)):
             if self._self_id not in send.to:
                 return send
-            self._driver.tell_compute(ev.OfferReceived(self._self_id, send.offer))
+            self._deliver_here(send)
             others = tuple(node_id for node_id in send.to if node_id != self._self_id)
-            return fx.SendOffer(send.offer, others) if others else None
+            return replace(send, to=others) if others else None
         if send.to != self._self_id:
             return send
         self._deliver_here(send)
@@ -149,6 +150,8 @@ class Outbox:
     def _deliver_here(self, send: fx.Send) -> None:
         driver = self._driver
         match send:
+            case fx.SendOffer(offer=offer):
+                driver.tell_compute(ev.OfferReceived(self._self_id, offer))
             case fx.SendBid(bid=bid):
                 issued_us = driver.clock.now()
                 raw = seal(
@@ -310,8 +313,9 @@ class Outbox:
                 await self._send_renewal(to, renewal)
             case fx.SendNote(to=to, note=note):
                 await self._send_note(to, note)
-            case fx.SendOfferClosed(to=to, offer_id=offer_id):
-                await self._call(to, OfferClosed(offer_id), PeerLink.close_offer)
+            case fx.SendOfferClosed(to=nodes, offer_id=offer_id):
+                closed = OfferClosed(offer_id)
+                await asyncio.gather(*[self._call(to, closed, PeerLink.close_offer) for to in nodes])
             case fx.SendCancellation(to=to, execution_id=execution_id, message=message):
                 await self._call(to, Cancellation(execution_id, message), PeerLink.cancel_execution)
 

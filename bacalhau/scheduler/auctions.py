@@ -207,7 +207,8 @@ class Auctions:
         busy = [node_id for node_id, no in auction.declines.items() if no.reason is RefusalReason.BUSY]
         working = [execution.node_id for execution in job.held()]
         nodes = dict.fromkeys([*auction.acknowledged, *busy, *auction.awaiting])
-        return [SendOfferClosed(node_id, auction.offer.id) for node_id in nodes if node_id not in working]
+        to = tuple([node_id for node_id in nodes if node_id not in working])
+        return [SendOfferClosed(to, auction.offer.id)] if to else []
 
     # --- answers ---
 

@@ -73,6 +73,8 @@ class ComputeMachine:
         self.capacity = CapacityLedger(config.policy.capacity)
         self._works: dict[str, Work] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
+        self.deadline = self._deadlines.next
+        """When it wants to be woken."""
         self._leases = Leases(self._deadlines, config.first_renewal_us)
         self.reputations = ReputationBook(Role.REQUESTER)
         self.receivables = Receivables(config, self._deadlines)
@@ -138,9 +140,6 @@ class ComputeMachine:
                 return self._offers.storage_changed(full, now)
             case ev.ShutdownBegun():
                 return self._offers.shut(now)
-
-    def deadline(self) -> int | None:
-        return self._deadlines.next()
 
     def expire(self, *, now: int) -> Effects:
         effects = Effects()

@@ -41,7 +41,9 @@ class SendAward:
 
 @dataclass(frozen=True, slots=True)
 class SendOfferClosed:
-    to: str
+    """To each of these compute nodes."""
+
+    to: tuple[str, ...]
     offer_id: str
 
 

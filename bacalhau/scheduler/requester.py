@@ -59,6 +59,8 @@ class RequesterMachine:
         self._config = config
         self._jobs: dict[str, Job] = {}
         self._deadlines: Deadlines[tuple[str, str]] = Deadlines()
+        self.deadline = self._deadlines.next
+        """When it wants to be woken."""
         self.reputations = ReputationBook(Role.COMPUTE)
         self.payables = Payables(config, self._deadlines)
         self._auctions = Auctions(config, ids, self._deadlines, self.reputations)
@@ -107,9 +109,6 @@ class RequesterMachine:
         if job is not None:
             effects.add(self._advance(job, now))
         return effects
-
-    def deadline(self) -> int | None:
-        return self._deadlines.next()
 
     def expire(self, *, now: int) -> Effects:
         effects = Effects()
@@ -301,6 +300,9 @@ class RequesterMachine:
         self._deadlines.set(("queue", job.id), max(now + 1, auction.queue_until_us))
         if auction.ready(now, missing):
             effects.add(self._clear(job, auction, now))
+        else:
+            # It was set when the offer was made, and cleared where nothing was missing for a while.
+            self._deadlines.set(("auction", job.id), auction.closes_us)
         return effects
 
     def _clear(self, job: Job, auction: Auction, now: int) -> Effects:

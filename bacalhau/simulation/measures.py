@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from bacalhau.simulation.world import World
 
 CPU_CLASSES = ((1000, "up to 1 CPU"), (4000, "up to 4 CPU"), (2**62, "more than 4 CPU"))
-_REFUSED = (FaultKind.NO_NODE, FaultKind.QUEUE_TIMEOUT)
+_COMPLETED = JobState.COMPLETED.name.lower()
+_REFUSED = tuple(kind.name.lower() for kind in (FaultKind.NO_NODE, FaultKind.QUEUE_TIMEOUT))
 NEVER = -1
 """A time in a column that never came."""
 
@@ -289,8 +290,8 @@ class Measures:
     def figures(self) -> dict[str, float]:
         """Every figure by its name. What is a mean over completed jobs is left out where none was completed."""
         counted = [row for row in self.jobs.rows() if row[3] >= self._scenario.warmup_us]
-        completed = [row for row in counted if row[1] == JobState.COMPLETED.name.lower()]
-        refused = [row for row in counted if row[2] in {kind.name.lower() for kind in _REFUSED}]
+        completed = [row for row in counted if row[1] == _COMPLETED]
+        refused = [row for row in counted if row[2] in _REFUSED]
         found: dict[str, float] = {
             "jobs submitted": self.submitted,
             "jobs completed": len(completed),

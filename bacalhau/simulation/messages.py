@@ -30,16 +30,6 @@ AWARD_TIMEOUT_US = 3_000_000
 """A caller that has no answer to an award by then takes the node for unreachable."""
 
 
-def _to_compute(receiver: SimulatedNode, event: ev.ComputeEvent) -> None:
-    if receiver.up:
-        receiver.tell_compute(event)
-
-
-def _to_requester(receiver: SimulatedNode, event: ev.RequesterEvent) -> None:
-    if receiver.up:
-        receiver.tell_requester(event)
-
-
 def _back_to_compute(receiver: SimulatedNode, life: int, event: ev.ComputeEvent) -> None:
     if receiver.lives(life):
         receiver.tell_compute(event)
@@ -56,17 +46,19 @@ def _back_to_requester(receiver: SimulatedNode, life: int, event: ev.RequesterEv
 def _send_offer(world: World, node: SimulatedNode, send: fx.SendOffer) -> None:
     nodes, event = world.nodes, ev.OfferReceived(node.id, send.offer)
     world.sent["offer"] += len(send.to)
-    world.post_to_all(node, _to_compute, [nodes[id] for id in send.to], event)
+    world.post_to_all(node, [nodes[id] for id in send.to], event)
 
 
 def _send_offer_closed(world: World, node: SimulatedNode, send: fx.SendOfferClosed) -> None:
-    world.sent["offer_closed"] += 1
-    world.post(node, _to_compute, world.nodes[send.to], ev.OfferClosedReceived(node.id, send.offer_id))
+    nodes, event = world.nodes, ev.OfferClosedReceived(node.id, send.offer_id)
+    world.sent["offer_closed"] += len(send.to)
+    world.post_to_all(node, [nodes[id] for id in send.to], event)
 
 
 def _send_cancellation(world: World, node: SimulatedNode, send: fx.SendCancellation) -> None:
     world.sent["cancellation"] += 1
-    world.post(node, _to_compute, world.nodes[send.to], ev.CancellationReceived(node.id, send.execution_id))
+    event = ev.CancellationReceived(node.id, send.execution_id)
+    world.post_to_all(node, [world.nodes[send.to]], event)
 
 
 def _send_award(world: World, node: SimulatedNode, send: fx.SendAward) -> None:
@@ -80,12 +72,11 @@ def _send_award(world: World, node: SimulatedNode, send: fx.SendAward) -> None:
 
 
 def _take_award(receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.AwardReceived) -> None:
-    if receiver.up:
-        execution_id = event.award.execution_id
-        ended = receiver.ended_work(execution_id)
-        if ended is not None:
-            event = replace(event, ended=ended)
-        receiver.tell_compute(event, partial(_answer_award, receiver, sender, life, execution_id))
+    execution_id = event.award.execution_id
+    ended = receiver.ended_work(execution_id)
+    if ended is not None:
+        event = replace(event, ended=ended)
+    receiver.tell_compute(event, partial(_answer_award, receiver, sender, life, execution_id))
 
 
 def _answer_award(
@@ -104,8 +95,6 @@ def _send_bid(world: World, node: SimulatedNode, send: fx.SendBid) -> None:
 
 
 def _take_bid(receiver: SimulatedNode, sender: SimulatedNode, life: int, sent_us: int, bid: Bid) -> None:
-    if not receiver.up:
-        return
     refusal = receiver.tell_requester(ev.BidReceived(sender.id, bid, bid.id.encode(), b"", sent_us))
     if refusal is not None:
         receiver.world.post(receiver, _back_to_compute, sender, life, ev.BidRefused(bid.offer_id, refusal))
@@ -114,7 +103,11 @@ def _take_bid(receiver: SimulatedNode, sender: SimulatedNode, life: int, sent_us
 def _send_decline(world: World, node: SimulatedNode, send: fx.SendDecline) -> None:
     world.sent["decline"] += 1
     event = ev.DeclineReceived(node.id, send.decline, issued_us=world.loop.now)
-    world.post(node, _to_requester, world.nodes[send.to], event)
+    world.post(node, _take_decline, world.nodes[send.to], event)
+
+
+def _take_decline(receiver: SimulatedNode, event: ev.DeclineReceived) -> None:
+    receiver.tell_requester(event)
 
 
 def _send_renewal(world: World, node: SimulatedNode, send: fx.SendRenewal) -> None:
@@ -126,10 +119,8 @@ def _send_renewal(world: World, node: SimulatedNode, send: fx.SendRenewal) -> No
 def _take_renewal(
     receiver: SimulatedNode, sender: SimulatedNode, life: int, sent_us: int, event: ev.RenewalReceived
 ) -> None:
-    if receiver.up:
-        receiver.tell_requester(
-            event, partial(_answer_renewal, receiver, sender, life, sent_us, event.renewal.execution_id)
-        )
+    execution_id = event.renewal.execution_id
+    receiver.tell_requester(event, partial(_answer_renewal, receiver, sender, life, sent_us, execution_id))
 
 
 def _answer_renewal(
@@ -156,8 +147,7 @@ def _send_report(world: World, node: SimulatedNode, send: fx.SendReport) -> None
 
 
 def _take_report(receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.ReportReceived) -> None:
-    if receiver.up:
-        receiver.tell_requester(event, partial(_answer_report, receiver, sender, life, event))
+    receiver.tell_requester(event, partial(_answer_report, receiver, sender, life, event))
 
 
 def _answer_report(
@@ -195,9 +185,8 @@ def _send_commitment(world: World, node: SimulatedNode, send: fx.SendCommitment)
 def _take_commitment(
     receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.CommitmentReceived
 ) -> None:
-    if receiver.up:
-        execution_id = event.commitment.execution_id
-        receiver.tell_requester(event, partial(_answer_commitment, receiver, sender, life, execution_id))
+    execution_id = event.commitment.execution_id
+    receiver.tell_requester(event, partial(_answer_commitment, receiver, sender, life, execution_id))
 
 
 def _answer_commitment(
@@ -216,7 +205,7 @@ def _send_reveal_request(world: World, node: SimulatedNode, send: fx.SendRevealR
 def _take_reveal_request(
     receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.RevealRequested
 ) -> None:
-    if not receiver.up or receiver.profile.honesty is Honesty.CONCEALS:
+    if receiver.profile.honesty is Honesty.CONCEALS:
         return
     refusal = receiver.tell_compute(event)
     if refusal is not None:
@@ -275,8 +264,7 @@ def _send_note(world: World, node: SimulatedNode, send: fx.SendNote) -> None:
 
 
 def _take_note(receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.NoteReceived) -> None:
-    if receiver.up:
-        receiver.tell_requester(event, partial(_answer_note, receiver, sender, life, event.note))
+    receiver.tell_requester(event, partial(_answer_note, receiver, sender, life, event.note))
 
 
 def _answer_note(

@@ -132,7 +132,9 @@ class SimulatedNode:
         self, event: RequesterEvent, answer: Callable[[Refusal | None], None] | None = None
     ) -> Refusal | None:
         """One step of the requester machine; its refusal, where it refuses. `answer` is called with that, else
-        once the step is on disk."""
+        once the step is on disk. A node that is down hears nothing."""
+        if not self.up:
+            return None
         machine = self.requester
         if machine is None:
             raise AssertionError(f"{self.id} takes no jobs")
@@ -142,6 +144,8 @@ class SimulatedNode:
         self, event: ComputeEvent, answer: Callable[[Refusal | None], None] | None = None
     ) -> Refusal | None:
         """One step of the compute machine, as tell_requester."""
+        if not self.up:
+            return None
         machine = self.compute
         if machine is None:
             raise AssertionError(f"{self.id} runs nothing")

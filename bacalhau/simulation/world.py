@@ -182,14 +182,11 @@ class World:
 
     def cancel(self, node_id: str, job_id: str) -> None:
         """As its user would."""
-        if self.nodes[node_id].up:
-            self.nodes[node_id].tell_requester(ev.JobCancelled(job_id))
+        self.nodes[node_id].tell_requester(ev.JobCancelled(job_id))
 
     def settle(self, node_id: str, peer_id: str, amount_microcredits: int) -> None:
         """The operator of a node says that the peer has paid outside the system."""
-        node = self.nodes[node_id]
-        if node.up:
-            node.tell_compute(ev.SettlementRecorded(peer_id, amount_microcredits))
+        self.nodes[node_id].tell_compute(ev.SettlementRecorded(peer_id, amount_microcredits))
 
     def shut_down(self, node_id: str) -> None:
         """A graceful end: no new work, programs are stopped, then the process goes."""
@@ -224,7 +221,7 @@ class World:
             self.die(node)
             raise Crash
 
-    def post(self, sender: SimulatedNode, deliver: Callable[..., None], *arguments: Any) -> None:
+    def post(self, sender: SimulatedNode, deliver: Callable[..., object], *arguments: Any) -> None:
         """One message, which may be lost, repeated, late, and overtaken by others. `deliver` is called with the
         arguments, of which the receiver is the first, whether that is up or not."""
         loop, steady_us = self.loop, self._steady_us
@@ -248,18 +245,15 @@ class World:
             loop.put(loop.now + delay_us, deliver, arguments)
 
     def post_to_all(
-        self,
-        sender: SimulatedNode,
-        deliver: Callable[..., None],
-        receivers: Sequence[SimulatedNode],
-        event: object,
+        self, sender: SimulatedNode, receivers: Sequence[SimulatedNode], event: ComputeEvent
     ) -> None:
-        """The same message to each of them. Where all messages take equally long, one event of the loop brings it."""
+        """The same event to the compute machine of each. Where all messages take equally long, one event of the loop
+        brings it."""
         if self._steady_us is not None:
-            self.loop.after(self._steady_us, _to_each, deliver, receivers, event)
+            self.loop.after(self._steady_us, _tell_each, receivers, event)
             return
         for receiver in receivers:
-            self.post(sender, deliver, receiver, event)
+            self.post(sender, SimulatedNode.tell_compute, receiver, event)
 
     # --- heartbeats ---
 
@@ -274,21 +268,15 @@ class World:
         self.sent["heartbeat"] += len(self._requesters)
         if self.calm:
             for requester in self._requesters:
-                if requester.up:
-                    requester.tell_requester(heard)
+                requester.tell_requester(heard)
             return
         for requester in self._requesters:
             if requester is node:
                 node.tell_requester(heard)
             else:
-                self.post(node, _hear, requester, heard)
+                self.post(node, SimulatedNode.tell_requester, requester, heard)
 
 
-def _hear(requester: SimulatedNode, heard: ev.PeerHeard) -> None:
-    if requester.up:
-        requester.tell_requester(heard)
-
-
-def _to_each(deliver: Callable[..., None], receivers: Sequence[SimulatedNode], event: object) -> None:
+def _tell_each(receivers: Sequence[SimulatedNode], event: ComputeEvent) -> None:
     for receiver in receivers:
-        deliver(receiver, event)
+        receiver.tell_compute(event)

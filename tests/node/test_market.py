@@ -32,11 +32,16 @@ UNIFORM = AuctionTerms(ClearingRule.UNIFORM_PRICE)
 
 
 @contextlib.asynccontextmanager
-async def network(folder: Path, *prices: int, **changes: Any) -> AsyncIterator[list[Node]]:
-    """A requester that runs nothing, and a compute node for each flat price."""
+async def network(
+    folder: Path, *prices: int, own_price: int | None = None, **changes: Any
+) -> AsyncIterator[list[Node]]:
+    """A requester that runs nothing, unless it has a price of its own, and a compute node for each flat price."""
     async with contextlib.AsyncExitStack() as stack:
+        own: dict[str, Any] = {"flat_price_microcredits": own_price}
+        if own_price is None:
+            own = {"compute": False, "engines": ()}
         # Auctions close when all have answered; the window is for a busy machine.
-        first = running(folder / "r", compute=False, engines=(), bid_window_us=20 * SECOND_US)
+        first = running(folder / "r", bid_window_us=20 * SECOND_US, **own)
         requester = await stack.enter_async_context(first)
         nodes = [requester]
         for index, price in enumerate(prices):
@@ -48,7 +53,7 @@ async def network(folder: Path, *prices: int, **changes: Any) -> AsyncIterator[l
                 **changes,
             )
             nodes.append(await stack.enter_async_context(node))
-        known = len(prices)
+        known = len(prices) + (own_price is not None)
         await until(
             lambda: len(requester.driver.requester.live_nodes(requester.clock.now())) == known, "all live"
         )
@@ -99,6 +104,19 @@ async def test_a_uniform_price_auction_follows_for_its_requester_its_winner_and_
             assert (answer.job_id, answer.requester_id) == (job.id, requester.node_id)
             assert [clearing.bids for clearing in answer.clearings] == [3]
             assert findings(answer) == [[]]
+
+
+async def test_all_who_lost_are_told_that_the_offer_is_closed_the_requesters_own_node_too(
+    tmp_path: Path,
+) -> None:
+    async with network(tmp_path, 200, 100, 300, own_price=400) as (requester, *nodes):
+        job = await run(requester)
+        assert job.executions[0].node_id == nodes[1].node_id
+        losers = (requester, nodes[0], nodes[2])
+        # The bids have expired in ten seconds; the offer itself would be remembered for an hour.
+        await until(
+            lambda: all(node.driver.compute.deadline() is None for node in losers), "the offer is forgotten"
+        )
 
 
 async def test_a_posted_price_is_paid_and_no_node_bids_less(tmp_path: Path) -> None:
@@ -347,7 +365,7 @@ async def test_a_script_that_names_no_price_means_no_bid_with_its_reason(
     tmp_path: Path, body: str, said: str
 ) -> None:
     command = script(tmp_path, body)
-    settings = {"price_script": command, "probe_timeout_us": 500_000}
+    settings: dict[str, Any] = {"price_script": command, "probe_timeout_us": 500_000}
     async with network(tmp_path, 100, **settings) as (requester, _):
         job = await run(requester)
         assert "this node's price script named no price: " in job.failure.message

@@ -12,7 +12,7 @@ from tests.builders import an_offer
 
 def step(*offer_ids: str) -> Effects:
     """What a step asks for that makes these offers and closes another."""
-    closed = SendOfferClosed("n1", "closed")
+    closed = SendOfferClosed(("n1",), "closed")
     return Effects(sends=[closed, *(SendOffer(an_offer(id=one), ("n1",)) for one in offer_ids)])
 
 

@@ -248,7 +248,7 @@ def test_the_losers_are_told_that_the_offer_is_closed_once_the_award_is_confirme
     requester.decline("n3", RefusalReason.BUSY, now=10)
     assert requester.sent(fx.SendOfferClosed) == []
     requester.confirm("e-2", now=20)
-    assert [send.to for send in requester.sent(fx.SendOfferClosed)] == ["n2", "n3"]
+    assert [send.to for send in requester.sent(fx.SendOfferClosed)] == [("n2", "n3")]
 
 
 def test_a_decline_is_written_once_however_often_its_figures_change(requester: Requester) -> None:
@@ -338,7 +338,7 @@ def test_a_count_above_the_live_nodes_fails_with_both_numbers(requester: Request
     requester.bid("n1", now=10)
     requester.bid("n2", now=10)
     assert requester.failure().message == "the job wants 3 nodes, only 2 are live"
-    assert requester.all.sends[-1] == fx.SendOfferClosed("n2", requester.offer().id)
+    assert requester.all.sends[-1] == fx.SendOfferClosed(("n1", "n2"), requester.offer().id)
 
 
 def test_a_node_that_never_answers_holds_a_job_up_for_some_offers_only(requester: Requester) -> None:

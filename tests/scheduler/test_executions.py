@@ -311,7 +311,7 @@ def test_a_report_after_the_lease_but_before_the_next_award_counts_and_closes_th
     _lapsed(requester)
     requester.report("n1", "e-2", now=seconds(31))
     assert requester.refusal() is None
-    assert [send.to for send in requester.sent(fx.SendOfferClosed)] == ["n2"]
+    assert [send.to for send in requester.sent(fx.SendOfferClosed)] == [("n2",)]
     requester.expire(seconds(4000))
     requester.tell(ev.ResultFetched("e-2"), seconds(4001))
     assert requester.state() is JobState.COMPLETED

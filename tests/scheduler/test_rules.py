@@ -205,6 +205,24 @@ def test_what_is_lost_beside_what_an_offer_is_for_is_offered_by_itself(requester
     assert [(one.clearing.slots, one.sequence) for one in clearings(requester)] == [(2, 1), (1, 1), (1, 1)]
 
 
+def test_an_offer_that_nothing_was_missing_for_meanwhile_is_cleared_at_the_end_of_its_bid_window(
+    requester: Requester,
+) -> None:
+    first, _ = running(requester, "n1", "n2", spare=("n3", "n4", "n5"))
+    requester.renew("n1", first, seconds(1))
+    requester.expire(seconds(30))
+    for price, node_id in enumerate(("n3", "n4", "n5")):
+        requester.bid(node_id, price, now=seconds(30) + 1)
+    assert requester.awards() == [("n3", 1)]
+    requester.expire(seconds(31))
+    requester.renew("n1", first, seconds(31) + 1)
+    requester.report("n1", first, seconds(31) + 2, fault=BROKEN)
+    requester.bid("n4", 10, id="b-4", now=seconds(31) + 3)
+    assert requester.awards() == []
+    requester.expire(seconds(32))
+    assert [node_id for node_id, _ in requester.awards()] == ["n4"]
+
+
 def test_where_a_lapsed_execution_comes_back_the_rest_is_offered_anew_not_cleared_for_less(
     requester: Requester,
 ) -> None:
@@ -217,7 +235,7 @@ def test_where_a_lapsed_execution_comes_back_the_rest_is_offered_anew_not_cleare
     assert requester.offer().winners == 2
     requester.bid("n5", 1, id="b-5", now=seconds(30) + 2)
     requester.renew("n3", third, seconds(30) + 3)
-    assert {send.to for send in requester.sent(fx.SendOfferClosed)} == {"n5", "n6", "n7"}
+    assert [set(send.to) for send in requester.sent(fx.SendOfferClosed)] == [{"n5", "n6", "n7"}]
     assert requester.offer().winners == 1
     for price, node_id in enumerate(spare[1:], start=1):
         requester.bid(node_id, price, id=f"b-{node_id}-2", now=seconds(30) + 4)
