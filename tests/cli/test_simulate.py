@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars
@@ -16,10 +20,9 @@ from bacalhau.cli.main import run
 from bacalhau.scheduler.records import ExecutionRecord
 from bacalhau.scheduler.requester import RequesterMachine
 from bacalhau.simulation.profile import Machines
+from tests.e2e.nodes import wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bacalhau.scheduler import effects as fx
     from bacalhau.scheduler.events import RequesterEvent
 
@@ -130,6 +133,36 @@ def test_a_sweep_has_a_column_for_each_combination(capsys: pytest.CaptureFixture
     assert title.endswith("(seed 1)")
     assert "count=2 cost={per_job: {uniform: [0, 1]}}" in header
     assert "count=3 cost=" in header
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _runs(pid: int) -> bool:
+    """It is there, and is no zombie that nobody has waited for."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+def test_a_sweep_that_is_interrupted_ends_at_once_with_all_its_workers(by: signal.Signals, code: int) -> None:
+    grid = ["--set", "jobs=10000000", "--sweep", "seed=1,2,3,4", "--workers", "2"]
+    command = [sys.executable, "-m", "bacalhau", "simulate", "first-price", *grid]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as sweep:
+        try:
+            wait_until(lambda: len(_children(sweep.pid)) == 2, "both workers run")
+            workers = _children(sweep.pid)
+            sweep.send_signal(by)
+            assert sweep.wait(timeout=30) == code
+            wait_until(lambda: not any(_runs(pid) for pid in workers), "no worker runs")
+            assert sweep.stderr is not None
+            assert sweep.stderr.read().strip() == b""
+        finally:
+            sweep.kill()
 
 
 def test_two_scenarios_are_compared_seed_by_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
