@@ -76,6 +76,8 @@ def find_scenario(name: str) -> tuple[str, str]:
     if path.is_file():
         return _decoded(path.read_bytes(), name), name
     ready = files("bacalhau.simulation") / "scenarios" / f"{name}.yaml"
+    if path.is_dir() and not ready.is_file():
+        raise ScenarioFailure(f"{name} is a folder: name the file in it, for instance {path / 'scenario.yaml'}")
     if not ready.is_file():
         raise ScenarioFailure(f"there is no file {name}, and no ready scenario of that name: see --list")
     return ready.read_text("utf-8"), f"{name}.yaml"
@@ -154,7 +156,7 @@ def _scenario(root: Field, file: str) -> Scenario:
         network=_network(parts["network"]) if "network" in parts else Network(),
         jobs=parts["jobs"].integer(1, JOBS_MAX) if "jobs" in parts else None,
         duration_us=read_duration(parts["duration"]) if "duration" in parts else None,
-        warmup_us=read_duration(parts["warmup"]) if "warmup" in parts else 0,
+        warmup_us=read_duration(parts["warmup"], least_us=0) if "warmup" in parts else 0,
         seed=parts["seed"].integer(0, 2**63 - 1) if "seed" in parts else 1,
         replications=parts["replications"].integer(1, 10_000) if "replications" in parts else 1,
     )
@@ -272,6 +274,8 @@ def _outages(field: Field) -> Outages:
     every, repair = (
         read_distribution(parts[name], quantities.parse_duration, Constant(0)) for name in ("every", "repair")
     )
+    if not every.mean:
+        raise parts["every"].failure("should be more than nothing")
     return Outages(every, repair)
 
 
@@ -444,7 +448,7 @@ def _network(field: Field) -> Network:
         for name in ("loss", "duplication", "straggling")
     }
     return Network(
-        latency_us=read_duration(parts["latency"]) if "latency" in parts else plain.latency_us,
+        latency_us=read_duration(parts["latency"], least_us=0) if "latency" in parts else plain.latency_us,
         jitter_us=read_distribution(parts["jitter"], quantities.parse_duration, Constant(0))
         if "jitter" in parts
         else None,
@@ -457,7 +461,7 @@ def _partition(field: Field) -> tuple[int, int, int]:
     parts = field.known("share", "from", "to")
     if len(parts) < 3:
         raise field.failure("says share, from and to")
-    begins_us, ends_us = read_duration(parts["from"]), read_duration(parts["to"])
+    begins_us, ends_us = read_duration(parts["from"], least_us=0), read_duration(parts["to"])
     if ends_us <= begins_us:
         raise parts["to"].failure("is not after from")
     return parts["share"].parsed(parse_share), begins_us, ends_us

@@ -135,6 +135,23 @@ def test_a_sweep_has_a_column_for_each_combination(capsys: pytest.CaptureFixture
     assert "count=3 cost=" in header
 
 
+def test_fields_of_a_sweep_that_end_alike_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "cheats", "--set", "jobs=5", "--replications", "1", "--workers", "1"]
+    assert run([*words, "--sweep", "nodes.honest.count=3", "--sweep", "nodes.inflator.count=1,2"]) == 0
+    header = capsys.readouterr().out.splitlines()[2]
+    assert "nodes.honest.count=3 nodes.inflator.count=1  " in header
+    assert "nodes.honest.count=3 nodes.inflator.count=2" in header
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    assert run(["simulate", "first-price", *SMALL, "--out", str(tmp_path / "out")]) == 125
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", f"bacalhau: {tmp_path / 'out'}: File exists\n")
+
+
 def _children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -246,6 +263,9 @@ def test_a_broken_promise_is_shown_with_its_seed_and_the_command_that_shows_it_a
         (["first-price", "--set", "jobs=["], "jobs: '[' is no YAML"),
         (["first-price", "--set", "nodes.buyer.count=2"], "the list has no buyer"),
         (["first-price", "--set", "jobs=many"], "jobs: should be a whole number"),
+        (["first-price", "--sweep", "jobs=1,2", "--sweep", "jobs=3"], "--sweep jobs comes twice"),
+        (["first-price", "--seed", "3", "--sweep", "seed=1,2"], "--seed and --sweep seed both say it"),
+        (["/"], "/ is a folder: name the file in it, for instance /scenario.yaml"),
         (["compare", "first-price"], "name one scenario"),
         (["--list", "first-price"], "--list is nothing that a scenario takes: it is for --list"),
         (
