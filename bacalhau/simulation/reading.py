@@ -77,7 +77,9 @@ def find_scenario(name: str) -> tuple[str, str]:
         return _decoded(path.read_bytes(), name), name
     ready = files("bacalhau.simulation") / "scenarios" / f"{name}.yaml"
     if path.is_dir() and not ready.is_file():
-        raise ScenarioFailure(f"{name} is a folder: name the file in it, for instance {path / 'scenario.yaml'}")
+        raise ScenarioFailure(
+            f"{name} is a folder: name the file in it, for instance {path / 'scenario.yaml'}"
+        )
     if not ready.is_file():
         raise ScenarioFailure(f"there is no file {name}, and no ready scenario of that name: see --list")
     return ready.read_text("utf-8"), f"{name}.yaml"

@@ -149,7 +149,11 @@ def test_every_field_is_read_in_its_unit() -> None:
         ),
         ("  loss: 0.01", "  loss: 2", "full.yaml:38: network.loss: '2' is no chance"),
         ("from: 1h, to: 2h", "from: 2h, to: 1h", "full.yaml:41: network.partition.to: is not after from"),
-        ("{exponential: 1d}", "{exponential: 0s}", "full.yaml:16: nodes[0].outages.every: should be more than"),
+        (
+            "{exponential: 1d}",
+            "{exponential: 0s}",
+            "full.yaml:16: nodes[0].outages.every: should be more than",
+        ),
         ("duration: 6h", "duration: 6h\njobs: 3", "full.yaml:1: says how long by one of jobs and duration"),
         ("seed: 9", "seed: -1", "full.yaml:44: seed: should be a whole number from 0"),
         (
