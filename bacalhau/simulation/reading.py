@@ -61,6 +61,10 @@ if TYPE_CHECKING:
 
 NODES_MAX = 1_000_000
 JOBS_MAX = 100_000_000
+_KEYS = (
+    "name", "about", "nodes", "workload", "market", "verification", "network",
+    "jobs", "duration", "warmup", "seed", "replications",
+)  # fmt: skip
 _TARIFF = {
     "start": "start_microcredits",
     "cpu_second": "cpu_second_microcredits",
@@ -113,9 +117,10 @@ def written_scenario(text: str, file: str, settings: Sequence[tuple[str, str]] =
     Raises ScenarioFailure."""
     root = _root(text, file, settings)
     scenario = _scenario(root, file)
-    entries = root.keys()
-    if all(key.lower() != "name" for key, _ in entries):
-        root.put("name", json.dumps(scenario.name))
+    said = root.known(*_KEYS)
+    for key, value in (("name", json.dumps(scenario.name)), ("seed", str(scenario.seed))):
+        if key not in said:
+            root.put(key, value)
     trace = scenario.workload.trace
     if trace is not None:
         root.put(f"workload.trace.{trace.form}", json.dumps(str(Path(trace.path).resolve())))
@@ -134,10 +139,7 @@ def _root(text: str, file: str, settings: Iterable[tuple[str, str]]) -> Field:
 
 
 def _scenario(root: Field, file: str) -> Scenario:
-    parts = root.known(
-        "name", "about", "nodes", "workload", "market", "verification", "network",
-        "jobs", "duration", "warmup", "seed", "replications",
-    )  # fmt: skip
+    parts = root.known(*_KEYS)
     if "nodes" not in parts:
         raise root.failure("says no nodes")
     if ("jobs" in parts) is ("duration" in parts):

@@ -74,6 +74,7 @@ def test_everything_about_a_scenario_is_written_with_its_seed(tmp_path: Path) ->
     assert {(row["scenario"], row["seed"]) for row in jobs} == {("cheats", "1")}
     events = polars.read_parquet(tmp_path / "events.parquet")
     assert events["seed"].unique().to_list() == [1]
+    assert events.schema["seed"] == polars.Int64  # whatever the seed: files of several can be joined
     assert events["job_id"].n_unique() == 60
     for name in ("price", "utilisation", "wait", "income"):
         png = (tmp_path / f"{name}.png").read_bytes()
@@ -117,6 +118,14 @@ def test_a_scenario_with_settings_and_a_trace_runs_again_by_its_file_alone(
         again = json.loads(capsys.readouterr().out)
         for name in ("scenario", "seeds", "digests", "figures"):
             assert again[name] == summary[name]
+
+
+def test_a_scenario_that_says_no_name_and_no_seed_is_written_with_both(tmp_path: Path) -> None:
+    scenario = tmp_path / "small.yaml"
+    scenario.write_text("nodes: [{cpu: 2}]\njobs: 2\nname:\n")
+    assert run(["simulate", str(scenario), "--out", str(tmp_path / "out")]) == 0
+    written = (tmp_path / "out" / "scenario.yaml").read_text()
+    assert written.splitlines()[-2:] == ['name: "small"', "seed: 1"]
 
 
 def test_a_sweep_has_a_column_for_each_combination(capsys: pytest.CaptureFixture[str]) -> None:
