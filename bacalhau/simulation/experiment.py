@@ -81,7 +81,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(workers, initializer=_begin_worker)
     try:
         yield pool
-    except BaseException:
+    except BaseException:  # Ctrl-C too
         pool.shutdown(wait=False, cancel_futures=True)
         for worker in set(multiprocessing.active_children()) - others:
             worker.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from bacalhau.simulation.measures import NodeTotals
+from bacalhau.simulation.measures import JobColumns, NodeTotals
 from bacalhau.simulation.reading import find_scenario, read_scenario
 from bacalhau.simulation.report.plots import _income
 from bacalhau.simulation.run import Run
@@ -23,7 +23,7 @@ def test_groups_of_providers_have_colours_of_their_own_and_all_cheats_one() -> N
     nodes = tuple(NodeTotals(f"{group}-1", group, cheat, 4000, 1_000_000) for group, cheat in kinds)
     scenario = read_scenario(*find_scenario("cheats"))
     axes = Figure().subplots()
-    assert _income(Run(scenario, 1, {}, [], None, nodes, [], [], {}, "", 0), axes)
+    assert _income(Run(scenario, 1, {}, JobColumns(), None, nodes, [], [], {}, "", 0), axes)
     legend = axes.get_legend()
     assert legend is not None
     assert legend.get_frame_on()  # all bars are as high as the plot: the legend lies upon them
