@@ -172,10 +172,12 @@ def _simulate(args: argparse.Namespace, name: str) -> int:
         from bacalhau.simulation.report import check_parts
 
         check_parts()
-    sweeps = [(field, _values(values)) for field, values in _pairs(args.sweep)]
+    sweeps = _sweeps(args)
     points = list(grid(sweeps))
     read = [_read(args, name, *point) for point in points]
     scenarios = [scenario for scenario, _ in read]
+    if args.out is not None:  # it is told now, and not after hours, that nothing can be written there
+        args.out.mkdir(parents=True, exist_ok=True)
     with _Bar("simulating") as progress:
         results = run_all(
             scenarios, keep_events=args.out is not None, workers=args.workers, progress=progress
@@ -187,6 +189,18 @@ def _simulate(args: argparse.Namespace, name: str) -> int:
     if args.out is not None:
         _write(args.out, points, read, results)
     return OK
+
+
+def _sweeps(args: argparse.Namespace) -> list[tuple[str, list[str]]]:
+    """Fields and their values. Raises UsageFailure where something else would take their place."""
+    sweeps = [(field, _values(values)) for field, values in _pairs(args.sweep)]
+    fields = [field for field, _ in sweeps]
+    for field in fields:
+        if fields.count(field) > 1:
+            raise UsageFailure(f"--sweep {field} comes twice: name all of its values at once")
+        if field in ("seed", "replications") and getattr(args, field) is not None:
+            raise UsageFailure(f"--{field} and --sweep {field} both say it: leave out one")
+    return sweeps
 
 
 def _values(text: str) -> list[str]:
@@ -257,10 +271,7 @@ def _print_sweep(
         print_plain(plain, args.output)
         return
     print(f"{results[0].scenario.name}: {results[0].scenario.about} ({_seeds(results)})\n")
-    header = [
-        "FIGURE",
-        *(" ".join(f"{field.rpartition('.')[2]}={value}" for field, value in p) for p in points),
-    ]
+    header = ["FIGURE", *(" ".join(f"{_short(field, p)}={value}" for field, value in p) for p in points)]
     columns = [
         {
             name: f"{number(e.mean)} {interval(e, len(result.runs))}".strip()
@@ -271,6 +282,12 @@ def _print_sweep(
     names = dict.fromkeys(name for column in columns for name in column)
     rows = [[name, *(column.get(name, "") for column in columns)] for name in names]
     print_table(header, rows)
+
+
+def _short(field: str, point: tuple[tuple[str, str], ...]) -> str:
+    """The last word of the field, where no other of them ends with it."""
+    last = field.rpartition(".")[2]
+    return last if [other.rpartition(".")[2] for other, _ in point].count(last) == 1 else field
 
 
 def _compare(args: argparse.Namespace, first: str, second: str) -> int:

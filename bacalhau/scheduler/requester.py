@@ -300,8 +300,7 @@ class RequesterMachine:
         self._deadlines.set(("queue", job.id), max(now + 1, auction.queue_until_us))
         if auction.ready(now, missing):
             effects.add(self._clear(job, auction, now))
-        else:
-            # It was set when the offer was made, and cleared where nothing was missing for a while.
+        else:  # nothing may have been missing for a while, so that nothing waited for its end
             self._deadlines.set(("auction", job.id), auction.closes_us)
         return effects
 

@@ -105,7 +105,7 @@ def _start_execution(world: World, node: SimulatedNode, start: fx.StartExecution
         world.loop.after(0, _enter_phase, node, program, execution_id, ExecutionPhase.FETCHING_INPUTS)
     world.loop.after(fetch_us, _run, node, program, execution_id)
     if world.recorder is not None:
-        world.recorder.runs(node, execution_id, award.job_id, world.loop.now + fetch_us, run_us)
+        world.recorder.runs(node, execution_id, award.job_id)
     world.loop.after(fetch_us + run_us, _program_ended, node, program, report)
 
 
@@ -150,6 +150,8 @@ def _run(node: SimulatedNode, program: Program, execution_id: str) -> None:
         return
     for cid in program.spec.contents():
         node.held[cid] = None
+    if node.world.recorder is not None:
+        node.world.recorder.begins(program.job_id)
     _enter_phase(node, program, execution_id, ExecutionPhase.RUNNING)
 
 

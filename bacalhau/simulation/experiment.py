@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
+import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +17,7 @@ from bacalhau.simulation.run import simulate
 from bacalhau.simulation.statistics import estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bacalhau.simulation.run import Run
     from bacalhau.simulation.scenario import Scenario
@@ -57,7 +61,7 @@ def run_all(
             found[index, seed] = _run(scenarios[index], seed, keep_events)
             progress(len(found), len(tasks))
     else:
-        with ProcessPoolExecutor(workers) as pool:
+        with _pool(workers) as pool:
             futures = {
                 pool.submit(_run, scenarios[index], seed, keep_events): (index, seed) for index, seed in tasks
             }
@@ -68,6 +72,34 @@ def run_all(
         Result(scenario, tuple(found[task] for task in tasks if task[0] == index))
         for index, scenario in enumerate(scenarios)
     ]
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Where a run fails or the user interrupts, the workers end at once: the other runs may take hours."""
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, initializer=_begin_worker)
+    try:
+        yield pool
+    except BaseException:  # Ctrl-C too
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+        raise
+    pool.shutdown()
+
+
+def _begin_worker() -> None:
+    """A worker leaves Ctrl-C to the process that began it, and ends with that one, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(scenario: Scenario, seed: int, keep_events: bool) -> Run:

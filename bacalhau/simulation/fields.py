@@ -43,9 +43,9 @@ class Field(yamlfile.Field):
         return str(yaml.serialize(self._node, Dumper=yaml.SafeDumper, allow_unicode=True, width=120))
 
 
-def read_duration(field: Field) -> int:
+def read_duration(field: Field, *, least_us: int = 1) -> int:
     duration_us = field.parsed(quantities.parse_duration)
-    if duration_us <= 0:
+    if duration_us < least_us:
         raise field.failure("should be more than nothing")
     return duration_us
 

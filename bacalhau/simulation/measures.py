@@ -197,15 +197,20 @@ class Measures:
             if take is not None:
                 take(node, write)
 
-    def runs(self, node: SimulatedNode, execution_id: str, job_id: str, from_us: int, run_us: int) -> None:
+    def runs(self, node: SimulatedNode, execution_id: str, job_id: str) -> None:
+        """The execution has its resources from now on, also while it fetches its inputs."""
         job = self._open.get(job_id)
         if job is None:
             return
-        if job.started_us == NEVER:
-            job.started_us = from_us
         millicores = job.arrival.plan.spec.resources.cpu_millicores
         self._running[execution_id] = (self._world.loop.now, millicores)
         self.load.append((self._world.loop.now, millicores))
+
+    def begins(self, job_id: str) -> None:
+        """The inputs are there, and a program of the job starts."""
+        job = self._open.get(job_id)
+        if job is not None and job.started_us == NEVER:
+            job.started_us = self._world.loop.now
 
     def ended(self, node: SimulatedNode, execution_id: str) -> None:
         running = self._running.pop(execution_id, None)

@@ -61,6 +61,10 @@ if TYPE_CHECKING:
 
 NODES_MAX = 1_000_000
 JOBS_MAX = 100_000_000
+_KEYS = (
+    "name", "about", "nodes", "workload", "market", "verification", "network",
+    "jobs", "duration", "warmup", "seed", "replications",
+)  # fmt: skip
 _TARIFF = {
     "start": "start_microcredits",
     "cpu_second": "cpu_second_microcredits",
@@ -76,6 +80,10 @@ def find_scenario(name: str) -> tuple[str, str]:
     if path.is_file():
         return _decoded(path.read_bytes(), name), name
     ready = files("bacalhau.simulation") / "scenarios" / f"{name}.yaml"
+    if path.is_dir() and not ready.is_file():
+        raise ScenarioFailure(
+            f"{name} is a folder: name the file in it, for instance {path / 'scenario.yaml'}"
+        )
     if not ready.is_file():
         raise ScenarioFailure(f"there is no file {name}, and no ready scenario of that name: see --list")
     return ready.read_text("utf-8"), f"{name}.yaml"
@@ -109,9 +117,10 @@ def written_scenario(text: str, file: str, settings: Sequence[tuple[str, str]] =
     Raises ScenarioFailure."""
     root = _root(text, file, settings)
     scenario = _scenario(root, file)
-    entries = root.keys()
-    if all(key.lower() != "name" for key, _ in entries):
-        root.put("name", json.dumps(scenario.name))
+    said = root.known(*_KEYS)
+    for key, value in (("name", json.dumps(scenario.name)), ("seed", str(scenario.seed))):
+        if key not in said:
+            root.put(key, value)
     trace = scenario.workload.trace
     if trace is not None:
         root.put(f"workload.trace.{trace.form}", json.dumps(str(Path(trace.path).resolve())))
@@ -130,10 +139,7 @@ def _root(text: str, file: str, settings: Iterable[tuple[str, str]]) -> Field:
 
 
 def _scenario(root: Field, file: str) -> Scenario:
-    parts = root.known(
-        "name", "about", "nodes", "workload", "market", "verification", "network",
-        "jobs", "duration", "warmup", "seed", "replications",
-    )  # fmt: skip
+    parts = root.known(*_KEYS)
     if "nodes" not in parts:
         raise root.failure("says no nodes")
     if ("jobs" in parts) is ("duration" in parts):
@@ -154,7 +160,7 @@ def _scenario(root: Field, file: str) -> Scenario:
         network=_network(parts["network"]) if "network" in parts else Network(),
         jobs=parts["jobs"].integer(1, JOBS_MAX) if "jobs" in parts else None,
         duration_us=read_duration(parts["duration"]) if "duration" in parts else None,
-        warmup_us=read_duration(parts["warmup"]) if "warmup" in parts else 0,
+        warmup_us=read_duration(parts["warmup"], least_us=0) if "warmup" in parts else 0,
         seed=parts["seed"].integer(0, 2**63 - 1) if "seed" in parts else 1,
         replications=parts["replications"].integer(1, 10_000) if "replications" in parts else 1,
     )
@@ -272,6 +278,8 @@ def _outages(field: Field) -> Outages:
     every, repair = (
         read_distribution(parts[name], quantities.parse_duration, Constant(0)) for name in ("every", "repair")
     )
+    if not every.mean:
+        raise parts["every"].failure("should be more than nothing")
     return Outages(every, repair)
 
 
@@ -444,7 +452,7 @@ def _network(field: Field) -> Network:
         for name in ("loss", "duplication", "straggling")
     }
     return Network(
-        latency_us=read_duration(parts["latency"]) if "latency" in parts else plain.latency_us,
+        latency_us=read_duration(parts["latency"], least_us=0) if "latency" in parts else plain.latency_us,
         jitter_us=read_distribution(parts["jitter"], quantities.parse_duration, Constant(0))
         if "jitter" in parts
         else None,
@@ -457,7 +465,7 @@ def _partition(field: Field) -> tuple[int, int, int]:
     parts = field.known("share", "from", "to")
     if len(parts) < 3:
         raise field.failure("says share, from and to")
-    begins_us, ends_us = read_duration(parts["from"]), read_duration(parts["to"])
+    begins_us, ends_us = read_duration(parts["from"], least_us=0), read_duration(parts["to"])
     if ends_us <= begins_us:
         raise parts["to"].failure("is not after from")
     return parts["share"].parsed(parse_share), begins_us, ends_us

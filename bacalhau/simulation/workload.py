@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 _LIMIT_MIN_US = SECOND_US
 _SWF_FIELDS = 18
+_SWF_PARTIAL = (2, 3, 4)
+_SWF_CANCELLED = 5
+_SWF_ROUNDED_TO_0_S = 0.25
+"""A run time of 0 is one of less than half a second."""
 _KIB = 1024
 _NUMBER_MAX = 9e12
 """Of what a trace says: so many seconds are still microseconds of 64 bits."""
@@ -173,7 +177,8 @@ def _traced(workload: Workload, random: Random) -> Iterator[_Asked]:
 def _swf(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
     """The Standard Workload Format, version 2.2: 18 numbers a line, -1 is unknown, `;` begins a comment
     (https://www.cs.huji.ac.il/labs/parallel/workload/swf.html). Processors are cores, memory is per processor.
-    Jobs that never ran (no run time, or no processors) are left out."""
+    Jobs that never ran are left out (no processors, no known run time, or none and cancelled), and so are the lines of
+    parts of a job that was swapped out: one line before them sums it up."""
     with Path(trace.path).open(encoding="utf-8", errors="replace") as file:
         last_us = 0
         for number, line in enumerate(file, 1):
@@ -186,14 +191,16 @@ def _swf(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
                 fields = [_number(f"field {index}", field) for index, field in enumerate(text, 1)]
             except ValueError as error:
                 raise TraceFailure(f"{trace.path}:{number}: a field is no number: {error}") from error
-            submit, run = fields[1], fields[3]
+            submit, run, status = fields[1], fields[3], int(fields[10])
             processors = int(fields[4] if fields[4] > 0 else fields[7])
             used_kib, asked_kib, limit = fields[6], fields[9], fields[8]
-            if run <= 0 or processors <= 0 or submit < 0:
+            if status in _SWF_PARTIAL or (run == 0 and status == _SWF_CANCELLED):
+                continue
+            if run < 0 or processors <= 0 or submit < 0:
                 continue
             kib = asked_kib if asked_kib > 0 else used_kib
             memory = int(kib * _KIB) * processors if kib > 0 else workload.memory_bytes.draw(random)
-            run_us = max(1, int(run * SECOND_US))
+            run_us = max(1, int((run or _SWF_ROUNDED_TO_0_S) * SECOND_US))
             limit_us = int(limit * SECOND_US) if limit > 0 else run_us * workload.overestimate_percent // 100
             last_us = _submitted_us(trace, number, submit, last_us)
             yield _Asked(
@@ -237,7 +244,8 @@ _CSV_COLUMNS = {"submit_s": 0, "run_s": 1e-6, "cpu": 0.001, "memory_bytes": 1, "
 def _csv(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
     """Columns submit_s and run_s, and where they are there cpu (cores), memory_bytes, limit_s and value (credits);
     the others are drawn."""
-    with Path(trace.path).open(encoding="utf-8", errors="replace", newline="") as file:
+    # Excel begins the file with a byte order mark.
+    with Path(trace.path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file)
         try:
             yield from _rows(trace, reader, workload, random)

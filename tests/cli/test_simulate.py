@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars
@@ -16,10 +20,9 @@ from bacalhau.cli.main import run
 from bacalhau.scheduler.records import ExecutionRecord
 from bacalhau.scheduler.requester import RequesterMachine
 from bacalhau.simulation.profile import Machines
+from tests.e2e.nodes import wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bacalhau.scheduler import effects as fx
     from bacalhau.scheduler.events import RequesterEvent
 
@@ -71,6 +74,7 @@ def test_everything_about_a_scenario_is_written_with_its_seed(tmp_path: Path) ->
     assert {(row["scenario"], row["seed"]) for row in jobs} == {("cheats", "1")}
     events = polars.read_parquet(tmp_path / "events.parquet")
     assert events["seed"].unique().to_list() == [1]
+    assert events.schema["seed"] == polars.Int64  # whatever the seed: files of several can be joined
     assert events["job_id"].n_unique() == 60
     for name in ("price", "utilisation", "wait", "income"):
         png = (tmp_path / f"{name}.png").read_bytes()
@@ -116,6 +120,14 @@ def test_a_scenario_with_settings_and_a_trace_runs_again_by_its_file_alone(
             assert again[name] == summary[name]
 
 
+def test_a_scenario_that_says_no_name_and_no_seed_is_written_with_both(tmp_path: Path) -> None:
+    scenario = tmp_path / "small.yaml"
+    scenario.write_text("nodes: [{cpu: 2}]\njobs: 2\nname:\n")
+    assert run(["simulate", str(scenario), "--out", str(tmp_path / "out")]) == 0
+    written = (tmp_path / "out" / "scenario.yaml").read_text()
+    assert written.splitlines()[-2:] == ['name: "small"', "seed: 1"]
+
+
 def test_a_sweep_has_a_column_for_each_combination(capsys: pytest.CaptureFixture[str]) -> None:
     sweeps = [
         "--sweep",
@@ -130,6 +142,53 @@ def test_a_sweep_has_a_column_for_each_combination(capsys: pytest.CaptureFixture
     assert title.endswith("(seed 1)")
     assert "count=2 cost={per_job: {uniform: [0, 1]}}" in header
     assert "count=3 cost=" in header
+
+
+def test_fields_of_a_sweep_that_end_alike_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "cheats", "--set", "jobs=5", "--replications", "1", "--workers", "1"]
+    assert run([*words, "--sweep", "nodes.honest.count=3", "--sweep", "nodes.inflator.count=1,2"]) == 0
+    header = capsys.readouterr().out.splitlines()[2]
+    assert "nodes.honest.count=3 nodes.inflator.count=1  " in header
+    assert "nodes.honest.count=3 nodes.inflator.count=2" in header
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    assert run(["simulate", "first-price", *SMALL, "--out", str(tmp_path / "out")]) == 125
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", f"bacalhau: {tmp_path / 'out'}: File exists\n")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _runs(pid: int) -> bool:
+    """It is there, and is no zombie that nobody has waited for."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+def test_a_sweep_that_is_interrupted_ends_at_once_with_all_its_workers(by: signal.Signals, code: int) -> None:
+    grid = ["--set", "jobs=10000000", "--sweep", "seed=1,2,3,4", "--workers", "2"]
+    command = [sys.executable, "-m", "bacalhau", "simulate", "first-price", *grid]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as sweep:
+        try:
+            wait_until(lambda: len(_children(sweep.pid)) == 2, "both workers run")
+            workers = _children(sweep.pid)
+            sweep.send_signal(by)
+            assert sweep.wait(timeout=30) == code
+            wait_until(lambda: not any(_runs(pid) for pid in workers), "no worker runs")
+            assert sweep.stderr is not None
+            assert sweep.stderr.read().strip() == b""
+        finally:
+            sweep.kill()
 
 
 def test_two_scenarios_are_compared_seed_by_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,6 +272,9 @@ def test_a_broken_promise_is_shown_with_its_seed_and_the_command_that_shows_it_a
         (["first-price", "--set", "jobs=["], "jobs: '[' is no YAML"),
         (["first-price", "--set", "nodes.buyer.count=2"], "the list has no buyer"),
         (["first-price", "--set", "jobs=many"], "jobs: should be a whole number"),
+        (["first-price", "--sweep", "jobs=1,2", "--sweep", "jobs=3"], "--sweep jobs comes twice"),
+        (["first-price", "--seed", "3", "--sweep", "seed=1,2"], "--seed and --sweep seed both say it"),
+        (["/"], "/ is a folder: name the file in it, for instance /scenario.yaml"),
         (["compare", "first-price"], "name one scenario"),
         (["--list", "first-price"], "--list is nothing that a scenario takes: it is for --list"),
         (

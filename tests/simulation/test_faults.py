@@ -62,6 +62,11 @@ def test_a_bid_may_be_withdrawn_by_the_last_answer_that_its_auction_waits_for(se
     tell(seed)
 
 
+def test_an_offer_that_is_needed_again_is_cleared_when_its_window_ends() -> None:
+    """Found by this seed: its work had come back with a renewal, and then failed, and no deadline was left."""
+    tell(7300019, requester=SHORT_LEASES, compared=True, credit=SHORT_CREDIT)
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_where_results_are_compared_no_cheater_is_paid_and_no_honest_node_refuted(first: int) -> None:
     for seed in range(first, first + BATCH):

@@ -36,6 +36,20 @@ def test_the_figures_of_four_jobs_on_two_cores_are_those_worked_out_by_hand() ->
     assert figures["utilisation"] == pytest.approx(120 / (2 * 70), rel=0.01)
 
 
+def test_a_job_whose_node_died_while_it_fetched_the_inputs_has_no_time_of_start() -> None:
+    outages = "{every: 20s, repair: 1h}"
+    settings = [
+        ("nodes[0].outages", outages),
+        ("nodes[0].link", "8Mbit/s"),
+        ("workload.data", "{sets: 1, size: 1GB}"),
+        ("jobs", "1"),
+        ("market.attempts", "1"),
+    ]
+    run = simulate(read_scenario(ONE_NODE, "one.yaml", settings))
+    assert (run.jobs.state, run.jobs.fault) == (["failed"], ["node_lost"])
+    assert list(run.jobs.started_us) == [-1]
+
+
 def test_work_whose_result_is_compared_costs_its_node_once() -> None:
     node = "{count: 2, cpu: 2, cost: {start: 0.25}, pricing: {strategy: cost_plus, markup: 2}}"
     settings = [

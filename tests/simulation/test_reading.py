@@ -149,6 +149,11 @@ def test_every_field_is_read_in_its_unit() -> None:
         ),
         ("  loss: 0.01", "  loss: 2", "full.yaml:38: network.loss: '2' is no chance"),
         ("from: 1h, to: 2h", "from: 2h, to: 1h", "full.yaml:41: network.partition.to: is not after from"),
+        (
+            "{exponential: 1d}",
+            "{exponential: 0s}",
+            "full.yaml:16: nodes[0].outages.every: should be more than",
+        ),
         ("duration: 6h", "duration: 6h\njobs: 3", "full.yaml:1: says how long by one of jobs and duration"),
         ("seed: 9", "seed: -1", "full.yaml:44: seed: should be a whole number from 0"),
         (
@@ -190,6 +195,17 @@ def test_settings_replace_what_the_file_says_and_add_what_it_does_not() -> None:
     assert read_scenario(SMALL, "small.yaml", [("workload.run", "5s")]).workload.run_us == Constant(
         5 * SECOND_US
     )
+
+
+def test_what_begins_at_once_or_takes_no_time_may_be_nothing() -> None:
+    settings = [
+        ("warmup", "0s"),
+        ("network.latency", "0ms"),
+        ("network.partition", "{share: 1, from: 0s, to: 1s}"),
+    ]
+    scenario = read_scenario(FULL, "full.yaml", settings)
+    assert (scenario.warmup_us, scenario.network.latency_us) == (0, 0)
+    assert scenario.network.partition == (100, 0, SECOND_US)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,19 @@ def test_a_trace_in_the_standard_workload_format_is_read_as_its_definition_says(
     ]
 
 
+def test_a_job_that_was_swapped_out_or_ran_for_less_than_a_second_comes_once(tmp_path: Path) -> None:
+    """Status is the eleventh field: 2 to 4 are parts of the job whose line with 1 stands before them."""
+    path = tmp_path / "trace.swf"
+    rest = "-1 -1 2 60 -1 {} -1 -1 -1 -1 -1 -1 -1\n"
+    lines = [("1 0 3 30 2", 1), ("1 0 3 10 2", 2), ("1 -1 3 20 2", 3), ("2 5 3 0 2", 1), ("3 6 3 0 2", 5)]
+    path.write_text("".join(f"{job} {rest.format(status)}" for job, status in lines))
+    jobs = list(arrivals(scenario(traced(path, "swf")), (), Random(1)))
+    assert [(job.at_us, job.plan.run_us) for job in jobs] == [
+        (0, 30 * SECOND_US),
+        (5 * SECOND_US, SECOND_US // 4),
+    ]
+
+
 def test_a_trace_can_be_stretched(tmp_path: Path) -> None:
     path = tmp_path / "trace.swf"
     path.write_text(SWF)
@@ -87,6 +100,13 @@ def test_a_csv_of_jobs_may_say_what_each_is_worth(tmp_path: Path) -> None:
     assert (first.plan.spec.resources.cpu_millicores, first.value_microcredits) == (2000, 500_000)
     assert (second.at_us, second.plan.spec.resources.cpu_millicores) == (1_500_000, 1000)
     assert second.value_microcredits == 1_000_000
+
+
+def test_a_csv_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_bytes(b"\xef\xbb\xbfsubmit_s,run_s\r\n0,10\r\n")
+    (job,) = arrivals(scenario(traced(path, "csv")), (), Random(1))
+    assert job.plan.run_us == 10 * SECOND_US
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ _BINS = 120
 _PRICE_BINS = 30
 _PROVIDERS_NAMED_MAX = 40
 # Colours that people with any kind of colour blindness tell apart (Okabe and Ito 2008).
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+_WARNING = "#D55E00"
 
 
 def write_plots(run: Run, folder: Path) -> list[Path]:
@@ -53,6 +54,11 @@ def _write(run: Run, path: Path, draw: Any) -> None:
     source = f"scenario {run.scenario.name}, seed {run.seed}"
     axes.set_title(source, loc="right", fontsize=8, color="#555555")
     canvas.print_png(str(path), metadata={"Source": source, "Software": "bacalhau"})
+
+
+def _legend(axes: Any) -> None:
+    """On a ground of its own: what it lies upon may be in its colours."""
+    axes.legend(framealpha=0.9, edgecolor="none")
 
 
 def _hours_or_less(times_us: Any) -> tuple[Any, str]:
@@ -90,7 +96,7 @@ def _price(run: Run, axes: Any) -> bool:
         axes.plot(middles, means, color=colour, lw=1.8, label=f"{name} (mean)")
     low, high = numpy.percentile(prices, (0, 99))
     axes.set_ylim(0, max(high * 1.15, low * 1.15, 1e-9))
-    axes.legend(frameon=False)
+    _legend(axes)
     axes.set_title("Price over time", loc="left")
     axes.set_xlabel(unit)
     axes.set_ylabel("credits for an hour of a core")
@@ -136,7 +142,7 @@ def _wait(run: Run, axes: Any) -> bool:
     axes.step(ordered, share, where="post", color=_COLOURS[0], lw=1.8)
     for percent in (50, 90, 99):
         at = float(numpy.percentile(ordered, percent))
-        axes.plot([at], [percent], "o", ms=4, color=_COLOURS[3])
+        axes.plot([at], [percent], "o", ms=4, color=_WARNING)
         axes.annotate(
             f"p{percent} {number(at)} s",
             (at, percent),
@@ -159,19 +165,20 @@ def _income(run: Run, axes: Any) -> bool:
     if not nodes:
         return False
     income = [node.income_microcredits / MICROCREDITS_PER_CREDIT for node in nodes]
-    groups = list(dict.fromkeys(node.group for node in run.nodes))
-    colours = [_COLOURS[3] if node.cheat else _COLOURS[groups.index(node.group) % 3] for node in nodes]
+    groups = dict.fromkeys((node.group, bool(node.cheat)) for node in run.nodes)
+    honest = [group for group, cheats in groups if not cheats]
+    colour_of = {group: _COLOURS[index % len(_COLOURS)] for index, group in enumerate(honest)}
+    colours = [colour_of.get(node.group, _WARNING) for node in nodes]
     axes.bar(range(len(nodes)), income, color=colours, width=0.9 if len(nodes) < 200 else 1.0)
     if len(nodes) <= _PROVIDERS_NAMED_MAX:
         axes.set_xticks(range(len(nodes)), [node.id for node in nodes], rotation=90, fontsize=7)
     else:
         axes.set_xlabel("providers, by income")
-    for group in groups:
-        cheat = any(node.cheat for node in run.nodes if node.group == group)
-        colour = _COLOURS[3] if cheat else _COLOURS[groups.index(group) % 3]
-        axes.bar([0], [0], color=colour, label=f"{group}{' (cheats)' if cheat else ''}")
+    for group, cheats in groups:
+        label = f"{group} (cheats)" if cheats else group
+        axes.bar([0], [0], color=colour_of.get(group, _WARNING), label=label)
     if len(groups) > 1:
-        axes.legend(frameon=False)
+        _legend(axes)
     axes.grid(axis="x", visible=False)
     axes.set_title(f"Income by provider (Gini {gini(income):.2f})", loc="left")
     axes.set_ylabel("credits")

@@ -41,7 +41,10 @@ def write_events(run: Run, path: Path) -> Path:
         }
     )
     frame = frame.with_columns(
-        polars.lit(run.scenario.name).alias("scenario"), polars.lit(run.seed).alias("seed")
+        polars.lit(run.scenario.name).alias("scenario"),
+        polars.lit(run.seed, dtype=polars.Int64).alias(
+            "seed"
+        ),  # the same type for every seed: files are joined
     )
     frame.write_parquet(path)
     return path
