@@ -404,17 +404,18 @@ class Driver:
         """The turn is on disk: its callers hear of it, its messages leave, its work starts."""
         if not self._flush_due:
             self._idle.set()
-        # In this order, for jobs wait for messages, clients for answers, and for what watchers hear nobody waits.
+        # In this order, for jobs wait for messages, and a client for the end of its job more than another node for the
+        # answer to the report that has ended it.
         try:
             for send in turn.sends:
                 self.on_send(send)
+            for write in turn.writes:
+                self.on_written(write)
             for reply in turn.replies:
                 if not reply.done():
                     reply.set_result(None)
             for start in turn.starts:
                 self.on_start(start)
-            for write in turn.writes:
-                self.on_written(write)
         except BaseException as bug:  # raised again
             # Some of what is on disk was not begun: only a restart takes that up.
             self._fail(bug)

@@ -54,6 +54,9 @@ ANSWER_HOLDS_S = 4.0
 """So long an offer that is gossiped again was answered already: it is repeated for the sake of those who have not, and
 asks the others again by gRPC where their answer was lost, or after five seconds."""
 ANSWERED_MAX = 10_000
+STEPS_TO_BID = 3
+"""Of the event loop until a bid has left: the turn's end, the delivery, and gRPC's own. The answer to the offer, for
+which no job waits, would hold up the bid for as long as it takes to send."""
 
 
 class Inbound:
@@ -284,6 +287,8 @@ class Inbound:
             refusal = self._driver.tell_compute(ev.OfferReceived(opened.sender, opened.body, opened.raw))
             if refusal is not None and len(offers) == 1:
                 raise Refused(refusal)
+        for _ in range(STEPS_TO_BID):
+            await asyncio.sleep(0)
 
     async def quote(self, opened: Opened[JobOffer]) -> Refusal | Quote:
         return await self._quotes.quote(opened.sender, opened.body)

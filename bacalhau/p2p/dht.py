@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from bacalhau.p2p.host import PeerWatch
 from bacalhau.p2p.providers import BoundedProviders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from libp2p.abc import IHost
     from libp2p.peer.id import ID
@@ -36,11 +35,11 @@ QUERY_TIMEOUT_S = 20.0
 PROVIDERS_MAX = 20
 WAITING_MAX = 10_000
 """Announcements that wait; of more, the oldest are given up."""
+INTERVAL_S = 1.25
+"""From one announcement to the next. Of ten seconds peers with this library take ten of one node, and drop the others
+without a word (kad_dht/kad_dht.py:1258); and jobs need the same processor."""
 RETRY_S = 10.0
 """After an announcement of which nobody took note."""
-REST = 9.0
-REST_MAX_S = 1.0
-"""Announcing rests this many times as long as the processor worked for it, for jobs need the same processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +81,21 @@ class Dht:
             finally:
                 self._dht = self._host = None
 
-    async def provide(self, cid: Cid) -> None:
-        """Announces that this node has the content, when its turn has come and until somebody takes note. In trio."""
-        self._waiting[cid] = None
-        if len(self._waiting) > WAITING_MAX:
+    async def provide(self, cids: Iterable[Cid]) -> None:
+        """Announces that this node has the content, each when its turn has come and until somebody takes note. In
+        trio."""
+        self._waiting.update(dict.fromkeys(cids))
+        while len(self._waiting) > WAITING_MAX:
             self._waiting.popitem(last=False)
         self._woken.set()
 
     async def provide_again(self, cids: Sequence[Cid]) -> None:
-        """Announces once more what this node still has, for others forget it: when nothing new waits. What is left of
-        the last time is given up. In trio."""
-        self._again = OrderedDict.fromkeys(cids)
+        """Announces once more what this node still has, for others forget it: when nothing new waits, and first what
+        has not had its turn since the last time. In trio."""
+        kept = dict.fromkeys(cids)
+        for gone in self._again.keys() - kept.keys():
+            del self._again[gone]
+        self._again.update(kept)
         self._woken.set()
 
     async def find_providers(self, cid: Cid, count: int = PROVIDERS_MAX) -> list[Provider]:
@@ -115,17 +118,14 @@ class Dht:
     async def _announce(self, dht: KadDHT) -> None:
         """What waits, one after another."""
         while True:
+            await trio.sleep(INTERVAL_S)
             while not (self._waiting or self._again):
                 self._woken = trio.Event()
                 await self._woken.wait()
             queue = self._waiting or self._again
             cid = next(iter(queue))
-            worked_s = time.thread_time()
-            noted = await self._announce_one(dht, cid)
-            worked_s = time.thread_time() - worked_s
-            if noted:
+            if await self._announce_one(dht, cid):
                 queue.pop(cid, None)
-                await trio.sleep(min(REST_MAX_S, REST * worked_s))
             else:
                 if cid in queue:
                     queue.move_to_end(cid)

@@ -48,6 +48,8 @@ RECORDS_PER_S, RECORDS_BURST = 5.0, 20
 OFFERS_PER_S, OFFERS_BURST = 10.0, 30
 OFFERS_INTERVAL_S = 0.2
 """Between two messages with offers: those that come meanwhile travel together."""
+PROVIDE_INTERVAL_S = 0.2
+"""What is provided meanwhile is told to libp2p together, beside the report of a job's result and not during it."""
 RESTART_FIRST_S, RESTART_LAST_S = 1.0, 30.0
 
 
@@ -86,6 +88,8 @@ class StrangerNetwork:
         self._offers: list[SignedEnvelope] = []
         self._offers_due: asyncio.TimerHandle | None = None
         self._offers_sent_s = 0.0
+        self._provided: list[Cid] = []
+        self._provided_due: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watch: asyncio.Task[None] | None = None
@@ -120,8 +124,9 @@ class StrangerNetwork:
         self._watch = self._loop.create_task(self._keep_running())
 
     async def stop(self) -> None:
-        if self._offers_due is not None:
-            self._offers_due.cancel()
+        for due in (self._offers_due, self._provided_due):
+            if due is not None:
+                due.cancel()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -213,9 +218,16 @@ class StrangerNetwork:
         self.host.bridge.post(add, record.node_id, record.multiaddrs, "gossip")
 
     def provide(self, cid: Cid) -> None:
-        self._call(self.exchange.announce_in_trio, [cid])
+        self._provided.append(cid)
+        if self._provided_due is None:
+            self._provided_due = self._loop.call_later(PROVIDE_INTERVAL_S, self._provide_waiting)
+
+    def _provide_waiting(self) -> None:
+        self._provided_due = None
+        provided, self._provided = self._provided, []
+        self._call(self.exchange.announce_in_trio, provided)
         if self.dht is not None:
-            self._call(self.dht.provide, cid)
+            self._call(self.dht.provide, provided)
 
     def provide_again(self, cids: Sequence[Cid]) -> None:
         if self.dht is not None:

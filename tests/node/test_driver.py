@@ -173,6 +173,16 @@ async def test_what_nobody_waits_for_is_written_with_what_comes_next_or_soon(out
     assert len(outside.disk.staged) == 3
 
 
+async def test_who_watches_hears_of_a_turn_before_its_callers_are_answered(outside: Outside) -> None:
+    """A client waits for the end of its job, nobody for the answer to the report that has ended it."""
+    outside.driver.write([JobHappening("j-1", 1, JobEventType.QUEUED, 1, JobState.PENDING)])
+    answer = outside.driver.commit()
+    answered_then: list[bool] = []
+    outside.driver.on_written = lambda _: answered_then.append(answer.done())
+    await answer
+    assert answered_then == [False]
+
+
 async def test_steps_that_follow_within_a_turn_hold_up_nothing_that_lingers_later(outside: Outside) -> None:
     """What a send to this node itself sets off belongs to the turn that is being flushed."""
 

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from bacalhau.model.execution import ExecutionReport
 from bacalhau.model.job import JobEventType, JobState
-from bacalhau.model.market import Award, Bid
+from bacalhau.model.market import Award, Bid, JobOffer
 from bacalhau.node import outbox
 from bacalhau.node.inbound import Inbound
 from bacalhau.node.outbox import Outbox
@@ -20,11 +20,11 @@ from tests.builders import an_award
 from tests.node.live import HELLO, Stranger, client_of, program, running, until, wasm_job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from bacalhau.node.node import Node
-    from bacalhau.wire.envelope import SignedEnvelope
+    from bacalhau.wire.envelope import Opened, SignedEnvelope
 
 
 @contextlib.asynccontextmanager
@@ -64,6 +64,24 @@ async def run(node: Node, module: bytes) -> str:
 
 def happened(node: Node, job_id: str) -> list[JobEventType]:
     return [one.type for one in node.store.happenings(job_id)]
+
+
+async def test_a_bid_leaves_before_the_call_that_brought_its_offer_is_answered(tmp_path: Path) -> None:
+    order: list[str] = []
+    submit, receive = PeerLink.submit_bid, Inbound.offers_received
+
+    async def submitted(link: PeerLink, bid: SignedEnvelope) -> tuple[SignedEnvelope, SignedEnvelope | None]:
+        order.append("bid")
+        return await submit(link, bid)
+
+    async def received(inbound: Inbound, offers: Sequence[Opened[JobOffer]]) -> None:
+        await receive(inbound, offers)
+        order.append("answer")
+
+    with patch.object(PeerLink, "submit_bid", submitted), patch.object(Inbound, "offers_received", received):
+        async with a_pair(tmp_path) as (requester, _):
+            await run(requester, HELLO)
+    assert order == ["bid", "answer"]
 
 
 async def test_a_bid_that_wins_at_once_is_answered_by_its_award(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ async def test_providers_are_found_by_the_dht_each_once_and_without_oneself() ->
         provider, seeker = everyone[1], everyone[3]
         found: list[Provider] = []
         for _ in range(60):
-            await in_dht(provider, "provide", cid)
+            await in_dht(provider, "provide", [cid])
             found = await in_dht(seeker, "find_providers", cid)
             if found:
                 break
@@ -133,5 +133,35 @@ async def test_providers_are_found_by_the_dht_each_once_and_without_oneself() ->
         assert await in_dht(provider, "find_providers", cid) == []
 
 
-async def in_dht(one: Member, method: str, cid: Cid) -> Any:
-    return await one.network.host.bridge.call(getattr(one.network.dht, method), cid)
+async def test_of_many_results_at_once_peers_drop_no_announcement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dht, "INTERVAL_S", dht.INTERVAL_S / 10)
+    monkeypatch.setattr(dht, "RETRY_S", dht.RETRY_S / 10)
+    async with members(2, dht=True) as (provider, seeker):
+        library: Any = seeker.network.dht
+        library._dht._provider_rate_window /= 10
+        cids = [Cid.of(0x55, b"block %d" % number) for number in range(library._dht._provider_rate_max + 5)]
+        for cid in cids:
+            provider.network.provide(cid)
+        noted = library._dht.provider_store.get_providers
+        await until(lambda: all(noted(cid.multihash) for cid in cids), "the peer took note of all", 30)
+
+
+async def test_what_is_kept_has_its_turn_however_often_it_is_to_be_announced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dht, "INTERVAL_S", 0.2)
+    monkeypatch.setattr(dht, "RETRY_S", 0.2)
+    async with members(2, dht=True) as (provider, seeker):
+        library: Any = seeker.network.dht
+        noted = library._dht.provider_store.get_providers
+        cids = [Cid.of(0x55, b"block %d" % number) for number in range(3)]
+        for _ in range(300):
+            provider.network.provide_again(cids)
+            if all(noted(cid.multihash) for cid in cids):
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError("some had no turn")
+
+
+async def in_dht(one: Member, method: str, argument: Any) -> Any:
+    return await one.network.host.bridge.call(getattr(one.network.dht, method), argument)

@@ -317,7 +317,7 @@ async def test_a_provider_that_nobody_is_connected_with_is_found_in_the_dht_and_
         await host.connect(between)
         await other.connect(between)
         async with asyncio.timeout(30):
-            await other.host.bridge.call(dhts[2].provide, root)
+            await other.host.bridge.call(dhts[2].provide, [root])
             while not await host.host.bridge.call(dhts[0].find_providers, root):
                 await asyncio.sleep(0.1)
         await host.fetch(root)
