@@ -235,6 +235,9 @@ class Executions:
 
     def reported(self, event: ev.ReportReceived, now: int) -> Step:
         report = event.report
+        if report.fault is not None and not report.fault.kind.in_reports:
+            message = f"{report.fault.kind.name} is not for a report to say: only a requester finds it"
+            return None, refuse(Refusal(RefusalReason.MALFORMED, message))
         job, execution = self.find(report.execution_id)
         if job is None or execution is None or execution.report is not None or execution.state.ended:
             late = answer_late_report(execution, event)
@@ -309,16 +312,17 @@ class Executions:
             return None, None
         return job, execution
 
-    def failed(self, job: Job, execution: ExecutionRecord, fault: Fault, now: int) -> Effects:
-        """It ends without a charge. Whoever was proven to have cheated forfeits its bond."""
+    def failed(
+        self, job: Job, execution: ExecutionRecord, fault: Fault, now: int, *, penalty_microcredits: int = 0
+    ) -> Effects:
+        """It ends without a charge. Only who compares results finds a penalty due."""
         self._clear_deadlines(execution.id)
-        penalty = execution.bond_microcredits if fault.kind is FaultKind.RESULT_REFUTED else 0
         failed = replace(
             execution,
             state=ExecutionState.FAILED,
             updated_us=now,
             failure=fault,
-            penalty_microcredits=penalty,
+            penalty_microcredits=penalty_microcredits,
         )
         effects = self.changed(job, failed)
         effects.writes.append(

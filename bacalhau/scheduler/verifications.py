@@ -154,9 +154,7 @@ class Verifications:
             return self._executions.result_fetched(event.execution_id, now)
         wrong = _breach(execution, event.compared)
         if wrong is not None or event.compared is None:
-            return job, self._executions.failed(
-                job, execution, Fault(FaultKind.RESULT_REFUTED, wrong or ""), now
-            )
+            return job, self._refuted(job, execution, wrong or "", now)
         revealed = replace(
             execution, state=ExecutionState.REVEALED, updated_us=now, compared=event.compared.digest
         )
@@ -238,8 +236,7 @@ class Verifications:
         count = len(verdict.winners)
         for id in verdict.losers:
             message = f"{count} other nodes agree on another result than this node's"
-            fault = Fault(FaultKind.RESULT_REFUTED, message)
-            effects.add(self._executions.failed(job, job.executions[id], fault, now))
+            effects.add(self._refuted(job, job.executions[id], message, now))
         for id in verdict.winners:
             execution = job.executions[id]
             if count > 1:
@@ -247,6 +244,12 @@ class Verifications:
             effects.add(self._executions.accept(job, execution, now))
         job.decided = True
         return effects
+
+    def _refuted(self, job: Job, execution: ExecutionRecord, message: str, now: int) -> Effects:
+        """The node is proven to have cheated, and forfeits the bond of its bid."""
+        fault = Fault(FaultKind.RESULT_REFUTED, message)
+        bond = execution.bond_microcredits
+        return self._executions.failed(job, execution, fault, now, penalty_microcredits=bond)
 
     def restore(self, job: Job) -> None:
         """How many results an adaptive job wants by now: those that were ever bound or are being made."""
