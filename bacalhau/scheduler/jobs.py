@@ -47,6 +47,8 @@ class Auction:
     bids: dict[str, SealedBid] = field(default_factory=dict)
     """By node: bids that have not been awarded."""
     declines: dict[str, Refusal] = field(default_factory=dict)
+    declined_us: dict[str, int] = field(default_factory=dict)
+    """By node: when it signed its last decline."""
     acknowledged: dict[str, SealedBid] = field(default_factory=dict)
     """By node: every acknowledged bid, the awarded ones too; what the bid set digest is over."""
     acknowledged_bids: int = 0
