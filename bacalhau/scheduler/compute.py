@@ -84,7 +84,7 @@ class ComputeMachine:
             self.capacity,
             self._deadlines,
             self.reputations,
-            self.receivables.refusal,
+            self.receivables,
         )
 
     # --- contract ---
@@ -165,7 +165,7 @@ class ComputeMachine:
         forgotten."""
         self.capacity.check()
         self._offers.check()
-        self.receivables.check(work.record for work in self._works.values())
+        self.receivables.check((work.record for work in self._works.values()), self._offers.promised())
         running = [id for id, work in self._works.items() if work.record.state is WorkState.ACCEPTED]
         assert sorted(self.capacity.keys(hard=True)) == sorted(running), (
             self.capacity.keys(hard=True),
@@ -268,9 +268,6 @@ class ComputeMachine:
         mismatch = award_mismatch(*found, event, self._config.lease_min_us)
         if mismatch is not None:
             return refuse(mismatch)
-        credit = self.receivables.refusal(event.requester_id, award.price_microcredits)
-        if credit is not None:
-            return refuse(credit)
         self._offers.take(award.offer_id, award.execution_id)
         record = WorkRecord(award, event.requester_id, WorkState.ACCEPTED, 1, now, now)
         self._works[record.id] = work = Work(record, lease_end_us=now + award.lease_us)

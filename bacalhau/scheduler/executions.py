@@ -18,7 +18,7 @@ from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.frozen import replace
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.market import Award
-from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.refusals import TAKES_BID_BACK, Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct
 from bacalhau.scheduler.effects import Effects, FetchResult, SendAward, SendCancellation, refuse
 from bacalhau.scheduler.records import ExecutionRecord
@@ -149,7 +149,7 @@ class Executions:
             JobEventType.AWARD_REFUSED, now, refusal.message, execution=execution, refusal=refusal
         )
         effects.writes.append(happened)
-        if refusal.reason is not RefusalReason.BID_UNKNOWN:  # that bid had expired: the award came late
+        if refusal.reason not in TAKES_BID_BACK:
             effects.writes.append(self._book.note(execution.node_id, Conduct.REFUSED, now))
         return job, effects
 

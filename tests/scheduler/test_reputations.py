@@ -64,15 +64,18 @@ def test_a_node_answers_for_its_own_faults_and_not_for_those_of_the_job(
     assert written(requester, "n1") == seen
 
 
-def test_a_refused_award_counts_and_one_whose_bid_had_expired_does_not() -> None:
+@pytest.mark.parametrize(
+    "ended", [RefusalReason.BID_UNKNOWN, RefusalReason.SHUTTING_DOWN, RefusalReason.CREDIT_LIMIT]
+)
+def test_a_refused_award_counts_and_one_whose_bid_had_ended_does_not(ended: RefusalReason) -> None:
     requester = Requester()
     requester.hear("n1", "n2")
     requester.submit(a_spec(count=2))
     requester.bid("n1", now=0)
     requester.bid("n2", now=0)
     first, second = (send.award.execution_id for send in requester.sent(fx.SendAward))
-    requester.refuse_award(first, RefusalReason.BID_UNKNOWN, seconds(1))
-    requester.refuse_award(second, RefusalReason.SHUTTING_DOWN, seconds(1))
+    requester.refuse_award(first, ended, seconds(1))
+    requester.refuse_award(second, RefusalReason.MALFORMED, seconds(1))
     assert (written(requester, "n1"), written(requester, "n2")) == ({}, {"REFUSED": 1})
 
 
