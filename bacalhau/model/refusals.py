@@ -45,6 +45,23 @@ class RefusalReason(Enum):
     CREDIT_LIMIT = 30
 
 
+PASSING: Final = (
+    RefusalReason.BUSY,
+    RefusalReason.LIMIT_REACHED,
+    RefusalReason.SHUTTING_DOWN,
+    RefusalReason.STORAGE_FULL,
+    RefusalReason.CREDIT_LIMIT,
+)
+"""Declines that may turn into bids while the offer is open."""
+
+ENDS_WORK: Final = (
+    RefusalReason.LEASE_ENDED,
+    RefusalReason.NOT_FOUND,
+    RefusalReason.ID_REUSED,
+    RefusalReason.MALFORMED,
+)
+"""Refusals of a report, a commitment or a renewal after which it is not repeated: the requester has no use for it."""
+
 TAKES_BID_BACK: Final = (
     RefusalReason.BID_UNKNOWN,
     RefusalReason.SHUTTING_DOWN,

@@ -15,9 +15,9 @@ from bacalhau.model.auction import REPUTATION_MAX_PERMILLE
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
 from bacalhau.model.market import JobOffer
-from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.refusals import PASSING, Refusal, RefusalReason
 from bacalhau.scheduler.effects import Effects, SendOffer, SendOfferClosed, refuse
-from bacalhau.scheduler.jobs import PASSING, Auction, Job
+from bacalhau.scheduler.jobs import Auction, Job
 from bacalhau.scheduler.liveness import LiveNodes
 from bacalhau.scheduler.records import AnswerReceived, OfferMade
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from bacalhau.model.auction import BidStanding, ClearingRule
 from bacalhau.model.execution import ExecutionState, Fault
 from bacalhau.model.job import JobEventType, JobState
-from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.records import ExecutionRecord, JobChanged, JobHappening
 
 if TYPE_CHECKING:
@@ -16,15 +15,7 @@ if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionPhase
     from bacalhau.model.job import JobSpec
     from bacalhau.model.market import ClaimedInput, JobOffer
-
-PASSING = (
-    RefusalReason.BUSY,
-    RefusalReason.LIMIT_REACHED,
-    RefusalReason.SHUTTING_DOWN,
-    RefusalReason.STORAGE_FULL,
-    RefusalReason.CREDIT_LIMIT,
-)
-"""Declines that may turn into bids while the offer is open."""
+    from bacalhau.model.refusals import Refusal
 
 # Enum members that are compared for every bid: CPython 3.11 takes ten times as long to get one from its class.
 _POSTED_PRICE: Final = ClearingRule.POSTED_PRICE
