@@ -36,8 +36,8 @@ def award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min
             f"the award's lease of {award.lease_us} microseconds is too short to be renewed",
             (("lease_us", award.lease_us), ("lease_min_us", lease_min_us)),
         )
-    if event.spec_digest != offer.spec_digest:
-        return Refusal(RefusalReason.MALFORMED, "the award's job is not the one whose digest the offer named")
+    if award.job_id != offer.job_id or event.spec_digest != offer.spec_digest:
+        return Refusal(RefusalReason.MALFORMED, "the award's job is not the one that the offer named")
     spec = award.spec
     matches = (
         spec.engine is offer.engine

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bacalhau.model.job import InputSource
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from tests.builders import SPEC_DIGEST, an_award
+from tests.builders import NODE_CAPACITY, RESULT, SPEC_DIGEST, a_spec, an_award
 from tests.scheduler.driven import Compute, seconds
 
 if TYPE_CHECKING:
+    from bacalhau.model.market import Award
     from bacalhau.scheduler.records import WorkRecord
 
 
@@ -21,6 +23,36 @@ def _work(compute: Compute) -> WorkRecord:
     work = compute.machine.work("e-1")
     assert work is not None
     return work
+
+
+@pytest.mark.parametrize(
+    "award",
+    [
+        an_award(price_microcredits=99),
+        an_award(price_microcredits=101),
+        an_award(lease_us=0),
+        replace(an_award(), job_id="j-2"),
+        an_award(spec=a_spec(resources=NODE_CAPACITY)),
+        an_award(spec=a_spec(execution_us=seconds(61))),
+        an_award(spec=a_spec(inputs=(InputSource(RESULT, "/in"),))),
+    ],
+    ids=[
+        "price too low",
+        "price too high",
+        "no lease",
+        "other job",
+        "more resources",
+        "more time",
+        "other inputs",
+    ],
+)
+def test_an_award_of_something_else_than_was_offered_and_bid_is_refused(
+    compute: Compute, award: Award
+) -> None:
+    compute.offer(now=0)
+    compute.award(award, now=10)
+    assert compute.refusal() is RefusalReason.MALFORMED
+    assert compute.machine.running_executions == 0
 
 
 @pytest.mark.parametrize("ended", [False, True])
