@@ -276,8 +276,12 @@ class Auctions:
         node_id, refusal = event.node_id, event.decline.refusal
         job = self._jobs.get(event.decline.offer_id)
         auction = job.auction if job else None
-        if job is None or auction is None or auction.declines.get(node_id) == refusal:
+        if job is None or auction is None:
             return None, Effects()
+        if auction.declines.get(node_id) == refusal:
+            # Word for word what it said before, and an answer all the same where the offer came again.
+            awaited = auction.awaiting.pop(node_id, None) is not None
+            return job if awaited else None, Effects()
         standing = auction.bids.get(node_id)
         if standing is not None and standing.issued_us > event.issued_us:
             return None, Effects()  # overtaken by the bid that its node made after it

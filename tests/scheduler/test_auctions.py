@@ -276,6 +276,22 @@ def test_the_losers_are_told_that_the_offer_is_closed_once_the_award_is_confirme
     assert [send.to for send in requester.sent(fx.SendOfferClosed)] == ["n2", "n3"]
 
 
+def test_a_node_that_is_heard_again_and_declines_word_for_word_as_before_has_answered(
+    requester: Requester,
+) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(now=0)
+    requester.decline("n1", now=1)
+    requester.decline("n2", RefusalReason.BUSY, now=1)
+    requester.hear("n1", now=seconds(20))
+    offer_id = requester.offer().id
+    assert requester.machine.awaited(offer_id) == ("n1",)
+    requester.decline("n1", now=seconds(20) + 1)
+    assert requester.machine.awaited(offer_id) is None
+    assert requester.failure().kind is FaultKind.NO_NODE
+    assert "did not answer" not in requester.failure().message
+
+
 def test_a_decline_is_written_once_however_often_its_figures_change(requester: Requester) -> None:
     requester.hear("n1")
     requester.submit(a_spec(queue_us=seconds(60)), now=0)
