@@ -360,9 +360,9 @@ class Auctions:
 
     def _hopeful(self, job: Job, auction: Auction, now: int) -> bool:
         """A live node may still bid: it has not answered, was only busy, or was not in a sample yet."""
-        sampled = bool(self._config.offer_sample)
+        sampled, shuns_any = bool(self._config.offer_sample), self._shuns_any(job)
         for node_id in self._nodes.unordered(now):
-            if job.excludes(node_id):
+            if shuns_any and self._shuns(job, node_id, now):
                 continue
             if sampled and node_id not in auction.awaiting and node_id not in auction.answers:
                 return True

@@ -126,6 +126,29 @@ def test_a_node_that_comes_later_is_offered_the_job_only_where_its_reputation_al
     assert [send.to for send in requester.sent(fx.SendOffer)] == [("n2",)]
 
 
+@pytest.mark.parametrize("sample", [0, 1])
+def test_a_job_does_not_wait_for_nodes_that_it_is_not_offered_to(sample: int) -> None:
+    requester = Requester(RequesterConfig(min_reputation_ppm=PICKY, offer_sample=sample))
+    for node_id in ("n1", "n2"):
+        requester.machine.reputations.note(node_id, Conduct.CHEATED, 0)
+    requester.hear("n1", "n2")
+    requester.submit()
+    requester.expire(seconds(1))
+    assert requester.failure().kind is FaultKind.NO_NODE
+
+
+def test_nor_for_a_busy_one_whose_reputation_fell_below_the_least_meanwhile() -> None:
+    requester = Requester(RequesterConfig(min_reputation_ppm=PICKY))
+    requester.hear("n1")
+    requester.submit()
+    requester.decline("n1", RefusalReason.BUSY, now=1)
+    assert requester.machine.open_jobs == 1
+    requester.machine.reputations.note("n1", Conduct.CHEATED, 2)
+    requester.hear("n1", now=seconds(5))
+    requester.expire(seconds(5) + 1)
+    assert requester.failure().kind is FaultKind.NO_NODE
+
+
 # --- the filter of a compute node, and what it sees ---
 
 
