@@ -103,16 +103,13 @@ class Job:
     fatal: Fault | None = None
     """A fault that is the job's own: it ends the job."""
     replicas: int = 0
-    """How many executions are wanted at present."""
+    """How many executions are wanted at present; 0 until that is known (Verifications.restore)."""
     asked: dict[str, int] = field(default_factory=dict)
     """By execution: since when its result is asked for, in a job that compares results."""
     trusting: str = ""
     """The execution whose result an adaptive job takes unchecked."""
     decided: bool = False
     """Results were compared, and a group of them won."""
-
-    def __post_init__(self) -> None:
-        self.replicas = self.replicas or self.spec.count
 
     def active(self) -> list[ExecutionRecord]:
         """Executions that have not ended, lapsed ones too."""
@@ -205,4 +202,4 @@ class Job:
         )
 
     def changed(self, now: int, failure: Fault | None = None) -> JobChanged:
-        return JobChanged(self.id, self.state, now, failure, self.charged_microcredits)
+        return JobChanged(self.id, self.state, now, failure, self.charged_microcredits, self.replicas)

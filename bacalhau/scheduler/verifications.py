@@ -172,7 +172,7 @@ class Verifications:
             job.replicas += 1
             message = "the result is checked by another node before it is shown"
             checked = job.happened(JobEventType.VERIFYING, now, message, execution=held[0])
-            effects.writes.append(checked)
+            effects.writes += [job.changed(now), checked]
             return effects
         unasked = [
             execution
@@ -220,7 +220,7 @@ class Verifications:
         if verification.policy is VerificationPolicy.ADAPTIVE and job.replicas < ADAPTIVE_REPLICAS_MAX:
             job.replicas += 1
             message = f"the results differ ({groups}): another node is asked"
-            return Effects(writes=[job.happened(JobEventType.VERIFYING, now, message)])
+            return Effects(writes=[job.changed(now), job.happened(JobEventType.VERIFYING, now, message)])
         message = (
             f"of {len(revealed)} results no {confidence} agree, or as many as others do; by node: {groups}"
         )
@@ -252,7 +252,11 @@ class Verifications:
         return self._executions.failed(job, execution, fault, now, penalty_microcredits=bond)
 
     def restore(self, job: Job) -> None:
-        """How many results an adaptive job wants by now: those that were ever bound or are being made."""
+        """How many results the job wants by now, where its record does not say it, as in journals of before version
+        8: an adaptive one as many as were ever bound or are being made."""
+        if job.replicas:
+            return
+        job.replicas = job.spec.count
         if job.spec.verification.policy is VerificationPolicy.ADAPTIVE:
             begun = sum(1 for e in job.executions.values() if e.commitment or not e.state.ended)
             job.replicas = max(1, min(begun, ADAPTIVE_REPLICAS_MAX))
