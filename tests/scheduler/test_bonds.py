@@ -8,7 +8,7 @@ import pytest
 
 from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.execution import Fault, FaultKind
-from bacalhau.model.ledger import Balance, Receipt, Transaction
+from bacalhau.model.ledger import Balance, Receipt, Transaction, TransactionKind
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.scheduler import effects as fx
@@ -20,8 +20,9 @@ from tests.scheduler.driven import Compute, Requester, seconds
 NODE = RequesterConfig(node_id="r1")
 
 
-def _earned(compute: Compute) -> list[dict[str, int]]:
-    moved = [write for write in compute.last.writes if isinstance(write, Transaction)]
+def _moved(driven: Compute | Requester, kind: TransactionKind) -> list[dict[str, int]]:
+    """Account and amount of each posting, by transaction of the last step."""
+    moved = [write for write in driven.last.writes if isinstance(write, Transaction) and write.kind is kind]
     return [{one.account: one.amount_microcredits for one in each.postings} for each in moved]
 
 
@@ -60,6 +61,9 @@ def test_an_outvoted_node_forfeits_the_bond_of_its_bid() -> None:
         "n2": 10,
         "n3": -40,
     }
+    assert requester.machine.payables.balances["n3"] == Balance(1, -40)
+    refund = {f"escrow:{executions['n3']}": -100, "payable:n3": -40, "spent": 140}
+    assert _moved(requester, TransactionKind.REFUND) == [refund]
     assert requester.machine.payables.ledger.balances == {
         "spent": 20,
         "payable:n1": 10,
@@ -121,7 +125,7 @@ def _bonded(verification: Verification) -> tuple[Compute, Receipt]:
 def test_a_bid_names_the_bond_and_a_refuted_result_takes_it_off_what_is_owed() -> None:
     compute, receipt = _bonded(Verification(VerificationPolicy.REPLICATED, 2))
     compute.tell(ev.ReceiptReceived(receipt), seconds(8))
-    assert _earned(compute) == [{"receivable:r1": 150, "earned": -150}]
+    assert _moved(compute, TransactionKind.EARNING) == [{"receivable:r1": 150, "earned": -150}]
     assert compute.machine.receivables.records["r1"].balance == Balance(1, -150)
 
 

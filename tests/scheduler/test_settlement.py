@@ -23,7 +23,7 @@ from bacalhau.scheduler.records import (
     WorkState,
 )
 from bacalhau.scheduler.requester import RequesterConfig
-from tests.builders import RESULT, a_compute_config, a_receipt, a_report, a_spec, an_award, an_offer
+from tests.builders import RESULT, a_compute_config, a_receipt, a_report, an_award, an_offer
 from tests.scheduler.driven import Compute, Requester, seconds
 
 NODE = RequesterConfig(node_id="r1")
@@ -182,26 +182,6 @@ def test_no_more_time_is_paid_for_than_passed_between_award_and_report() -> None
     requester = _requester()
     receipt = _done(requester, "j-1", 0, wall_us=seconds(60))
     assert (receipt.usage.wall_us, receipt.pay_microcredits) == (2000, 10)
-
-
-def test_a_penalty_lowers_what_is_owed_to_the_node() -> None:
-    """Whoever proves that a node cheated says so in the execution's record."""
-    requester = _requester()
-    requester.submit(now=0)
-    requester.running("n1", 0)
-    requester.report("n1", "e-2", 2000)
-    reported = replace(requester.execution("e-2"), bond_microcredits=40)
-    failed = replace(
-        reported,
-        state=type(reported.state).FAILED,
-        failure=Fault(FaultKind.RESULT_UNAVAILABLE, "it is another's"),
-        penalty_microcredits=40,
-    )
-    effects = requester.machine.payables.moved(a_spec(), reported, failed)
-    assert _moves(effects) == [
-        (TransactionKind.REFUND, {"escrow:e-2": -100, "payable:n1": -40, "spent": 140})
-    ]
-    assert requester.machine.payables.balances["n1"] == Balance(1, -40)
 
 
 def test_a_restarted_requester_sends_what_is_unsigned_and_counts_on() -> None:
