@@ -90,11 +90,18 @@ class Credit:
 
     def change(self, peer_id: str, *, owed: int = 0, committed: int = 0, disputed: int = 0) -> None:
         """Adds to what the peer owes for work, to its open work, to what it left unpaid."""
-        with_peer = self._taken(peer_id)
-        with_peer.owed += owed
-        with_peer.committed += committed
-        with_peer.disputed += disputed
-        self._put(peer_id, with_peer)
+        account = self._accounts.get(peer_id)
+        if account is None:
+            account = self._accounts[peer_id] = _Account()
+        before = account.owed + account.committed + account.disputed
+        after = before + owed + committed + disputed
+        account.owed += owed
+        account.committed += committed
+        account.disputed += disputed
+        if account.limit is None:
+            self._unproven += max(0, after) - max(0, before)
+            if not (account.owed or account.committed or account.disputed):
+                del self._accounts[peer_id]
 
     def trust(self, peer_id: str, limit: int | None) -> None:
         """Gives the peer a limit of its own, or (None) takes it back."""
