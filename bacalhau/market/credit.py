@@ -1,6 +1,7 @@
 """How much a node works for others before they pay: mutual credit, with a limit for each and a bound on strangers.
 
-    exposure = what the peer owes for work + the price of its work that is not settled + what it left unpaid
+    exposure = what the peer owes for work + the price of its work that is not settled, and of bids to it that stand
+               + what it left unpaid
 
 A peer's exposure stays within its limit. That is not enough by itself, for keys are free: whoever has used up the
 credit of one takes another. So all peers that the operator has not given a limit of their own (`ledger trust`)
@@ -89,11 +90,18 @@ class Credit:
 
     def change(self, peer_id: str, *, owed: int = 0, committed: int = 0, disputed: int = 0) -> None:
         """Adds to what the peer owes for work, to its open work, to what it left unpaid."""
-        with_peer = self._taken(peer_id)
-        with_peer.owed += owed
-        with_peer.committed += committed
-        with_peer.disputed += disputed
-        self._put(peer_id, with_peer)
+        account = self._accounts.get(peer_id)
+        if account is None:
+            account = self._accounts[peer_id] = _Account()
+        before = account.owed + account.committed + account.disputed
+        after = before + owed + committed + disputed
+        account.owed += owed
+        account.committed += committed
+        account.disputed += disputed
+        if account.limit is None:
+            self._unproven += max(0, after) - max(0, before)
+            if not (account.owed or account.committed or account.disputed):
+                del self._accounts[peer_id]
 
     def trust(self, peer_id: str, limit: int | None) -> None:
         """Gives the peer a limit of its own, or (None) takes it back."""

@@ -96,7 +96,7 @@ class Leases:
             work.lease_end_us = end
             self._deadlines.set(("lease", event.execution_id), end)
         # The next renewal is only ever put off: answers that took long must not set off more of them.
-        due = event.sent_us + work.record.award.lease_us // _RENEWALS_PER_LEASE
+        due = event.sent_us + event.lease_us // _RENEWALS_PER_LEASE
         key = ("renew", event.execution_id)
         if work.told is work.phase and due > (self._deadlines.get(key) or 0):
             self._deadlines.set(key, due)

@@ -218,9 +218,9 @@ def test_a_bid_that_was_overtaken_by_its_nodes_earlier_decline_counts_when_repea
     requester.hear("n1")
     requester.submit(now=0)
     requester.hear("n2", now=1)
-    requester.bid("n1", 100, now=10)
-    requester.decline("n1", RefusalReason.BUSY, now=20)
-    requester.bid("n1", 100, now=30)
+    requester.bid("n1", 100, now=10, issued_us=5)
+    requester.decline("n1", RefusalReason.BUSY, now=20, issued_us=5)
+    requester.bid("n1", 100, now=30, issued_us=25)
     requester.expire(seconds(1))
     assert requester.awards() == [("n1", 100)]
 
