@@ -251,11 +251,14 @@ def test_an_unanswered_renewal_is_repeated_well_before_the_lease_ends(compute: C
     assert times == [10, 13, 16, 19, 22, 25, 28]
 
 
-def test_a_renewal_that_is_answered_is_repeated_after_a_third_of_the_lease(compute: Compute) -> None:
+@pytest.mark.parametrize(("lease_s", "next_s"), [(30, 20), (12, 14)])
+def test_a_renewal_that_is_answered_is_repeated_after_a_third_of_the_new_lease(
+    compute: Compute, lease_s: int, next_s: int
+) -> None:
     compute.accepted(now=0)
     compute.expire(seconds(10))
-    compute.tell(ev.LeaseRenewed("e-1", sent_us=seconds(10), lease_us=seconds(30)), seconds(11))
-    assert compute.machine.deadline() == seconds(20)
+    compute.tell(ev.LeaseRenewed("e-1", sent_us=seconds(10), lease_us=seconds(lease_s)), seconds(11))
+    assert compute.machine.deadline() == seconds(next_s)
 
 
 def test_answers_that_took_longer_than_a_term_set_off_no_storm_of_renewals(compute: Compute) -> None:
