@@ -16,6 +16,7 @@ from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.events import (
     CommitmentReceived,
+    DeclineReceived,
     LeaseRenewed,
     NoteReceived,
     ReceiptReceived,
@@ -30,6 +31,7 @@ from bacalhau.simulation.stories import SHORT_CREDIT, SHORT_LEASES, BrokenPromis
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bacalhau.market.clearing import SealedBid
     from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
@@ -217,6 +219,37 @@ class ClearsWrongly(RequesterMachine):
         )
 
 
+class IgnoresWithdrawals(RequesterMachine):
+    """Takes no decline of a node that has bid."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        if isinstance(event, DeclineReceived) and self.acknowledged(event.decline.offer_id, event.node_id):
+            return fx.Effects()
+        return super().handle(event, now=now)
+
+
+class AcknowledgesOtherwise(RequesterMachine):
+    """Tells each bidder that its bid came one place later than it did."""
+
+    def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
+        sealed = super().acknowledged(offer_id, node_id)
+        return replace(sealed, position=sealed.position + 1) if sealed is not None else None
+
+
+class PromisesOtherwise(RequesterMachine):
+    """Its awards commit to other bids than the clearing that it keeps."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        effects.sends = [
+            replace(send, award=replace(send.award, bid_set_digest=b"other bids"))
+            if isinstance(send, fx.SendAward)
+            else send
+            for send in effects.sends
+        ]
+        return effects
+
+
 class SkipsHistory(RequesterMachine):
     """Loses what it wrote of confirmations."""
 
@@ -376,6 +409,9 @@ class GivesAnyCredit(ComputeMachine):
         (Machines(requester=AwardsAgainAtOnce), " executions of ", {}),
         (Machines(requester=SkipsHistory), "a gap in the history", {}),
         (Machines(requester=ClearsWrongly), "was cleared wrongly", {}),
+        (Machines(requester=IgnoresWithdrawals), "was withdrawn, and took part", {}),
+        (Machines(requester=AcknowledgesOtherwise), "acknowledged otherwise than it was cleared", {}),
+        (Machines(requester=PromisesOtherwise), "commits to other bids than the clearing", {}),
         (Machines(compute=BreedsRenewals), "messages breed messages", {"requester": SHORT_LEASES}),
         (Machines(requester=ForgetsReceipts), "owes", {}),
         (Machines(requester=KeepsEscrow), "history comes to", {}),
@@ -392,6 +428,9 @@ class GivesAnyCredit(ComputeMachine):
         "slot awarded twice",
         "gap in history",
         "wrong clearing",
+        "withdrawn bid that takes part",
+        "acknowledgement of another place",
+        "award that commits to other bids",
         "renewals that breed",
         "lost receipt",
         "kept escrow",
