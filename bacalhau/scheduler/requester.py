@@ -301,6 +301,8 @@ class RequesterMachine:
         self._deadlines.set(("queue", job.id), max(now + 1, auction.queue_until_us))
         if auction.ready(now, missing):
             effects.add(self._clear(job, auction, now))
+        else:  # its end stands already, but where nothing was missing for a while
+            self._deadlines.set(("auction", job.id), auction.closes_us)
         return effects
 
     def _clear(self, job: Job, auction: Auction, now: int) -> Effects:

@@ -58,6 +58,11 @@ def test_a_bid_that_was_awarded_is_not_awarded_again_when_a_copy_of_it_straggles
     tell(73, requester=SHORT_LEASES)
 
 
+def test_an_auction_ends_in_time_though_nothing_was_missing_for_a_part_of_it() -> None:
+    """Found by this seed: a lapsed execution came back, which stopped the wait for bids, and failed at once."""
+    tell(94, requester=SHORT_LEASES, compared=True)
+
+
 @pytest.mark.parametrize("seed", [301, 426])
 def test_a_bid_may_be_withdrawn_by_the_last_answer_that_its_auction_waits_for(seed: int) -> None:
     """Found by these seeds, in the checker: it held against the clearing the bid that the same step had withdrawn."""
