@@ -205,15 +205,18 @@ class Checkers:
             self._check_books(node)
 
     def _check_verdicts(self, node: SimulatedNode) -> None:
-        """No cheater was paid where results were compared, and no honest node was taken for one."""
+        """No cheater was paid where results were compared, and no honest node was taken for one; who was refuted
+        forfeits its bond, and nobody else."""
         nodes = self._world.nodes
         for execution in node.journal.executions.values():
             honest = nodes[execution.node_id].profile.honesty is Honesty.HONEST
             compares = node.journal.jobs[execution.job_id].spec.verification.compares
             if compares and execution.state is ExecutionState.COMPLETED:
                 assert honest, f"{execution} is that of a cheater, and was paid"
-            if execution.failure is not None and execution.failure.kind is FaultKind.RESULT_REFUTED:
-                assert not honest, f"{execution} is honest, and was refuted"
+            refuted = execution.failure is not None and execution.failure.kind is FaultKind.RESULT_REFUTED
+            assert not (refuted and honest), f"{execution} is honest, and was refuted"
+            forfeits = execution.bond_microcredits if refuted else 0
+            assert execution.penalty_microcredits == forfeits, f"{execution} forfeits other than its bond"
         for (node_id, role), reputation in node.journal.reputations.items():
             if role is Role.COMPUTE and nodes[node_id].profile.honesty is Honesty.HONEST:
                 assert not reputation.count(Conduct.CHEATED), reputation
@@ -244,7 +247,7 @@ class Checkers:
             ours, theirs = owed.balance if owed else Balance(), due.balance if due else Balance()
             assert ours == theirs, f"{node.id} owes {other.id} {ours}, and {other.id} says {theirs}"
             paid = sum(
-                execution.charged_microcredits
+                execution.charged_microcredits - execution.penalty_microcredits
                 for execution in node.journal.executions.values()
                 if execution.node_id == other.id
             )

@@ -455,3 +455,15 @@ def test_the_checkers_find_a_broken_machine(machines: Machines, complaint: str, 
             if complaint in found[-1]:
                 return
     pytest.fail(f"none of 100 stories found it; complaints were {found}")
+
+
+def test_the_stories_in_which_results_are_compared_reach_bonds_that_are_forfeited_and_kept() -> None:
+    staked = [
+        (execution.state, bool(execution.penalty_microcredits))
+        for seed in range(20)
+        for node in tell(seed, compared=True).world.nodes.values()
+        for execution in node.journal.executions.values()
+        if execution.bond_microcredits
+    ]
+    assert staked.count((ExecutionState.FAILED, True)) >= 5
+    assert staked.count((ExecutionState.COMPLETED, False)) >= 5
