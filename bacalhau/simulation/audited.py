@@ -10,8 +10,8 @@ from bacalhau.market.audit import (
     AuditedClearing,
     Auditor,
     Disclosed,
+    HeldAcknowledgement,
     HeldAward,
-    Receipt,
     SignedBid,
     SignedDecline,
     audit,
@@ -40,7 +40,7 @@ class _Auction:
     """By node and bid: its first copy, which is the one that was acknowledged."""
     declines: dict[str, SignedDecline] = field(default_factory=dict)
     """By node: the last that its requester kept."""
-    acknowledged: dict[str, dict[int, Receipt]] = field(default_factory=dict)
+    acknowledged: dict[str, dict[int, HeldAcknowledgement]] = field(default_factory=dict)
     """By node and position."""
     awards: dict[str, dict[str, HeldAward]] = field(default_factory=dict)
     """By node and execution."""
@@ -83,11 +83,11 @@ class Audited:
         sealed = machine.acknowledged(event.bid.offer_id, event.node_id)
         if sealed is None or sealed.bid.id != event.bid.id:
             return
-        receipt = Receipt(
+        held = HeldAcknowledgement(
             sealed.bid.id, sealed.digest, sealed.received_us, sealed.position, sealed.reputation_permille
         )
-        known = auction.acknowledged.setdefault(event.node_id, {}).setdefault(sealed.position, receipt)
-        assert known == receipt, f"{event.bid.id} was acknowledged twice, and otherwise: {known}, {receipt}"
+        known = auction.acknowledged.setdefault(event.node_id, {}).setdefault(sealed.position, held)
+        assert known == held, f"{event.bid.id} was acknowledged twice, and otherwise: {known}, {held}"
 
     def _awarded(self, send: fx.SendAward) -> None:
         award = send.award

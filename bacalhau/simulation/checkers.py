@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bacalhau.simulation.world import World
 
 _UNDER_WAY_MAX = 400
-"""Messages and timers at one time; stories of faults have up to seven nodes and eight jobs, and at most half as many."""
+"""Messages and timers at one time; stories of up to seven nodes and eight jobs have at most half as many."""
 _RESERVATION_SLACK_US = 60_000_000
 
 
