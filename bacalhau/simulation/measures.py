@@ -10,7 +10,7 @@ import hashlib
 import math
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bacalhau.model.execution import ExecutionState, FaultKind
 from bacalhau.model.job import SECOND_US, JobState
@@ -43,6 +43,24 @@ NEVER = -1
 """A time in a column that never came."""
 
 
+class JobRow(NamedTuple):
+    """A job that has ended; the names are those of JobColumns, in their order."""
+
+    id: str
+    state: str
+    fault: str
+    submitted_us: int
+    started_us: int
+    ended_us: int
+    cpu_millicores: int
+    run_us: int
+    value_microcredits: int
+    charged_microcredits: int
+    bids: int
+    fetched_bytes: int
+    sound: int
+
+
 @dataclass(slots=True)
 class JobColumns:
     """A row for each ended job: times in microseconds, money in microcredits."""
@@ -63,16 +81,17 @@ class JobColumns:
     """1 where every accepted result is the one that the program really gives."""
 
     def names(self) -> tuple[str, ...]:
-        return tuple(JobColumns.__dataclass_fields__)
+        return JobRow._fields
 
-    def rows(self) -> list[tuple[Any, ...]]:
-        return list(zip(*(getattr(self, name) for name in self.names()), strict=True))
+    def rows(self) -> list[JobRow]:
+        columns = (getattr(self, name) for name in self.names())
+        return [JobRow._make(row) for row in zip(*columns, strict=True)]
 
     def digest(self) -> str:
         """Equal runs have equal digests."""
         digest = hashlib.sha256()
         for row in self.rows():
-            digest.update(repr(row).encode())
+            digest.update(repr(tuple(row)).encode())
         return digest.hexdigest()
 
 
@@ -288,9 +307,9 @@ class Measures:
 
     def figures(self) -> dict[str, float]:
         """Every figure by its name. What is a mean over completed jobs is left out where none was completed."""
-        counted = [row for row in self.jobs.rows() if row[3] >= self._scenario.warmup_us]
-        completed = [row for row in counted if row[1] == JobState.COMPLETED.name.lower()]
-        refused = [row for row in counted if row[2] in {kind.name.lower() for kind in _REFUSED}]
+        counted = [row for row in self.jobs.rows() if row.submitted_us >= self._scenario.warmup_us]
+        completed = [row for row in counted if row.state == JobState.COMPLETED.name.lower()]
+        refused = [row for row in counted if row.fault in {kind.name.lower() for kind in _REFUSED}]
         found: dict[str, float] = {
             "jobs submitted": self.submitted,
             "jobs completed": len(completed),
@@ -298,8 +317,8 @@ class Measures:
             "jobs failed": len(counted) - len(completed) - len(refused),
             "jobs late": self.late,
         }
-        waits = sorted((row[4] - row[3]) / SECOND_US for row in completed)
-        turnarounds = sorted((row[5] - row[3]) / SECOND_US for row in completed)
+        waits = sorted((row.started_us - row.submitted_us) / SECOND_US for row in completed)
+        turnarounds = sorted((row.ended_us - row.submitted_us) / SECOND_US for row in completed)
         for name, values in (("wait", waits), ("turnaround", turnarounds)) if completed else ():
             found[f"{name} mean, s"] = math.fsum(values) / len(values)
             for percent in (50, 90, 99):
@@ -329,10 +348,10 @@ class Measures:
             found["owed by defaulters, credits"] = owed[True] / MICROCREDITS_PER_CREDIT
         return found
 
-    def _market_figures(self, completed: list[tuple[Any, ...]]) -> dict[str, float]:
+    def _market_figures(self, completed: list[JobRow]) -> dict[str, float]:
         found: dict[str, float] = {}
         if completed:
-            charged = [row[9] / MICROCREDITS_PER_CREDIT for row in completed]
+            charged = [row.charged_microcredits / MICROCREDITS_PER_CREDIT for row in completed]
             found["price mean, credits"] = math.fsum(charged) / len(charged)
         below = 0
         for ceiling, name in CPU_CLASSES:
@@ -340,21 +359,21 @@ class Measures:
             if prices:
                 found[f"price of a core hour, {name}, credits"] = math.fsum(prices) / len(prices)
             below = ceiling
-        value = sum(row[8] for row in completed if row[12])
+        value = sum(row.value_microcredits for row in completed if row.sound)
         spent = sum(node.spent_microcredits for node in self.nodes.values())
         found["welfare, credits"] = (value - spent) / MICROCREDITS_PER_CREDIT
         if self.bound_microcredits:
             found["welfare, share of the optimum without contention"] = (
                 value - spent
             ) / self.bound_microcredits
-        gained = sum(row[8] - row[9] for row in completed if row[12])
-        paid_for_nothing = sum(row[9] for row in completed if not row[12])
+        gained = sum(row.value_microcredits - row.charged_microcredits for row in completed if row.sound)
+        paid_for_nothing = sum(row.charged_microcredits for row in completed if not row.sound)
         found["users' surplus, credits"] = (gained - paid_for_nothing) / MICROCREDITS_PER_CREDIT
         found["executions a job"] = self.executions / max(1, self.submitted)
         if completed:
-            found["bids a job"] = sum(row[10] for row in completed) / len(completed)
-            found["fetched a job, MB"] = sum(row[11] for row in completed) / len(completed) / 1e6
-        found["jobs with a wrong result"] = sum(1 for row in completed if not row[12])
+            found["bids a job"] = sum(row.bids for row in completed) / len(completed)
+            found["fetched a job, MB"] = sum(row.fetched_bytes for row in completed) / len(completed) / 1e6
+        found["jobs with a wrong result"] = sum(1 for row in completed if not row.sound)
         return found
 
     def _provider_figures(self) -> dict[str, float]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from bacalhau.simulation.experiment import compare, grid, run_all
 from bacalhau.simulation.fingerprint import Fingerprint
+from bacalhau.simulation.measures import JobColumns, JobRow
 from bacalhau.simulation.reading import find_scenario, read_scenario
 from bacalhau.simulation.run import simulate
 
@@ -34,6 +35,10 @@ def test_the_figures_of_four_jobs_on_two_cores_are_those_worked_out_by_hand() ->
     assert figures["welfare, credits"] == pytest.approx(4 - 4 * 0.25)
     assert figures["provider profit, credits"] == pytest.approx(1.0)
     assert figures["utilisation"] == pytest.approx(120 / (2 * 70), rel=0.01)
+
+
+def test_the_names_of_a_row_are_those_of_the_columns_in_their_order() -> None:
+    assert JobRow._fields == tuple(column.name for column in fields(JobColumns))
 
 
 def test_work_whose_result_is_compared_costs_its_node_once() -> None:
