@@ -12,7 +12,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bacalhau.model.execution import ExecutionState, FaultKind
+from bacalhau.model.execution import ExecutionState, FaultKind, Usage
 from bacalhau.model.job import SECOND_US, JobState
 from bacalhau.model.market import MICROCREDITS_PER_CREDIT
 from bacalhau.scheduler.records import (
@@ -30,6 +30,7 @@ from bacalhau.simulation.statistics import gini, percentile
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bacalhau.model.resources import Resources
     from bacalhau.scheduler.records import Write
     from bacalhau.simulation.economy import Costs
     from bacalhau.simulation.node import SimulatedNode
@@ -145,6 +146,17 @@ class _Open:
     sound: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A program: since when its load counts, since when it runs, and for how long it is going to."""
+
+    job_id: str
+    resources: Resources
+    loaded_us: int
+    from_us: int
+    run_us: int
+
+
 class Measures:
     """See the module. A Recorder of one world; `events` are only kept where they are wanted."""
 
@@ -165,7 +177,7 @@ class Measures:
         self._open: dict[str, _Open] = {}
         self._warmup: set[str] = set()
         """Jobs that came in the warm-up."""
-        self._running: dict[str, tuple[int, int]] = {}
+        self._running: dict[str, _Running] = {}
         self._takes: dict[type, Callable[[SimulatedNode, Any], None]] = {
             AnswerReceived: self._answered,
             ExecutionRecord: self._execution,
@@ -221,19 +233,21 @@ class Measures:
             return
         if job.started_us == NEVER:
             job.started_us = from_us
-        millicores = job.arrival.plan.spec.resources.cpu_millicores
-        self._running[execution_id] = (self._world.loop.now, millicores)
-        self.load.append((self._world.loop.now, millicores))
+        now, resources = self._world.loop.now, job.arrival.plan.spec.resources
+        self._running[execution_id] = _Running(job_id, resources, now, from_us, run_us)
+        self.load.append((now, resources.cpu_millicores))
 
     def ended(self, node: SimulatedNode, execution_id: str) -> None:
         running = self._running.pop(execution_id, None)
         if running is None:
             return
-        now = self._world.loop.now
-        from_us, millicores = running
+        now, millicores = self._world.loop.now, running.resources.cpu_millicores
         self.load.append((now, -millicores))
-        counted_us = now - max(from_us, self._scenario.warmup_us)
+        counted_us = now - max(running.loaded_us, self._scenario.warmup_us)
         self.nodes[node.id].busy_millicore_us += max(0, counted_us) * millicores
+        ran_us = now - running.from_us
+        if 0 < ran_us < running.run_us:  # interrupted: nothing reports what it used until then
+            self._spent(node, running.job_id, running.resources, Usage(wall_us=ran_us))
 
     # --- records ---
 
@@ -274,11 +288,15 @@ class Measures:
     def _work(self, node: SimulatedNode, work: WorkRecord) -> None:
         """The provider's side: what the work cost it, paid or not. A result that is revealed was counted before."""
         ended = work.state is WorkState.REPORTED and not work.revealed
-        if not ended or work.report is None or not node.profile.honesty.computes:
+        if not ended or work.report is None:
             return
         award, used = work.award, used_of(node, work.report.usage)
-        if used.wall_us and self.counts(award.job_id):
-            spent = self._costs[node.id].spent(award.job_id, award.spec.resources, used)
+        if used.wall_us:
+            self._spent(node, award.job_id, award.spec.resources, used)
+
+    def _spent(self, node: SimulatedNode, job_id: str, resources: Resources, used: Usage) -> None:
+        if node.profile.honesty.computes and self.counts(job_id):
+            spent = self._costs[node.id].spent(job_id, resources, used)
             self.nodes[node.id].spent_microcredits += spent
 
     def _job_changed(self, node: SimulatedNode, change: JobChanged) -> None:

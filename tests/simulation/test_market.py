@@ -37,6 +37,22 @@ def test_the_figures_of_four_jobs_on_two_cores_are_those_worked_out_by_hand() ->
     assert figures["utilisation"] == pytest.approx(120 / (2 * 70), rel=0.01)
 
 
+def test_work_that_an_outage_interrupts_costs_its_node_what_it_ran_for() -> None:
+    """One core for 0.001 credits a second; after a minute the node is gone, and the job runs again from its start."""
+    settings = [
+        ("nodes[0].cost", "{cpu_second: 0.001}"),
+        ("nodes[0].outages", "{every: 61s, repair: 5s}"),
+        ("workload.run", "40s"),
+        ("workload.arrivals.fixed.every", "30s"),
+        ("market", "{attempts: 20}"),
+    ]
+    run = simulate(read_scenario(ONE_NODE, "one.yaml", settings))
+    (node,) = run.nodes
+    assert run.figures["jobs completed"] == 4
+    assert node.spent_microcredits > 4 * 40 * 1000 + 10_000
+    assert node.spent_microcredits == pytest.approx(node.busy_millicore_us / 10**6, abs=10)
+
+
 def test_the_names_of_a_row_are_those_of_the_columns_in_their_order() -> None:
     assert JobRow._fields == tuple(column.name for column in fields(JobColumns))
 
