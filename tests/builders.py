@@ -106,8 +106,17 @@ def a_bid(
     valid_for_us: int = 10 * SECOND_US,
     start_delay_us: int = 0,
     missing_input_bytes: int = 0,
+    bond_microcredits: int = 0,
 ) -> Bid:
-    return Bid(id, offer_id, price_microcredits, valid_for_us, start_delay_us, missing_input_bytes)
+    return Bid(
+        id,
+        offer_id,
+        price_microcredits,
+        valid_for_us,
+        start_delay_us,
+        missing_input_bytes,
+        bond_microcredits,
+    )
 
 
 def a_sealed_bid(

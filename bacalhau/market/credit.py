@@ -1,6 +1,7 @@
 """How much a node works for others before they pay: mutual credit, with a limit for each and a bound on strangers.
 
-    exposure = what the peer owes for work + the price of its work that is not settled + what it left unpaid
+    exposure = what the peer owes for work + the price of its work that is not settled, and of bids to it that stand
+               + what it left unpaid
 
 A peer's exposure stays within its limit. That is not enough by itself, for keys are free: whoever has used up the
 credit of one takes another. So all peers that the operator has not given a limit of their own (`ledger trust`)

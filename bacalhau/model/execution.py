@@ -41,6 +41,11 @@ class FaultKind(Enum):
         """Another node would fail in the same way, so the work is not awarded again."""
         return self in _BLAMES_JOB
 
+    @property
+    def in_reports(self) -> bool:
+        """The node that ran it can say so; the rest is for its requester to say."""
+        return self not in _OF_REQUESTERS
+
 
 _BLAMES_JOB = (
     FaultKind.OUT_OF_MEMORY,
@@ -50,6 +55,16 @@ _BLAMES_JOB = (
     FaultKind.INVALID_TASK,
     FaultKind.UNSAFE_OUTPUT,
     FaultKind.INPUT_TOO_LARGE,
+)
+_OF_REQUESTERS = (
+    FaultKind.RESULT_UNAVAILABLE,
+    FaultKind.NO_NODE,
+    FaultKind.QUEUE_TIMEOUT,
+    FaultKind.TOTAL_TIMEOUT,
+    FaultKind.RESULT_REFUTED,
+    FaultKind.NOT_REVEALED,
+    FaultKind.NO_AGREEMENT,
+    FaultKind.CALLED_OFF,
 )
 
 

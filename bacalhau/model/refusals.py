@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from bacalhau.model.frozen import dataclass
 
@@ -43,6 +44,32 @@ class RefusalReason(Enum):
     PRICE_SCRIPT = 40
     REPUTATION = 31
     CREDIT_LIMIT = 30
+
+
+PASSING: Final = (
+    RefusalReason.BUSY,
+    RefusalReason.LIMIT_REACHED,
+    RefusalReason.SHUTTING_DOWN,
+    RefusalReason.STORAGE_FULL,
+    RefusalReason.CREDIT_LIMIT,
+)
+"""Declines that may turn into bids while the offer is open."""
+
+ENDS_WORK: Final = (
+    RefusalReason.LEASE_ENDED,
+    RefusalReason.NOT_FOUND,
+    RefusalReason.ID_REUSED,
+    RefusalReason.MALFORMED,
+)
+"""Refusals of a report, a commitment or a renewal after which it is not repeated: the requester has no use for it."""
+
+TAKES_BID_BACK: Final = (
+    RefusalReason.BID_UNKNOWN,
+    RefusalReason.SHUTTING_DOWN,
+    RefusalReason.CREDIT_LIMIT,
+)
+"""Refusals of an award that say nothing of its node's conduct: the bid had ended by its own terms, or by what the
+requester owes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from bacalhau.model.refusals import Refusal, RefusalReason, Refused
+from bacalhau.model.refusals import Refusal, Refused
 from bacalhau.node.prompt_awards import CALL_AFTER_S
 from bacalhau.node.receipts import ReceiptSender, signed_again
 from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
@@ -52,14 +52,6 @@ DIRECT_MAX = 8
 open when that is due."""
 AWARD_FIRST_S = 0.01
 """An award comes right behind the acknowledgement of its bid, for which nobody waits."""
-
-_FINAL = (
-    RefusalReason.LEASE_ENDED,
-    RefusalReason.NOT_FOUND,
-    RefusalReason.ID_REUSED,
-    RefusalReason.MALFORMED,
-)
-"""Refusals of a report or renewal after which repeating it makes no sense."""
 
 
 class Outbox:
@@ -296,11 +288,11 @@ class Outbox:
                 await self._send_award(to, award)
             case fx.SendReport(to=to, report=report):
                 refusal = await self._send_report(to, report)
-                if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
+                if not isinstance(refusal, PeerUnreachable):
                     driver.tell_compute(ev.ReportAnswered(report.execution_id, refusal))
             case fx.SendCommitment(to=to, commitment=commitment):
                 refusal = await self._call(to, commitment, PeerLink.commit_result)
-                if refusal is None or (isinstance(refusal, Refusal) and refusal.reason in _FINAL):
+                if not isinstance(refusal, PeerUnreachable):
                     driver.tell_compute(ev.CommitmentAnswered(commitment.execution_id, refusal))
             case fx.SendRevealRequest(to=to, execution_id=execution_id):
                 refusal = await self._call(to, RevealRequest(execution_id), PeerLink.reveal_result)
@@ -390,7 +382,7 @@ class Outbox:
         refusal = await self._call(to, renewal, renew)
         if terms:
             self._driver.tell_compute(ev.LeaseRenewed(renewal.execution_id, sent_us, terms[0]))
-        elif isinstance(refusal, Refusal) and refusal.reason in _FINAL:
+        elif isinstance(refusal, Refusal):
             self._driver.tell_compute(ev.RenewalRefused(renewal.execution_id, refusal))
 
     async def _call(

@@ -15,9 +15,9 @@ from bacalhau.model.auction import REPUTATION_MAX_PERMILLE
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
 from bacalhau.model.market import JobOffer
-from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.refusals import PASSING, Refusal, RefusalReason
 from bacalhau.scheduler.effects import Effects, SendOffer, SendOfferClosed, refuse
-from bacalhau.scheduler.jobs import PASSING, Auction, Job
+from bacalhau.scheduler.jobs import Auction, Job
 from bacalhau.scheduler.liveness import LiveNodes
 from bacalhau.scheduler.records import AnswerReceived, OfferMade
 
@@ -211,33 +211,14 @@ class Auctions:
         job = self._jobs.get(bid.offer_id)
         auction = job.auction if job else None
         if job is None or auction is None:
-            return None, _no_bid_taken(bid.offer_id)
+            return None, refuse(_no_bid_taken(bid.offer_id))
         known = auction.acknowledged.get(node_id)
-        if known is not None:
-            awarded = any(e.bid_id == bid.id and e.node_id == node_id for e in job.executions.values())
-            if known.bid == bid:
-                auction.awaiting.pop(node_id, None)
-                if known.expires_us > now and not awarded:
-                    auction.bids[node_id] = known
-                    auction.declines.pop(node_id, None)
-                return job, Effects()
-            if awarded or known.issued_us > event.issued_us:
-                return None, Effects()  # a late copy of a bid that its node has replaced
-        if job.excludes(node_id):
-            return None, _no_bid_taken(bid.offer_id)
-        disliked = self._disliked(node_id, now) if self._config.min_reputation_ppm else None
-        if disliked is not None:
-            return None, refuse(disliked)
-        price, ceiling = bid.price_microcredits, auction.offer.max_price_microcredits
-        if price < 0:
-            return None, refuse(Refusal(RefusalReason.MALFORMED, f"the bid of {price} is negative"))
-        if ceiling is not None and price > ceiling:
-            message = f"the bid of {price} microcredits is above the offer's ceiling of {ceiling}"
-            figures = (("price_microcredits", price), ("max_price_microcredits", ceiling))
-            return None, refuse(Refusal(RefusalReason.PRICE_CEILING, message, figures))
-        excess = self._count_answer(auction, node_id)
-        if excess is not None:
-            return None, refuse(excess)
+        step = None if known is None else self._known_bid(known, job, auction, event, now)
+        if step is not None:
+            return step
+        refusal = self._bid_refusal(job, auction, event, now)
+        if refusal is not None:
+            return None, refuse(refusal)
         auction.acknowledged_bids += 1
         sealed = SealedBid(
             node_id,
@@ -252,17 +233,55 @@ class Auctions:
         auction.declines.pop(node_id, None)
         auction.awaiting.pop(node_id, None)
         answer = AnswerReceived(auction.offer.id, job.id, node_id, now, bid, None, event.evidence)
+        price = bid.price_microcredits
         happened = job.happened(_BID_RECEIVED, now, node_id=node_id, price_microcredits=price)
         # Until the auction is ready a bid more or less changes nothing of what the job does next.
         ready = auction.ready(now, job.missing())
         return job if ready else None, Effects([answer, happened])
 
+    def _known_bid(
+        self, known: SealedBid, job: Job, auction: Auction, event: ev.BidReceived, now: int
+    ) -> Step | None:
+        """A copy of the node's last bid, or of one before it, after which nothing changes; None for a new bid."""
+        bid, node_id = event.bid, event.node_id
+        awarded = any(e.bid_id == bid.id and e.node_id == node_id for e in job.executions.values())
+        if known.bid != bid:
+            return (None, Effects()) if awarded or known.issued_us > event.issued_us else None
+        if node_id in auction.declines and event.issued_us <= auction.declined_us.get(node_id, -1):
+            return None, Effects()  # its node has withdrawn it since
+        auction.awaiting.pop(node_id, None)
+        if known.expires_us > now and not awarded:
+            auction.bids[node_id] = known
+            auction.declines.pop(node_id, None)
+        return job, Effects()
+
+    def _bid_refusal(self, job: Job, auction: Auction, event: ev.BidReceived, now: int) -> Refusal | None:
+        """Why a new bid is not taken; one that is counts among the answers of its node."""
+        bid, node_id = event.bid, event.node_id
+        if job.excludes(node_id):
+            return _no_bid_taken(bid.offer_id)
+        disliked = self._disliked(node_id, now) if self._config.min_reputation_ppm else None
+        if disliked is not None:
+            return disliked
+        price, ceiling = bid.price_microcredits, auction.offer.max_price_microcredits
+        if price < 0:
+            return Refusal(RefusalReason.MALFORMED, f"the bid of {price} is negative")
+        if ceiling is not None and price > ceiling:
+            message = f"the bid of {price} microcredits is above the offer's ceiling of {ceiling}"
+            figures = (("price_microcredits", price), ("max_price_microcredits", ceiling))
+            return Refusal(RefusalReason.PRICE_CEILING, message, figures)
+        return self._count_answer(auction, node_id)
+
     def decline_received(self, event: ev.DeclineReceived, now: int) -> Step:
         node_id, refusal = event.node_id, event.decline.refusal
         job = self._jobs.get(event.decline.offer_id)
         auction = job.auction if job else None
-        if job is None or auction is None or auction.declines.get(node_id) == refusal:
+        if job is None or auction is None:
             return None, Effects()
+        if auction.declines.get(node_id) == refusal:
+            # Word for word what it said before, and an answer all the same where the offer came again.
+            awaited = auction.awaiting.pop(node_id, None) is not None
+            return job if awaited else None, Effects()
         standing = auction.bids.get(node_id)
         if standing is not None and standing.issued_us > event.issued_us:
             return None, Effects()  # overtaken by the bid that its node made after it
@@ -274,6 +293,7 @@ class Auctions:
         auction.bids.pop(node_id, None)
         auction.awaiting.pop(node_id, None)
         auction.declines[node_id] = refusal
+        auction.declined_us[node_id] = event.issued_us
         effects = Effects()
         if not repeated:
             effects.writes = [
@@ -340,9 +360,9 @@ class Auctions:
 
     def _hopeful(self, job: Job, auction: Auction, now: int) -> bool:
         """A live node may still bid: it has not answered, was only busy, or was not in a sample yet."""
-        sampled = bool(self._config.offer_sample)
+        sampled, shuns_any = bool(self._config.offer_sample), self._shuns_any(job)
         for node_id in self._nodes.unordered(now):
-            if job.excludes(node_id):
+            if shuns_any and self._shuns(job, node_id, now):
                 continue
             if sampled and node_id not in auction.awaiting and node_id not in auction.answers:
                 return True
@@ -453,8 +473,8 @@ def offer_of(
     )
 
 
-def _no_bid_taken(offer_id: str) -> Effects:
-    return refuse(Refusal(RefusalReason.OFFER_CLOSED, f"offer {offer_id} takes no bid from you"))
+def _no_bid_taken(offer_id: str) -> Refusal:
+    return Refusal(RefusalReason.OFFER_CLOSED, f"offer {offer_id} takes no bid from you")
 
 
 def _summary(declines: dict[str, Refusal]) -> str:

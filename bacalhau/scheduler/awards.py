@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bacalhau.market.clearing import may_pay
+from bacalhau.model.frozen import replace
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.effects import Effects, refuse
 
@@ -35,8 +36,8 @@ def award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min
             f"the award's lease of {award.lease_us} microseconds is too short to be renewed",
             (("lease_us", award.lease_us), ("lease_min_us", lease_min_us)),
         )
-    if event.spec_digest != offer.spec_digest:
-        return Refusal(RefusalReason.MALFORMED, "the award's job is not the one whose digest the offer named")
+    if award.job_id != offer.job_id or event.spec_digest != offer.spec_digest:
+        return Refusal(RefusalReason.MALFORMED, "the award's job is not the one that the offer named")
     spec = award.spec
     matches = (
         spec.engine is offer.engine
@@ -58,7 +59,9 @@ def award_mismatch(offer: JobOffer, bid: Bid, event: ev.AwardReceived, lease_min
 def answer_repeated_award(known: WorkRecord, event: ev.AwardReceived, *, called_off: bool) -> Effects:
     """To an award of work that is known, held or ended: nothing where it says the same again."""
     execution_id = event.award.execution_id
-    if known.award != event.award or known.requester_id != event.requester_id:
+    # The lease is no part of what was agreed: a requester that restarted may grant terms of another length.
+    award = replace(known.award, lease_us=event.award.lease_us)
+    if award != event.award or known.requester_id != event.requester_id:
         return refuse(Refusal(RefusalReason.ID_REUSED, f"{execution_id} was awarded otherwise before"))
     if called_off:
         return refuse(Refusal(RefusalReason.LEASE_ENDED, f"{execution_id} was called off, and is stopped"))

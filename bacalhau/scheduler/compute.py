@@ -23,7 +23,7 @@ from bacalhau.market.reputation import ReputationBook
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.frozen import replace
 from bacalhau.model.job import SECOND_US
-from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.refusals import ENDS_WORK, Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Role
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.scheduler import events as ev
@@ -84,7 +84,7 @@ class ComputeMachine:
             self.capacity,
             self._deadlines,
             self.reputations,
-            self.receivables.refusal,
+            self.receivables,
         )
 
     # --- contract ---
@@ -119,7 +119,7 @@ class ComputeMachine:
             case ev.BidRefused():
                 return self._offers.forget(event.offer_id, now)
             case ev.RenewalRefused(execution_id, refusal):
-                return self._abandon(execution_id, refusal)
+                return self._abandon(execution_id, refusal) if refusal.reason in ENDS_WORK else Effects()
             case ev.CancellationReceived():
                 return self._cancellation_received(event, now)
             case ev.ExecutionGone(execution_id):
@@ -165,7 +165,7 @@ class ComputeMachine:
         forgotten."""
         self.capacity.check()
         self._offers.check()
-        self.receivables.check(work.record for work in self._works.values())
+        self.receivables.check((work.record for work in self._works.values()), self._offers.promised())
         running = [id for id, work in self._works.items() if work.record.state is WorkState.ACCEPTED]
         assert sorted(self.capacity.keys(hard=True)) == sorted(running), (
             self.capacity.keys(hard=True),
@@ -268,9 +268,6 @@ class ComputeMachine:
         mismatch = award_mismatch(*found, event, self._config.lease_min_us)
         if mismatch is not None:
             return refuse(mismatch)
-        credit = self.receivables.refusal(event.requester_id, award.price_microcredits)
-        if credit is not None:
-            return refuse(credit)
         self._offers.take(award.offer_id, award.execution_id)
         record = WorkRecord(award, event.requester_id, WorkState.ACCEPTED, 1, now, now)
         self._works[record.id] = work = Work(record, lease_end_us=now + award.lease_us)
@@ -380,7 +377,7 @@ class ComputeMachine:
         if work is None or not work.record.sealed:
             return Effects()
         if event.refusal is not None:
-            return self._settle(work, event.refusal, now)
+            return self._settle(work, event.refusal, now) if event.refusal.reason in ENDS_WORK else Effects()
         # Sent again all the same, but seldom: so this node hears that the job has ended, should nobody tell it.
         give_up_us = work.record.updated_us + self._config.report_keep_us
         pause_us = self._config.report_retry_max_us
@@ -407,6 +404,8 @@ class ComputeMachine:
     def _report_answered(self, event: ev.ReportAnswered, now: int) -> Effects:
         work = self._works.get(event.execution_id)
         if work is None or work.record.state is not WorkState.REPORTED or work.record.sealed:
+            return Effects()
+        if event.refusal is not None and event.refusal.reason not in ENDS_WORK:
             return Effects()
         payable = work.record.report is not None and is_payable(work.record.report)
         if event.refusal is not None or not payable:

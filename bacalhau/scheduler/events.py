@@ -287,13 +287,15 @@ class LeaseRenewed:
 
 @dataclass(frozen=True, slots=True)
 class RenewalRefused:
+    """Nothing comes of it where the refusal may pass (ENDS_WORK has those that do not): the renewal is repeated."""
+
     execution_id: str
     refusal: Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class ReportAnswered:
-    """The requester has the report, or refuses it for good."""
+    """The requester has the report, or refuses it. Where that may pass the report is repeated, as without an answer."""
 
     execution_id: str
     refusal: Refusal | None = None
@@ -301,7 +303,7 @@ class ReportAnswered:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentAnswered:
-    """The requester has the commitment, or refuses it for good."""
+    """The requester has the commitment, or refuses it. Where that may pass it is repeated, as without an answer."""
 
     execution_id: str
     refusal: Refusal | None = None

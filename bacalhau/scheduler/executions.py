@@ -18,7 +18,7 @@ from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.frozen import replace
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.market import Award
-from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.refusals import TAKES_BID_BACK, Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct
 from bacalhau.scheduler.effects import Effects, FetchResult, SendAward, SendCancellation, refuse
 from bacalhau.scheduler.records import ExecutionRecord
@@ -149,7 +149,7 @@ class Executions:
             JobEventType.AWARD_REFUSED, now, refusal.message, execution=execution, refusal=refusal
         )
         effects.writes.append(happened)
-        if refusal.reason is not RefusalReason.BID_UNKNOWN:  # that bid had expired: the award came late
+        if refusal.reason not in TAKES_BID_BACK:
             effects.writes.append(self._book.note(execution.node_id, Conduct.REFUSED, now))
         return job, effects
 
@@ -235,6 +235,9 @@ class Executions:
 
     def reported(self, event: ev.ReportReceived, now: int) -> Step:
         report = event.report
+        if report.fault is not None and not report.fault.kind.in_reports:
+            message = f"{report.fault.kind.name} is not for a report to say: only a requester finds it"
+            return None, refuse(Refusal(RefusalReason.MALFORMED, message))
         job, execution = self.find(report.execution_id)
         if job is None or execution is None or execution.report is not None or execution.state.ended:
             late = answer_late_report(execution, event)
@@ -309,16 +312,17 @@ class Executions:
             return None, None
         return job, execution
 
-    def failed(self, job: Job, execution: ExecutionRecord, fault: Fault, now: int) -> Effects:
-        """It ends without a charge. Whoever was proven to have cheated forfeits its bond."""
+    def failed(
+        self, job: Job, execution: ExecutionRecord, fault: Fault, now: int, *, penalty_microcredits: int = 0
+    ) -> Effects:
+        """It ends without a charge. Only who compares results finds a penalty due."""
         self._clear_deadlines(execution.id)
-        penalty = execution.bond_microcredits if fault.kind is FaultKind.RESULT_REFUTED else 0
         failed = replace(
             execution,
             state=ExecutionState.FAILED,
             updated_us=now,
             failure=fault,
-            penalty_microcredits=penalty,
+            penalty_microcredits=penalty_microcredits,
         )
         effects = self.changed(job, failed)
         effects.writes.append(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from bacalhau.model.auction import BidStanding, ClearingRule
 from bacalhau.model.execution import ExecutionState, Fault
 from bacalhau.model.job import JobEventType, JobState
-from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.scheduler.records import ExecutionRecord, JobChanged, JobHappening
 
 if TYPE_CHECKING:
@@ -16,15 +15,7 @@ if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionPhase
     from bacalhau.model.job import JobSpec
     from bacalhau.model.market import ClaimedInput, JobOffer
-
-PASSING = (
-    RefusalReason.BUSY,
-    RefusalReason.LIMIT_REACHED,
-    RefusalReason.SHUTTING_DOWN,
-    RefusalReason.STORAGE_FULL,
-    RefusalReason.CREDIT_LIMIT,
-)
-"""Declines that may turn into bids while the offer is open."""
+    from bacalhau.model.refusals import Refusal
 
 # Enum members that are compared for every bid: CPython 3.11 takes ten times as long to get one from its class.
 _POSTED_PRICE: Final = ClearingRule.POSTED_PRICE
@@ -47,6 +38,8 @@ class Auction:
     bids: dict[str, SealedBid] = field(default_factory=dict)
     """By node: bids that have not been awarded."""
     declines: dict[str, Refusal] = field(default_factory=dict)
+    declined_us: dict[str, int] = field(default_factory=dict)
+    """By node: when it signed its last decline."""
     acknowledged: dict[str, SealedBid] = field(default_factory=dict)
     """By node: every acknowledged bid, the awarded ones too; what the bid set digest is over."""
     acknowledged_bids: int = 0
@@ -110,16 +103,13 @@ class Job:
     fatal: Fault | None = None
     """A fault that is the job's own: it ends the job."""
     replicas: int = 0
-    """How many executions are wanted at present."""
+    """How many executions are wanted at present; 0 until that is known (Verifications.restore)."""
     asked: dict[str, int] = field(default_factory=dict)
     """By execution: since when its result is asked for, in a job that compares results."""
     trusting: str = ""
     """The execution whose result an adaptive job takes unchecked."""
     decided: bool = False
     """Results were compared, and a group of them won."""
-
-    def __post_init__(self) -> None:
-        self.replicas = self.replicas or self.spec.count
 
     def active(self) -> list[ExecutionRecord]:
         """Executions that have not ended, lapsed ones too."""
@@ -212,4 +202,4 @@ class Job:
         )
 
     def changed(self, now: int, failure: Fault | None = None) -> JobChanged:
-        return JobChanged(self.id, self.state, now, failure, self.charged_microcredits)
+        return JobChanged(self.id, self.state, now, failure, self.charged_microcredits, self.replicas)

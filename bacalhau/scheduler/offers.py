@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.capacity import CapacityLedger
     from bacalhau.scheduler.config import ComputeConfig
     from bacalhau.scheduler.deadlines import Deadlines
+    from bacalhau.scheduler.receivables import Receivables
 
 _WAITING_SCAN_MAX = 200
 """Waiting offers looked at when capacity comes free: bounds the work of one step."""
@@ -57,14 +58,13 @@ class _Offer:
 
 class Offers:
     """See the module. Shares the machine's capacity and its deadlines: "offer", with the offer's id, when it closes,
-    or its bid expires before that. `credit` says why a requester gets none for a price."""
+    or its bid expires before that. What a bid may be awarded at is on credit in `receivables` while it stands."""
 
     __slots__ = (
         "_book",
         "_capacity",
         "_closing",
         "_config",
-        "_credit",
         "_deadlines",
         "_engines",
         "_full",
@@ -72,6 +72,7 @@ class Offers:
         "_of",
         "_offers",
         "_pricing",
+        "_receivables",
         "_waiting",
     )
 
@@ -84,7 +85,7 @@ class Offers:
         capacity: CapacityLedger,
         deadlines: Deadlines[tuple[str, str]],
         book: ReputationBook,
-        credit: Callable[[str, int], Refusal | None],
+        receivables: Receivables,
     ) -> None:
         self._config = config
         self._book = book
@@ -93,7 +94,7 @@ class Offers:
         self._engines = engines
         self._capacity = capacity
         self._deadlines = deadlines
-        self._credit = credit
+        self._receivables = receivables
         self._closing = self._full = False
         self._offers: dict[str, _Offer] = {}
         self._of: dict[str, dict[str, None]] = {}
@@ -217,7 +218,7 @@ class Offers:
             return answer
         # An award that the credit does not bear would have to be refused, against this node's own word.
         most = most_paid(entry.offer, answer.price_microcredits)
-        return self._credit(entry.requester_id, most) or answer
+        return self._receivables.refusal(entry.requester_id, most) or answer
 
     def _ask_price(self, entry: _Offer, now: int) -> Effects:
         entry.asking = True
@@ -268,6 +269,7 @@ class Offers:
             price.missing_input_bytes,
             bond_microcredits(price.price_microcredits, self._config.bond_permille),
         )
+        self._receivables.promise(entry.requester_id, _most_paid(entry))
         self._deadlines.set(("offer", offer.id), min(now + valid_for_us, entry.closes_us))
         return _send_bid(entry, entry.bid)
 
@@ -296,6 +298,7 @@ class Offers:
     def take(self, offer_id: str, execution_id: str) -> None:
         """The bid was awarded: its reservation is the execution's from now on."""
         self._capacity.harden(offer_id, execution_id)
+        self._take_back_promise(self._offers[offer_id])
         self._drop(offer_id)
         self._deadlines.clear(("offer", offer_id))
 
@@ -306,6 +309,7 @@ class Offers:
         entry = self._offers[offer_id]
         if entry.bid is None or entry.closes_us <= now:
             return self.forget(offer_id, now)
+        self._take_back_promise(entry)
         entry.bid = None
         self._deadlines.set(("offer", offer_id), entry.closes_us)
         self._capacity.release(offer_id)
@@ -324,8 +328,13 @@ class Offers:
         self._waiting.pop(offer_id, None)
         self._deadlines.clear(("offer", offer_id))
         if entry.bid is not None and self._capacity.release(offer_id):
+            self._take_back_promise(entry)
             return self.bid_for_waiting(now)
         return Effects()
+
+    def _take_back_promise(self, entry: _Offer) -> None:
+        """The bid stands no more: nothing is on credit for it."""
+        self._receivables.promise(entry.requester_id, -_most_paid(entry))
 
     def _drop(self, offer_id: str) -> _Offer | None:
         entry = self._offers.pop(offer_id, None)
@@ -373,6 +382,11 @@ class Offers:
     def shutting(self) -> bool:
         return self._closing
 
+    def promised(self) -> list[tuple[str, int]]:
+        """What the bids that stand may come to: (requester, microcredits)."""
+        bids = [entry for entry in self._offers.values() if entry.bid is not None]
+        return [(entry.requester_id, _most_paid(entry)) for entry in bids]
+
     def check(self) -> None:
         """Every soft reservation has a bid behind it, and the other way round."""
         bids = [id for id, entry in self._offers.items() if entry.bid is not None]
@@ -397,6 +411,10 @@ class Offers:
 
 _SHUTTING_DOWN = Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down")
 _STORAGE_FULL = Refusal(RefusalReason.STORAGE_FULL, "this node's disk is full")
+
+
+def _most_paid(entry: _Offer) -> int:
+    return most_paid(entry.offer, entry.bid.price_microcredits) if entry.bid is not None else 0
 
 
 def _send_bid(entry: _Offer, bid: Bid) -> SendBid:

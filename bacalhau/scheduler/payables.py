@@ -186,24 +186,8 @@ class Payables:
         it has forgotten; whoever sends the event knows those of all its lives."""
         peer_id = event.node_id
         waiting = [record.receipt for record in self._unsigned.get(peer_id, {}).values()]
-        was = self._balances.get(peer_id, Balance())
-        sequence, charged = was.sequence, was.charged_microcredits
-        if waiting:
-            sequence = waiting[0].sequence - 1
-            charged = waiting[0].balance_microcredits - moved_microcredits(waiting[0])
-            if waiting[-1].sequence != was.sequence or len(waiting) != was.sequence - sequence:
-                return Effects()  # it has signed a later one, and so it has signed none between
-        taken: list[ReceiptRecord] = []
-        for receipt, evidence in event.receipts:
-            if (receipt.requester_id, receipt.node_id) != (self._config.node_id, peer_id):
-                break
-            if receipt_problem(receipt) or follows(receipt, sequence, charged):
-                break
-            if receipt.execution_id in self._receipted:
-                break
-            sequence, charged = receipt.sequence, receipt.balance_microcredits
-            self._receipted.add(receipt.execution_id)
-            taken.append(ReceiptRecord(TradeSide.BUYING, receipt, evidence))
+        common = self._last_common(peer_id, waiting)
+        taken = self._next_in_order(event, *common) if common is not None else []
         if not taken:
             return Effects()
         replaced = {receipt.execution_id: receipt for receipt in waiting}
@@ -215,13 +199,48 @@ class Payables:
                 transaction = books.owe(peer_id, record.receipt.execution_id, amount, now)
                 self.ledger.post(transaction)
                 effects.writes.append(transaction)
+        effects.add(self._renumber(peer_id, taken[-1].receipt, replaced.values(), now))
+        return effects
+
+    def _last_common(self, peer_id: str, waiting: list[Receipt]) -> tuple[int, int] | None:
+        """Sequence and balance of the last receipt that both have signed; None where the peer has signed a later one
+        than one of those that wait, and so has signed none between."""
+        balance = self._balances.get(peer_id, Balance())
+        if not waiting:
+            return balance.sequence, balance.charged_microcredits
+        sequence = waiting[0].sequence - 1
+        if waiting[-1].sequence != balance.sequence or len(waiting) != balance.sequence - sequence:
+            return None
+        return sequence, waiting[0].balance_microcredits - moved_microcredits(waiting[0])
+
+    def _next_in_order(
+        self, event: ev.ReceiptsReturned, sequence: int, charged_microcredits: int
+    ) -> list[ReceiptRecord]:
+        """Of what came back, up to the first that does not follow or is of an execution that has its receipt."""
+        taken: list[ReceiptRecord] = []
+        for receipt, evidence in event.receipts:
+            if (receipt.requester_id, receipt.node_id) != (self._config.node_id, event.node_id):
+                break
+            if receipt_problem(receipt) or follows(receipt, sequence, charged_microcredits):
+                break
+            if receipt.execution_id in self._receipted:
+                break
+            sequence, charged_microcredits = receipt.sequence, receipt.balance_microcredits
+            self._receipted.add(receipt.execution_id)
+            taken.append(ReceiptRecord(TradeSide.BUYING, receipt, evidence))
+        return taken
+
+    def _renumber(self, peer_id: str, last: Receipt, receipts: Iterable[Receipt], now: int) -> Effects:
+        """Puts the receipts that wait behind the last one that was taken, and sends them."""
+        sequence, charged = last.sequence, last.balance_microcredits
         unsigned: dict[int, ReceiptRecord] = {}
-        for receipt in replaced.values():
+        for receipt in receipts:
             sequence, charged = sequence + 1, charged + moved_microcredits(receipt)
             renumbered = replace(receipt, sequence=sequence, balance_microcredits=charged)
             unsigned[sequence] = ReceiptRecord(TradeSide.BUYING, renumbered, None)
+        was = self._balances.get(peer_id, Balance())
         self._balances[peer_id] = replace(was, sequence=sequence, charged_microcredits=charged)
-        effects.writes += [*unsigned.values(), PayableRecord(peer_id, self._balances[peer_id])]
+        effects = Effects([*unsigned.values(), PayableRecord(peer_id, self._balances[peer_id])])
         self._retries.pop(peer_id, None)
         self._deadlines.clear(("receipts", peer_id))
         self._unsigned.pop(peer_id, None)

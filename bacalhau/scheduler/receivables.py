@@ -74,6 +74,10 @@ class Receivables:
             return None
         return self.credit.refusal(requester_id, price_microcredits)
 
+    def promise(self, requester_id: str, price_microcredits: int) -> None:
+        """A bid stands: what its award may come to is on credit. With a negative price: it stands no more."""
+        self._change(requester_id, committed=price_microcredits)
+
     def commit(self, work: WorkRecord) -> None:
         """The work was awarded: until it is settled its price is on credit."""
         self._change(work.requester_id, committed=work.award.price_microcredits)
@@ -273,8 +277,9 @@ class Receivables:
         self.ledger = books.opening((), balances, ())
         return effects
 
-    def check(self, works: Iterable[WorkRecord]) -> None:
-        """The books are what the balances come to; credit counts what is owed, open and disputed; notes are sent."""
+    def check(self, works: Iterable[WorkRecord], promised: Iterable[tuple[str, int]] = ()) -> None:
+        """The books are what the balances come to; credit counts what is owed, open, promised and disputed; notes are
+        sent."""
         self.ledger.check()
         self.credit.check()
         balances = [(record.peer_id, record.balance) for record in self._records.values()]
@@ -283,9 +288,9 @@ class Receivables:
             record.peer_id: record.on_credit_microcredits + record.disputed_microcredits
             for record in self._records.values()
         }
-        for work in works:
-            price = work.award.price_microcredits
-            exposures[work.requester_id] = exposures.get(work.requester_id, 0) + price
+        open_prices = [(work.requester_id, work.award.price_microcredits) for work in works]
+        for requester_id, price in (*open_prices, *promised):
+            exposures[requester_id] = exposures.get(requester_id, 0) + price
         exposures.pop(self._config.node_id, None)
         for peer_id, exposure in exposures.items():
             assert self.credit.exposure(peer_id) == exposure, (peer_id, exposure)

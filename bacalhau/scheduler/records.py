@@ -51,6 +51,8 @@ class JobChanged:
     updated_us: int
     failure: Fault | None
     charged_microcredits: int
+    replicas: int = 0
+    """How many executions it wants at present; 0 where that was not written yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,7 +351,7 @@ class RequesterMachine:
         if len(self._jobs) >= limit:
             message = f"this node holds {limit} open jobs, its limit: try again when some have ended"
             return None, refuse(Refusal(RefusalReason.LIMIT_REACHED, message, (("open_jobs_max", limit),)))
-        job = Job(event.job_id, event.spec, event.inputs, event.spec_digest, now)
+        job = Job(event.job_id, event.spec, event.inputs, event.spec_digest, now, replicas=event.spec.count)
         self._jobs[job.id] = job
         if job.spec.timeouts.total_us is not None:
             self._deadlines.set(("total", job.id), now + job.spec.timeouts.total_us)
@@ -396,7 +396,8 @@ class RequesterMachine:
         """What is missing cannot be had: the job ends, unless the results that there are can decide it."""
         if not self._verifications.settle_for_less(job):
             return self._fail(job, fault, now)
-        effects = self._executions.close_lapsed(job, now)
+        effects = Effects([job.changed(now)])
+        effects.add(self._executions.close_lapsed(job, now))
         effects.add(self._advance(job, now))
         return effects
 

@@ -154,9 +154,7 @@ class Verifications:
             return self._executions.result_fetched(event.execution_id, now)
         wrong = _breach(execution, event.compared)
         if wrong is not None or event.compared is None:
-            return job, self._executions.failed(
-                job, execution, Fault(FaultKind.RESULT_REFUTED, wrong or ""), now
-            )
+            return job, self._refuted(job, execution, wrong or "", now)
         revealed = replace(
             execution, state=ExecutionState.REVEALED, updated_us=now, compared=event.compared.digest
         )
@@ -174,7 +172,7 @@ class Verifications:
             job.replicas += 1
             message = "the result is checked by another node before it is shown"
             checked = job.happened(JobEventType.VERIFYING, now, message, execution=held[0])
-            effects.writes.append(checked)
+            effects.writes += [job.changed(now), checked]
             return effects
         unasked = [
             execution
@@ -222,7 +220,7 @@ class Verifications:
         if verification.policy is VerificationPolicy.ADAPTIVE and job.replicas < ADAPTIVE_REPLICAS_MAX:
             job.replicas += 1
             message = f"the results differ ({groups}): another node is asked"
-            return Effects(writes=[job.happened(JobEventType.VERIFYING, now, message)])
+            return Effects(writes=[job.changed(now), job.happened(JobEventType.VERIFYING, now, message)])
         message = (
             f"of {len(revealed)} results no {confidence} agree, or as many as others do; by node: {groups}"
         )
@@ -238,8 +236,7 @@ class Verifications:
         count = len(verdict.winners)
         for id in verdict.losers:
             message = f"{count} other nodes agree on another result than this node's"
-            fault = Fault(FaultKind.RESULT_REFUTED, message)
-            effects.add(self._executions.failed(job, job.executions[id], fault, now))
+            effects.add(self._refuted(job, job.executions[id], message, now))
         for id in verdict.winners:
             execution = job.executions[id]
             if count > 1:
@@ -248,8 +245,18 @@ class Verifications:
         job.decided = True
         return effects
 
+    def _refuted(self, job: Job, execution: ExecutionRecord, message: str, now: int) -> Effects:
+        """The node is proven to have cheated, and forfeits the bond of its bid."""
+        fault = Fault(FaultKind.RESULT_REFUTED, message)
+        bond = execution.bond_microcredits
+        return self._executions.failed(job, execution, fault, now, penalty_microcredits=bond)
+
     def restore(self, job: Job) -> None:
-        """How many results an adaptive job wants by now: those that were ever bound or are being made."""
+        """How many results the job wants by now, where its record does not say it, as in journals of before version
+        8: an adaptive one as many as were ever bound or are being made."""
+        if job.replicas:
+            return
+        job.replicas = job.spec.count
         if job.spec.verification.policy is VerificationPolicy.ADAPTIVE:
             begun = sum(1 for e in job.executions.values() if e.commitment or not e.state.ended)
             job.replicas = max(1, min(begun, ADAPTIVE_REPLICAS_MAX))

@@ -243,6 +243,7 @@ class Journal:
                 charged_microcredits=self.changes[job.id].charged_microcredits
                 if job.id in self.changes
                 else 0,
+                replicas=self.changes[job.id].replicas if job.id in self.changes else 0,
             )
             for job in self.jobs.values()
             if not self.state(job.id).ended

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.model.frozen import replace
+from bacalhau.model.refusals import RefusalReason
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
@@ -169,8 +170,7 @@ def _answer_report(
 ) -> None:
     """As a live driver does: what the machine no longer knows is looked up on disk."""
     execution_id = event.report.execution_id
-    requester = receiver.requester
-    if refusal is not None and requester is not None and requester.job_of(execution_id) is None:
+    if refusal is not None and refusal.reason is RefusalReason.NOT_FOUND:
         late = answer_late_report(receiver.journal.executions.get(execution_id), event)
         receiver.take_late(late, partial(_post_answer, receiver, sender, life, execution_id))
     else:

@@ -169,6 +169,7 @@ def open_jobs(database: sqlite3.Connection) -> list[Job]:
                 changed.state,
                 row[-2] or 0,
                 row[-1] or 0,
+                replicas=changed.replicas,
             )
         )
     return jobs

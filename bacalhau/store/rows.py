@@ -37,7 +37,7 @@ Row = tuple[Any, ...]
 
 JOB_COLUMNS: Final = (
     "id, spec, inputs, spec_digest, created_us, request_id, client, state, updated_us, failure, "
-    "charged_microcredits"
+    "charged_microcredits, replicas"
 )
 HAPPENING_COLUMNS: Final = (
     "job_id, sequence, type, time_us, state, message, node_id, execution_id, price_microcredits, refusal, "
@@ -77,12 +77,14 @@ def _accepted_row(record: JobAccepted) -> Row:
         record.created_us,
         None,
         0,
+        0,
     )
 
 
 def _changed_row(record: JobChanged) -> Row:
     failure = encoding.fault_bytes(record.failure)
-    return record.state.value, record.updated_us, failure, record.charged_microcredits, record.id
+    charged, replicas = record.charged_microcredits, record.replicas
+    return record.state.value, record.updated_us, failure, charged, replicas, record.id
 
 
 def _happening_row(record: JobHappening) -> Row:
@@ -273,9 +275,10 @@ _SET_REPUTATION: Final = (
 )
 
 _WRITES: Final[dict[type, tuple[str, Callable[[Any], Row]]]] = {
-    JobAccepted: (f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", _accepted_row),
+    JobAccepted: (f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", _accepted_row),
     JobChanged: (
-        "UPDATE jobs SET state = ?, updated_us = ?, failure = ?, charged_microcredits = ? WHERE id = ?",
+        "UPDATE jobs SET state = ?, updated_us = ?, failure = ?, charged_microcredits = ?, replicas = ? "
+        "WHERE id = ?",
         _changed_row,
     ),
     JobHappening: (
@@ -376,8 +379,8 @@ def accepted_of(row: Row) -> JobAccepted:
 
 
 def changed_of(row: Row) -> JobChanged:
-    state, updated_us, failure, charged_microcredits = row[7:11]
-    return JobChanged(row[0], JobState(state), updated_us, encoding.fault_of(failure), charged_microcredits)
+    state, updated_us, failure, charged, replicas = row[7:12]
+    return JobChanged(row[0], JobState(state), updated_us, encoding.fault_of(failure), charged, replicas)
 
 
 def happening_of(row: Row) -> JobHappening:

@@ -285,6 +285,9 @@ _SMALL_BLOCKS: Final = (
 # What receipts say beyond what the work came to; before, such receipts were refused.
 _UNEARNED: Final = ("ALTER TABLE receivables ADD COLUMN unearned_microcredits INTEGER NOT NULL DEFAULT 0",)
 
+# How many executions a job wants at present; 0 where it was not written: before this column, and of new jobs.
+_REPLICAS: Final = ("ALTER TABLE jobs ADD COLUMN replicas INTEGER NOT NULL DEFAULT 0",)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _VERSION_1,
     _VERIFICATION,
@@ -293,6 +296,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _COMMITTED,
     _SMALL_BLOCKS,
     _UNEARNED,
+    _REPLICAS,
 )
 
 

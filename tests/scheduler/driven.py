@@ -127,12 +127,14 @@ class Requester(_Driven):
         offer_id: str = "",
         valid_us: int = 0,
         issued_us: int = 0,
+        bond: int = 0,
     ) -> fx.Effects:
         bid = a_bid(
             id=id or f"b-{node_id}",
             offer_id=offer_id or self.offer().id,
             price_microcredits=price,
             valid_for_us=valid_us or seconds(10),
+            bond_microcredits=bond,
         )
         return self.tell(ev.BidReceived(node_id, bid, bid.id.encode(), issued_us=issued_us), now)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bacalhau.market.clearing import bid_set_digest, tie_key
-from bacalhau.model.auction import BidStanding
+from bacalhau.model.auction import AuctionTerms, BidStanding, ClearingRule
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.refusals import RefusalReason
@@ -218,11 +218,36 @@ def test_a_bid_that_was_overtaken_by_its_nodes_earlier_decline_counts_when_repea
     requester.hear("n1")
     requester.submit(now=0)
     requester.hear("n2", now=1)
-    requester.bid("n1", 100, now=10)
-    requester.decline("n1", RefusalReason.BUSY, now=20)
-    requester.bid("n1", 100, now=30)
+    requester.bid("n1", 100, now=10, issued_us=5)
+    requester.decline("n1", RefusalReason.BUSY, now=20, issued_us=5)
+    requester.bid("n1", 100, now=30, issued_us=25)
     requester.expire(seconds(1))
     assert requester.awards() == [("n1", 100)]
+
+
+def test_a_late_copy_of_a_bid_that_its_node_has_withdrawn_does_not_bring_it_back(
+    requester: Requester,
+) -> None:
+    """It would press the uniform price, or win an award that its node has to refuse."""
+    requester.hear("n1", "n2", "n3")
+    uniform = AuctionTerms(ClearingRule.UNIFORM_PRICE)
+    requester.submit(a_spec(max_price_microcredits=1000, auction=uniform), now=0)
+    requester.bid("n2", 20, now=10, issued_us=5)
+    requester.decline("n2", RefusalReason.SHUTTING_DOWN, now=20, issued_us=15)
+    requester.bid("n2", 20, now=30, issued_us=14)
+    requester.bid("n1", 10, now=40, issued_us=35)
+    requester.bid("n3", 500, now=50, issued_us=45)
+    assert requester.awards() == [("n1", 500)]
+
+
+def test_a_copy_of_a_withdrawn_bid_does_not_answer_the_offer_that_came_again(requester: Requester) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(now=0)
+    requester.bid("n1", 100, now=10, issued_us=5)
+    requester.decline("n1", RefusalReason.SHUTTING_DOWN, now=20, issued_us=15)
+    requester.hear("n1", now=seconds(20))
+    requester.bid("n1", 100, now=seconds(20), issued_us=14)
+    assert requester.machine.awaited(requester.offer().id) == ("n2", "n1")
 
 
 def test_a_bid_that_expired_before_the_clearing_is_not_awarded_and_its_node_is_asked_again(
@@ -249,6 +274,22 @@ def test_the_losers_are_told_that_the_offer_is_closed_once_the_award_is_confirme
     assert requester.sent(fx.SendOfferClosed) == []
     requester.confirm("e-2", now=20)
     assert [send.to for send in requester.sent(fx.SendOfferClosed)] == ["n2", "n3"]
+
+
+def test_a_node_that_is_heard_again_and_declines_word_for_word_as_before_has_answered(
+    requester: Requester,
+) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(now=0)
+    requester.decline("n1", now=1)
+    requester.decline("n2", RefusalReason.BUSY, now=1)
+    requester.hear("n1", now=seconds(20))
+    offer_id = requester.offer().id
+    assert requester.machine.awaited(offer_id) == ("n1",)
+    requester.decline("n1", now=seconds(20) + 1)
+    assert requester.machine.awaited(offer_id) is None
+    assert requester.failure().kind is FaultKind.NO_NODE
+    assert "did not answer" not in requester.failure().message
 
 
 def test_a_decline_is_written_once_however_often_its_figures_change(requester: Requester) -> None:

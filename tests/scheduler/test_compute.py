@@ -213,27 +213,6 @@ def test_an_execution_id_that_is_the_id_of_another_offer_breaks_nothing(compute:
     assert compute.refusal() is None
 
 
-@pytest.mark.parametrize(
-    "award",
-    [
-        an_award(price_microcredits=99),
-        an_award(price_microcredits=101),
-        an_award(lease_us=0),
-        an_award(spec=a_spec(resources=NODE_CAPACITY)),
-        an_award(spec=a_spec(execution_us=seconds(61))),
-        an_award(spec=a_spec(inputs=(InputSource(RESULT, "/in"),))),
-    ],
-    ids=["price too low", "price too high", "no lease", "more resources", "more time", "other inputs"],
-)
-def test_an_award_of_something_else_than_was_offered_and_bid_is_refused(
-    compute: Compute, award: Award
-) -> None:
-    compute.offer(now=0)
-    compute.award(award, now=10)
-    assert compute.refusal() is RefusalReason.MALFORMED
-    assert compute.machine.running_executions == 0
-
-
 def test_an_award_of_a_job_with_another_digest_is_refused(compute: Compute) -> None:
     compute.offer(now=0)
     compute.tell(ev.AwardReceived("r1", an_award(), b"other"), 10)

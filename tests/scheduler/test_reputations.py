@@ -64,15 +64,18 @@ def test_a_node_answers_for_its_own_faults_and_not_for_those_of_the_job(
     assert written(requester, "n1") == seen
 
 
-def test_a_refused_award_counts_and_one_whose_bid_had_expired_does_not() -> None:
+@pytest.mark.parametrize(
+    "ended", [RefusalReason.BID_UNKNOWN, RefusalReason.SHUTTING_DOWN, RefusalReason.CREDIT_LIMIT]
+)
+def test_a_refused_award_counts_and_one_whose_bid_had_ended_does_not(ended: RefusalReason) -> None:
     requester = Requester()
     requester.hear("n1", "n2")
     requester.submit(a_spec(count=2))
     requester.bid("n1", now=0)
     requester.bid("n2", now=0)
     first, second = (send.award.execution_id for send in requester.sent(fx.SendAward))
-    requester.refuse_award(first, RefusalReason.BID_UNKNOWN, seconds(1))
-    requester.refuse_award(second, RefusalReason.SHUTTING_DOWN, seconds(1))
+    requester.refuse_award(first, ended, seconds(1))
+    requester.refuse_award(second, RefusalReason.MALFORMED, seconds(1))
     assert (written(requester, "n1"), written(requester, "n2")) == ({}, {"REFUSED": 1})
 
 
@@ -121,6 +124,29 @@ def test_a_node_that_comes_later_is_offered_the_job_only_where_its_reputation_al
     assert requester.sent(fx.SendOffer) == []
     requester.hear("n2", now=seconds(1))
     assert [send.to for send in requester.sent(fx.SendOffer)] == [("n2",)]
+
+
+@pytest.mark.parametrize("sample", [0, 1])
+def test_a_job_does_not_wait_for_nodes_that_it_is_not_offered_to(sample: int) -> None:
+    requester = Requester(RequesterConfig(min_reputation_ppm=PICKY, offer_sample=sample))
+    for node_id in ("n1", "n2"):
+        requester.machine.reputations.note(node_id, Conduct.CHEATED, 0)
+    requester.hear("n1", "n2")
+    requester.submit()
+    requester.expire(seconds(1))
+    assert requester.failure().kind is FaultKind.NO_NODE
+
+
+def test_nor_for_a_busy_one_whose_reputation_fell_below_the_least_meanwhile() -> None:
+    requester = Requester(RequesterConfig(min_reputation_ppm=PICKY))
+    requester.hear("n1")
+    requester.submit()
+    requester.decline("n1", RefusalReason.BUSY, now=1)
+    assert requester.machine.open_jobs == 1
+    requester.machine.reputations.note("n1", Conduct.CHEATED, 2)
+    requester.hear("n1", now=seconds(5))
+    requester.expire(seconds(5) + 1)
+    assert requester.failure().kind is FaultKind.NO_NODE
 
 
 # --- the filter of a compute node, and what it sees ---

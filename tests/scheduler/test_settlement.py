@@ -23,7 +23,7 @@ from bacalhau.scheduler.records import (
     WorkState,
 )
 from bacalhau.scheduler.requester import RequesterConfig
-from tests.builders import RESULT, a_compute_config, a_receipt, a_report, a_spec, an_award, an_offer
+from tests.builders import RESULT, a_compute_config, a_receipt, a_report, an_award, an_offer
 from tests.scheduler.driven import Compute, Requester, seconds
 
 NODE = RequesterConfig(node_id="r1")
@@ -182,26 +182,6 @@ def test_no_more_time_is_paid_for_than_passed_between_award_and_report() -> None
     requester = _requester()
     receipt = _done(requester, "j-1", 0, wall_us=seconds(60))
     assert (receipt.usage.wall_us, receipt.pay_microcredits) == (2000, 10)
-
-
-def test_a_penalty_lowers_what_is_owed_to_the_node() -> None:
-    """Whoever proves that a node cheated says so in the execution's record."""
-    requester = _requester()
-    requester.submit(now=0)
-    requester.running("n1", 0)
-    requester.report("n1", "e-2", 2000)
-    reported = replace(requester.execution("e-2"), bond_microcredits=40)
-    failed = replace(
-        reported,
-        state=type(reported.state).FAILED,
-        failure=Fault(FaultKind.RESULT_UNAVAILABLE, "it is another's"),
-        penalty_microcredits=40,
-    )
-    effects = requester.machine.payables.moved(a_spec(), reported, failed)
-    assert _moves(effects) == [
-        (TransactionKind.REFUND, {"escrow:e-2": -100, "payable:n1": -40, "spent": 140})
-    ]
-    assert requester.machine.payables.balances["n1"] == Balance(1, -40)
 
 
 def test_a_restarted_requester_sends_what_is_unsigned_and_counts_on() -> None:
@@ -370,7 +350,8 @@ def test_a_bid_needs_credit_for_the_most_that_its_award_may_pay(rule: ClearingRu
     compute = _compute(limit=150)
     compute.offer(replace(an_offer(), clearing_rule=rule, max_price_microcredits=150), now=0)
     assert len(compute.sent(fx.SendBid)) == 1
-    compute.offer(replace(an_offer(id="o-2"), clearing_rule=rule, max_price_microcredits=151), now=0)
+    compute = _compute(limit=150)
+    compute.offer(replace(an_offer(), clearing_rule=rule, max_price_microcredits=151), now=0)
     assert compute.declines() == ([RefusalReason.CREDIT_LIMIT] if rule.needs_reserve else [])
 
 
@@ -380,19 +361,31 @@ def test_a_node_gives_itself_any_credit() -> None:
     assert len(compute.sent(fx.SendBid)) == 1
 
 
-def test_an_award_beyond_the_credit_is_refused_though_its_bid_stood() -> None:
-    """Each of two bids fits by itself."""
+def test_a_bid_that_stands_is_on_credit_so_that_its_award_is_taken() -> None:
+    """Two bids that fit the credit one by one, and not together, would make the node refuse an award of one."""
     compute = _compute(limit=150)
-    for offer_id in ("o-1", "o-2"):
-        compute.offer(an_offer(id=offer_id), now=0)
-        bid = compute.sent(fx.SendBid)[-1].bid
-        award = an_award(execution_id=f"e-{offer_id}", offer_id=offer_id, bid_id=bid.id)
-        if offer_id == "o-1":
-            first = award
-    compute.award(award, now=1)
-    assert compute.refusal() is None
-    compute.award(first, now=2)
-    assert compute.refusal() is RefusalReason.CREDIT_LIMIT
+    credit = compute.machine.receivables.credit
+    compute.offer(an_offer(id="o-1"), now=0)
+    bid = compute.sent(fx.SendBid)[-1].bid
+    assert credit.committed("r1") == 100
+    compute.offer(an_offer(id="o-2"), now=0)
+    assert compute.declines() == [RefusalReason.CREDIT_LIMIT]
+    compute.award(an_award(offer_id="o-1", bid_id=bid.id), now=1)
+    assert (compute.refusal(), credit.committed("r1")) == (None, 100)
+
+
+@pytest.mark.parametrize("end", ["expired", "closed", "withdrawn"])
+def test_a_bid_that_stands_no_more_gives_its_credit_back(end: str) -> None:
+    compute = _compute(limit=150)
+    compute.offer(an_offer(), now=0)
+    match end:
+        case "expired":
+            compute.expire(seconds(10))
+        case "closed":
+            compute.tell(ev.OfferClosedReceived("r1", "o-1"), 1)
+        case "withdrawn":
+            compute.tell(ev.ShutdownBegun(), 1)
+    assert compute.machine.receivables.credit.exposure("r1") == 0
 
 
 def test_a_settlement_note_frees_credit_and_is_sent_until_the_debtor_has_signed_it() -> None:

@@ -322,12 +322,15 @@ def test_ten_valid_results_are_the_least_that_earns_trust() -> None:
 # --- restart ---
 
 
-def restarted(before: Requester, now: int, spec_of_job: Verification, count: int) -> Requester:
+def restarted(
+    before: Requester, now: int, spec_of_job: Verification, count: int, *, old_journal: bool = False
+) -> Requester:
+    """From what is written; an old journal does not say how many executions the job wants."""
     after = Requester()
     after._ids = 1000
-    job = Job(
-        "j-1", a_spec(count=count, verification=spec_of_job), (), SPEC_DIGEST, 0, state=JobState.RUNNING
-    )
+    spec = a_spec(count=count, verification=spec_of_job)
+    job = Job("j-1", spec, (), SPEC_DIGEST, 0, state=JobState.RUNNING)
+    job.replicas = 0 if old_journal else before.changes()[-1].replicas
     job.sequence = len(before.history())
     executions = {w.id: w for w in before.all.writes if isinstance(w, ExecutionRecord)}
     after.took(after.machine.restore([job], executions.values(), now=now))
@@ -346,13 +349,34 @@ def test_after_a_restart_those_that_have_not_revealed_are_asked_again_and_the_ve
     assert after.state() is JobState.COMPLETED
 
 
-def test_after_a_restart_a_checked_result_is_not_taken_unchecked() -> None:
+def test_after_a_restart_a_job_that_settled_for_fewer_results_goes_on_with_them() -> None:
+    before = Requester()
+    before.hear("n1", "n2")
+    before.submit(a_spec(count=3, queue_us=seconds(600), verification=REPLICATED))
+    before.bid("n1", now=0)
+    before.bid("n2", now=0)
+    awards = {send.to: send.award.execution_id for send in before.sent(fx.SendAward)}
+    for node_id, execution_id in awards.items():
+        before.confirm(execution_id, seconds(1))
+        before.commit(node_id, execution_id, seconds(2))
+    while not before.asked():
+        before.expire(before.machine.deadline() or 0)
+    assert sorted(before.asked()) == ["n1", "n2"]
+    after = restarted(before, seconds(601), REPLICATED, 3)
+    assert sorted(after.asked()) == ["n1", "n2"]
+    for node_id, execution_id in awards.items():
+        after.reveal(node_id, execution_id, seconds(602))
+    assert after.state() is JobState.COMPLETED
+
+
+@pytest.mark.parametrize("old_journal", [False, True])
+def test_after_a_restart_a_checked_result_is_not_taken_unchecked(old_journal: bool) -> None:
     before, first = adaptive()
     second = before.running("n2", seconds(2))
     before.commit("n2", second, seconds(3))
     before.reveal("n1", first, seconds(4))
     before.tell(ev.RevealRefused(second, Refusal(RefusalReason.NOT_FOUND, "gone")), seconds(5))
-    after = restarted(before, seconds(10), ADAPTIVE, 1)
+    after = restarted(before, seconds(10), ADAPTIVE, 1, old_journal=old_journal)
     assert after.changes()[-1].state is JobState.RUNNING
     assert after.execution_state(first) is ExecutionState.REVEALED
 

@@ -172,7 +172,9 @@ jobs_accepted = st.builds(
     request_id=wire.names,
     client=wire.names,
 )
-jobs_changed = st.builds(JobChanged, wire.ids, _job_states, times_us, st.none() | wire.faults, wire.prices)
+jobs_changed = st.builds(
+    JobChanged, wire.ids, _job_states, times_us, st.none() | wire.faults, wire.prices, st.integers(0, 100)
+)
 happenings = st.builds(
     JobHappening,
     wire.ids,
