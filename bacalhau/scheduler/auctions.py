@@ -212,6 +212,8 @@ class Auctions:
         auction = job.auction if job else None
         if job is None or auction is None:
             return None, refuse(_no_bid_taken(bid.offer_id))
+        if event.issued_us < auction.declined_us.get(node_id, 0):
+            return None, Effects()  # its node has withdrawn it since, and that came first
         known = auction.acknowledged.get(node_id)
         step = None if known is None else self._known_bid(known, job, auction, event, now)
         if step is not None:
@@ -280,6 +282,7 @@ class Auctions:
             return None, Effects()
         if auction.declines.get(node_id) == refusal:
             # Word for word what it said before, and an answer all the same where the offer came again.
+            auction.declined_us[node_id] = max(auction.declined_us.get(node_id, 0), event.issued_us)
             awaited = auction.awaiting.pop(node_id, None) is not None
             return job if awaited else None, Effects()
         standing = auction.bids.get(node_id)
@@ -293,7 +296,7 @@ class Auctions:
         auction.bids.pop(node_id, None)
         auction.awaiting.pop(node_id, None)
         auction.declines[node_id] = refusal
-        auction.declined_us[node_id] = event.issued_us
+        auction.declined_us[node_id] = max(auction.declined_us.get(node_id, 0), event.issued_us)
         effects = Effects()
         if not repeated:
             effects.writes = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bacalhau.market.clearing import bid_set_digest, tie_key
 from bacalhau.model.auction import AuctionTerms, BidStanding, ClearingRule
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
@@ -223,6 +225,20 @@ def test_a_bid_that_was_overtaken_by_its_nodes_earlier_decline_counts_when_repea
     requester.bid("n1", 100, now=30, issued_us=25)
     requester.expire(seconds(1))
     assert requester.awards() == [("n1", 100)]
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_bid_that_its_node_withdrew_before_it_came_takes_no_part(
+    requester: Requester, repeated: bool
+) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(now=0)
+    if repeated:  # word for word: busy again, after a bid that is still on its way
+        requester.decline("n1", RefusalReason.BUSY, now=5, issued_us=4)
+    requester.decline("n1", RefusalReason.BUSY, now=20, issued_us=15)
+    requester.bid("n1", 100, now=30, issued_us=10)
+    requester.bid("n2", 200, now=40, issued_us=35)
+    assert requester.awards() == [("n2", 200)]
 
 
 def test_a_late_copy_of_a_bid_that_its_node_has_withdrawn_does_not_bring_it_back(
