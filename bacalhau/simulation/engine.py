@@ -118,6 +118,9 @@ def _outcome(
     if honesty is Honesty.UNDERCUTS_AND_FAILS:
         fault = Fault(FaultKind.ENGINE_FAILED, "the engine does not answer")
         return ExecutionReport(execution_id, attempt, None, 0, Usage(), fault), None
+    if honesty is Honesty.INVENTS_VERDICTS:
+        fault = Fault(FaultKind.RESULT_REFUTED, "says the node itself")
+        return ExecutionReport(execution_id, attempt, None, 0, Usage(), fault), None
     if chance and world.random.randrange(1000) < chance:
         fault = Fault(world.random.choice(_NODE_FAULTS), "it failed")
         return ExecutionReport(execution_id, attempt, None, 0, Usage(), fault), None

@@ -53,7 +53,13 @@ SHORT_LEASES = RequesterConfig(
 
 _WIDE_CREDIT = CreditPolicy(peer_limit_microcredits=10**6, unproven_limit_microcredits=10**6)
 SHORT_CREDIT = CreditPolicy(peer_limit_microcredits=300, unproven_limit_microcredits=400)
-_CHEATS = (Honesty.NEVER_COMPUTES, Honesty.COPIES, Honesty.CONCEALS, Honesty.SWITCHES)
+_CHEATS = (
+    Honesty.NEVER_COMPUTES,
+    Honesty.COPIES,
+    Honesty.CONCEALS,
+    Honesty.SWITCHES,
+    Honesty.INVENTS_VERDICTS,
+)
 _BONDS_PERMILLE = (0, 0, 200, 2000)
 """Half of the nodes stake nothing, some of the others more than they may ever earn."""
 _CHARACTERS = (*[Honesty.HONEST] * 6, *_CHEATS)
