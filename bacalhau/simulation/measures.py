@@ -353,10 +353,7 @@ class Measures:
 
     def _debts(self) -> dict[str, float]:
         """What requesters owe by the books of the providers, and how much of that by those that never pay."""
-        market = self._scenario.market
-        defaulters = [
-            f"requester-{n + 1}" for n in range(market.requesters * market.defaulters_percent // 100)
-        ]
+        defaulters = self._scenario.market.defaulters
         owed = {True: 0, False: 0}
         for node in self._world.nodes.values():
             for peer_id, record in node.journal.books.receivables.items():
