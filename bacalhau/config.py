@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bacalhau.model.job import SECOND_US, Engine
+from bacalhau.model.job import DAY_US, SECOND_US, Engine
 from bacalhau.model.market import Tariff
 from bacalhau.model.resources import MIB, Resources
 from bacalhau.scheduler.config import DEFAULT_CREDIT, DEFAULT_PAYMENT
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from bacalhau.market.credit import CreditPolicy
     from bacalhau.model.market import PaymentTerms
 
-DAY_US = 24 * 3600 * SECOND_US
 
 DEFAULT_TARIFF = Tariff(
     start_microcredits=100,

@@ -88,7 +88,7 @@ class Disclosed:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class HeldAcknowledgement:
     """A requester's signed acknowledgement of a bid of the auditor: what it stated when it took the bid."""
 
     bid_id: str
@@ -120,7 +120,7 @@ class Auditor:
     """Who audits, with its own acknowledged bids on the offer, and the awards that it holds."""
 
     node_id: str
-    receipts: tuple[Receipt, ...] = ()
+    acknowledgements: tuple[HeldAcknowledgement, ...] = ()
     awards: tuple[HeldAward, ...] = ()
 
 
@@ -161,7 +161,7 @@ def _findings(
     for one in disclosed:
         yield from _of_bid(offer, requester_id, clearing, one, known)
     yield from _of_set(clearing, disclosed)
-    yield from _of_receipts(clearing, disclosed, auditor)
+    yield from _of_acknowledgements(clearing, disclosed, auditor)
     yield from _of_awards(offer, clearing, disclosed)
     yield from _of_held_awards(clearing, auditor)
 
@@ -242,12 +242,14 @@ def _of_set(clearing: Clearing, disclosed: Sequence[Disclosed]) -> Iterable[str]
         )
 
 
-def _of_receipts(clearing: Clearing, disclosed: Sequence[Disclosed], auditor: Auditor) -> Iterable[str]:
+def _of_acknowledgements(
+    clearing: Clearing, disclosed: Sequence[Disclosed], auditor: Auditor
+) -> Iterable[str]:
     """The auditor's last bid that was acknowledged by then must be in the set, as it was acknowledged."""
-    due = [receipt for receipt in auditor.receipts if 1 <= receipt.position <= clearing.acknowledged_bids]
+    due = [held for held in auditor.acknowledgements if 1 <= held.position <= clearing.acknowledged_bids]
     if not due:
         return
-    last = max(due, key=lambda receipt: receipt.position)
+    last = max(due, key=lambda held: held.position)
     for one in disclosed:
         entry = one.entry
         if entry.node_id != auditor.node_id:

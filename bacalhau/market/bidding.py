@@ -2,15 +2,17 @@
 
 The steps run in a fixed order and the first "no" wins and names its reason:
 
-    semantic checks (engine, network, image, constraints, time, locality, probe)
-      -> feasibility (fits this node at all)
+    semantic checks (engine, network, image, constraints, jobs without inputs)
+      -> feasibility (fits this node at all, and into its longest time)
+      -> what has to be asked for (locality of inputs, probe)
       -> capacity (fits now)
       -> price
       -> bid
 
-`screen` covers the first two, `quote` the rest; a node that is only busy repeats `quote` when capacity is
+`screen` covers the first three, `quote` the rest; a node that is only busy repeats `quote` when capacity is
 free. What a decision needs from outside is asked for: `screen` answers with `Ask`, and is called again with
-the answers.
+the answers. Before all of this the machine asks whether the node takes offers, and from this requester; after it,
+whether that has credit.
 """
 
 from __future__ import annotations

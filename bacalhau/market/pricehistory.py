@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bacalhau.model.job import SECOND_US
+from bacalhau.model.job import DAY_US, SECOND_US
 from bacalhau.model.resources import GIB
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from bacalhau.model.job import Engine
     from bacalhau.model.resources import Resources
 
-DAY_US: Final = 24 * 3600 * SECOND_US
 HOUR_US: Final = 3600 * SECOND_US
 
 # Name -> the most CPU and memory of one execution; what has a GPU, or more than these, is a class of its own.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from bacalhau.market.reputation import NEW_SCORE_PPM, PPM, price_factor_ppm
+from bacalhau.market.reputation import NEW_SCORE_PPM, price_factor_ppm
 from bacalhau.model.frozen import dataclass, replace
 from bacalhau.model.job import SECOND_US
+from bacalhau.model.market import PPM
 from bacalhau.model.resources import GIB, Resources
 
 if TYPE_CHECKING:

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Final
 
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.frozen import replace
-from bacalhau.model.job import SECOND_US
+from bacalhau.model.job import DAY_US
+from bacalhau.model.market import PPM
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PPM: Final = 1_000_000
 NEW_SCORE_PPM: Final = PPM // 2
 """Of a node of which nothing was seen, or which all is forgotten of."""
-DAY_US: Final = 24 * 3600 * SECOND_US
 HALF_LIFE_DAYS: Final = 30
 _DAILY_PPB: Final = 977_159_968
 """2 ** (-1/30) in thousand-millionths: what is left of something after a day."""

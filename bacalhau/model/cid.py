@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 RAW: Final = 0x55
 DAG_PB: Final = 0x70
 
-_SHA2_256: Final = 0x12
 _IDENTITY: Final = 0x00
 _SHA2_256_PREFIX: Final = b"\x12\x20"
 _VERSION_0_PREFIX: Final = b"\x00\x70\x12\x20"

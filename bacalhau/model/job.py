@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
 
 SECOND_US = 1_000_000
+DAY_US = 24 * 3600 * SECOND_US
 DEFAULT_EXECUTION_TIMEOUT_US = 30 * 60 * SECOND_US
 
 

@@ -1,4 +1,4 @@
-"""Refusals: the closed set of ordinary noes, in order of precedence, with the figures that explain them."""
+"""Refusals: the closed set of ordinary noes, with the figures that explain them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from bacalhau.model.frozen import dataclass
 
 
 class RefusalReason(Enum):
-    """Why something was refused. The order is the precedence, and the numbers are those of refusal.proto."""
+    """Why something was refused; the numbers are those of refusal.proto. Which is found first, where there are several,
+    the code that looks says, and docs/market.md: no order of the numbers."""
 
     MALFORMED = 1
     TOO_LARGE = 2

@@ -15,8 +15,8 @@ from bacalhau.market.audit import (
     AuditedClearing,
     Auditor,
     Disclosed,
+    HeldAcknowledgement,
     HeldAward,
-    Receipt,
     SignedBid,
     SignedDecline,
     audit,
@@ -166,7 +166,7 @@ class Market:
         """Raises Refused where what the requester sends is no clearing of its own."""
         mine = [bid for bid in bids if bid.offer_id == offer_id]
         offer = open_stored(mine[0].offer_envelope, JobOffer).body
-        receipts = tuple(receipt for bid in mine if (receipt := _receipt(bid)) is not None)
+        acknowledged = tuple(held for bid in mine if (held := _acknowledgement(bid)) is not None)
         clearings: list[AuditedClearing] = []
         try:
             count = 1
@@ -176,8 +176,8 @@ class Market:
         except Refused as error:
             if error.refusal.reason is not RefusalReason.WRONG_STATE:
                 raise
-        held = await asyncio.to_thread(self._held_awards, requester_id, clearings)
-        return _OnOffer(offer, clearings, Auditor(self._node_id, receipts, held))
+        awards = await asyncio.to_thread(self._held_awards, requester_id, clearings)
+        return _OnOffer(offer, clearings, Auditor(self._node_id, acknowledged, awards))
 
 
 async def _clearing_of(
@@ -223,18 +223,20 @@ def _opened(entry: BidSetEntry, evidence: bytes, decline_evidence: bytes) -> Dis
     return Disclosed(entry, signed, decline)
 
 
-def _receipt(bid: OwnBid) -> Receipt | None:
+def _acknowledgement(bid: OwnBid) -> HeldAcknowledgement | None:
     """What the requester stated when it took the bid; None where it refused it, or stated nothing."""
     opened = open_stored(bid.acknowledgement, Acknowledgement)
     stated = opened.body
     if opened.sender != bid.requester_id or stated.refusal is not None or stated.received_us is None:
         return None
-    return Receipt(bid.bid_id, stated.digest, stated.received_us, stated.position, stated.reputation_permille)
+    return HeldAcknowledgement(
+        bid.bid_id, stated.digest, stated.received_us, stated.position, stated.reputation_permille
+    )
 
 
 def _position(bid: OwnBid) -> int:
-    receipt = _receipt(bid)
-    return receipt.position if receipt is not None else 0
+    held = _acknowledgement(bid)
+    return held.position if held is not None else 0
 
 
 def _audited(job_id: str, requester_id: str, offers: list[_OnOffer]) -> JobAudit:

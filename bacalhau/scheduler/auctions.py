@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bacalhau.market.clearing import SealedBid, clear
-from bacalhau.market.reputation import PPM, too_low
+from bacalhau.market.reputation import too_low
 from bacalhau.model.auction import REPUTATION_MAX_PERMILLE
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.job import SECOND_US, JobEventType, JobState
-from bacalhau.model.market import JobOffer
+from bacalhau.model.market import PPM, JobOffer
 from bacalhau.model.refusals import PASSING, Refusal, RefusalReason
 from bacalhau.scheduler.effects import Effects, SendOffer, SendOfferClosed, refuse
 from bacalhau.scheduler.jobs import Auction, Job
@@ -218,6 +218,8 @@ class Auctions:
         auction = job.auction if job else None
         if job is None or auction is None:
             return None, refuse(_no_bid_taken(bid.offer_id))
+        if event.issued_us < auction.declined_us.get(node_id, 0):
+            return None, Effects()  # its node has withdrawn it since, and that came first
         known = auction.acknowledged.get(node_id)
         step = None if known is None else self._known_bid(known, job, auction, event, now)
         if step is not None:
@@ -286,6 +288,7 @@ class Auctions:
             return None, Effects()
         if auction.declines.get(node_id) == refusal:
             # Word for word what it said before, and an answer all the same where the offer came again.
+            auction.declined_us[node_id] = max(auction.declined_us.get(node_id, 0), event.issued_us)
             awaited = auction.awaiting.pop(node_id, None) is not None
             return job if awaited else None, Effects()
         standing = auction.bids.get(node_id)
@@ -299,7 +302,7 @@ class Auctions:
         auction.bids.pop(node_id, None)
         auction.awaiting.pop(node_id, None)
         auction.declines[node_id] = refusal
-        auction.declined_us[node_id] = event.issued_us
+        auction.declined_us[node_id] = max(auction.declined_us.get(node_id, 0), event.issued_us)
         effects = Effects()
         if not repeated:
             effects.writes = [

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PAYMENT = PaymentTerms(floor_ppm=PPM // 10, accept_within_us=3600 * SECOND_US)
 DEFAULT_CREDIT = CreditPolicy(10 * MICROCREDITS_PER_CREDIT, 10 * MICROCREDITS_PER_CREDIT)
-"""About 250 hours of a core with a GiB of memory, at the default tariff."""
+"""About 230 hours of a core with a GiB of memory, at the default tariff."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,39 +17,45 @@ from bacalhau.model.resources import Resources
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.records import AnswerReceived, AuctionCleared, ExecutionRecord, WorkState
+from bacalhau.scheduler.requester import RequesterMachine
+from bacalhau.simulation.audited import Audited
 from bacalhau.simulation.honesty import Honesty
 
 if TYPE_CHECKING:
     from bacalhau.scheduler.compute import ComputeMachine
     from bacalhau.scheduler.effects import Effects
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
-    from bacalhau.scheduler.requester import RequesterMachine
     from bacalhau.simulation.node import SimulatedNode
     from bacalhau.simulation.world import World
 
 _UNDER_WAY_MAX = 400
-"""Messages and timers at one time; stories of faults have five nodes, eight jobs, and at most half as many."""
+"""Messages and timers at one time; stories of up to seven nodes and eight jobs have at most half as many."""
 _RESERVATION_SLACK_US = 60_000_000
 
 
 class _Bids:
     """Keeps its own list of the bids that each requester has acknowledged, and holds against it what a clearing
-    discloses: none that stands is left out, and none is made up. What follows from them audited.py checks."""
+    discloses: none that stands is left out, none that its node withdrew takes part, and none is made up. What
+    follows from them audited.py checks."""
 
     def __init__(self) -> None:
         self._taken: dict[tuple[str, int, str], dict[str, AnswerReceived]] = {}
         """By requester, its life and offer: by node, its last acknowledged bid."""
-        self._withdrawn: dict[str, None] = {}
+        self._bid_us: dict[str, int] = {}
+        """By bid: when its node signed the last copy of it that came."""
+        self._declined_us: dict[tuple[str, int, str, str], int] = {}
+        """By requester, its life, offer and node: when that signed the last decline that came."""
         self._awarded: dict[str, None] = {}
 
     def stepped(
         self, node: SimulatedNode, event: RequesterEvent | ComputeEvent | None, effects: Effects, now: int
     ) -> None:
         match event:  # first: where all others have answered, the clearing is of the same step
+            case ev.BidReceived(bid=bid) if effects.refusal is None:
+                self._bid_us[bid.id] = max(self._bid_us.get(bid.id, 0), event.issued_us)
             case ev.DeclineReceived(node_id, decline) if effects.refusal is None:
-                answer = self._taken.get((node.id, node.life, decline.offer_id), {}).get(node_id)
-                if answer is not None and answer.bid is not None:
-                    self._withdrawn[answer.bid.id] = None
+                key = (node.id, node.life, decline.offer_id, node_id)
+                self._declined_us[key] = max(self._declined_us.get(key, 0), event.issued_us)
             case _:
                 pass
         for write in effects.writes:
@@ -71,13 +77,20 @@ class _Bids:
         known = {answer.bid.id for answer in taken.values() if answer.bid is not None}
         disclosed = {sealed.bid.id: standing for sealed, standing in cleared.bid_set}
         assert disclosed.keys() == known, f"{offer_id}: {disclosed} were disclosed, {known} acknowledged"
-        for answer in taken.values():
+        for node_id, answer in taken.items():
             bid = answer.bid
-            if bid is None or bid.id in self._withdrawn or answer.received_us + bid.valid_for_us <= now:
+            if bid is None or answer.received_us + bid.valid_for_us <= now:
+                continue
+            takes_part = disclosed[bid.id] is BidStanding.STANDS
+            bid_us = self._bid_us[bid.id]
+            declined_us = self._declined_us.get((node.id, node.life, offer_id, node_id), -1)
+            if declined_us >= bid_us:
+                # What a node signs at one instant counts as it comes.
+                assert declined_us == bid_us or not takes_part, f"{bid} was withdrawn, and took part"
                 continue
             now_awarded = any(award.bid_id == bid.id for award in cleared.clearing.awards)
             before = bid.id in self._awarded and not now_awarded
-            assert before or disclosed[bid.id] is BidStanding.STANDS, f"{bid} stands, and did not take part"
+            assert before or takes_part, f"{bid} stands, and did not take part"
 
 
 class Checkers:
@@ -87,6 +100,7 @@ class Checkers:
         self._world = world
         self._held_since: dict[tuple[str, int, str], int] = {}
         self._bids = _Bids()
+        self._audited = Audited()
         self._asked: dict[str, None] = {}
         """Executions whose result was asked for."""
         self._committing: dict[str, None] = {}
@@ -112,6 +126,8 @@ class Checkers:
                 f"{node.id} gives more credit than it may"
             )
         self._bids.stepped(node, event, effects, self._world.loop.now)
+        if isinstance(machine, RequesterMachine):
+            self._audited.stepped(machine, event, effects)
         for write in effects.writes:
             if isinstance(write, ExecutionRecord) and (write.commitment or write.state.ended):
                 self._committing[write.id] = None
@@ -189,15 +205,18 @@ class Checkers:
             self._check_books(node)
 
     def _check_verdicts(self, node: SimulatedNode) -> None:
-        """No cheater was paid where results were compared, and no honest node was taken for one."""
+        """No cheater was paid where results were compared, and no honest node was taken for one; who was refuted
+        forfeits its bond, and nobody else."""
         nodes = self._world.nodes
         for execution in node.journal.executions.values():
             honest = nodes[execution.node_id].profile.honesty is Honesty.HONEST
             compares = node.journal.jobs[execution.job_id].spec.verification.compares
             if compares and execution.state is ExecutionState.COMPLETED:
                 assert honest, f"{execution} is that of a cheater, and was paid"
-            if execution.failure is not None and execution.failure.kind is FaultKind.RESULT_REFUTED:
-                assert not honest, f"{execution} is honest, and was refuted"
+            refuted = execution.failure is not None and execution.failure.kind is FaultKind.RESULT_REFUTED
+            assert not (refuted and honest), f"{execution} is honest, and was refuted"
+            forfeits = execution.bond_microcredits if refuted else 0
+            assert execution.penalty_microcredits == forfeits, f"{execution} forfeits other than its bond"
         for (node_id, role), reputation in node.journal.reputations.items():
             if role is Role.COMPUTE and nodes[node_id].profile.honesty is Honesty.HONEST:
                 assert not reputation.count(Conduct.CHEATED), reputation
@@ -228,7 +247,7 @@ class Checkers:
             ours, theirs = owed.balance if owed else Balance(), due.balance if due else Balance()
             assert ours == theirs, f"{node.id} owes {other.id} {ours}, and {other.id} says {theirs}"
             paid = sum(
-                execution.charged_microcredits
+                execution.charged_microcredits - execution.penalty_microcredits
                 for execution in node.journal.executions.values()
                 if execution.node_id == other.id
             )

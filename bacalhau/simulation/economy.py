@@ -97,7 +97,7 @@ class Shaded:
     """The cost and a share of what is between it and the highest cost that anybody has.
 
     With the share 1/n this is the equilibrium of a first-price auction among n sellers whose costs are drawn
-    evenly (market-anchors section 4, row 1; Vickrey 1961, Krishna, Auction Theory, ch. 2, mirrored).
+    evenly (Vickrey 1961; Krishna, Auction Theory, chapter 2, mirrored for sellers).
     """
 
     costs: DrawnCosts

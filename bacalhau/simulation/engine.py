@@ -105,7 +105,7 @@ def _start_execution(world: World, node: SimulatedNode, start: fx.StartExecution
         world.loop.after(0, _enter_phase, node, program, execution_id, ExecutionPhase.FETCHING_INPUTS)
     world.loop.after(fetch_us, _run, node, program, execution_id)
     if world.recorder is not None:
-        world.recorder.runs(node, execution_id, award.job_id)
+        world.recorder.runs(node, execution_id, award.job_id, world.loop.now + fetch_us, run_us)
     world.loop.after(fetch_us + run_us, _program_ended, node, program, report)
 
 
@@ -117,6 +117,9 @@ def _outcome(
     chance = world.weather.program_faults
     if honesty is Honesty.UNDERCUTS_AND_FAILS:
         fault = Fault(FaultKind.ENGINE_FAILED, "the engine does not answer")
+        return ExecutionReport(execution_id, attempt, None, 0, Usage(), fault), None
+    if honesty is Honesty.INVENTS_VERDICTS:
+        fault = Fault(FaultKind.RESULT_REFUTED, "says the node itself")
         return ExecutionReport(execution_id, attempt, None, 0, Usage(), fault), None
     if chance and world.random.randrange(1000) < chance:
         fault = Fault(world.random.choice(_NODE_FAULTS), "it failed")

@@ -38,6 +38,9 @@ class Honesty(Enum):
     SWITCHES = "switches"
     """Where results are compared it commits to one, and reveals another."""
 
+    INVENTS_VERDICTS = "invents_verdicts"
+    """It reports that its own result was refuted, which is its requester's to find."""
+
     @property
     def computes(self) -> bool:
         return self not in (Honesty.NEVER_COMPUTES, Honesty.MANY_KEYS)

@@ -32,7 +32,6 @@ from bacalhau.scheduler.records import (
     WorkRecord,
     WorkState,
 )
-from bacalhau.simulation.audited import Audited
 from bacalhau.simulation.books import SimulatedBooks
 
 if TYPE_CHECKING:
@@ -52,7 +51,6 @@ class Journal:
     """By id: the latest record of each kind. `histories` are only kept with `keep_ended`."""
 
     __slots__ = (
-        "_audited",
         "_ended",
         "_ended_works",
         "_executions_of",
@@ -79,7 +77,6 @@ class Journal:
         self._executions_of: dict[str, list[str]] = {}
         self._keep_ended = keep_ended
         self._takes = _TAKES if keep_ended else _TAKES_BRIEFLY
-        self._audited = Audited()
         self.books = SimulatedBooks(audit=keep_ended)
         self._ended_works: list[str] = []
         self._ended: list[str] = []
@@ -132,12 +129,6 @@ class Journal:
 
     def _take_reputation(self, new: Reputation) -> None:
         self.reputations[new.node_id, new.role] = new
-
-    def _take_audited(self, new: OfferMade | AnswerReceived) -> None:
-        self._audited.take(new)
-
-    def _take_clearing(self, new: AuctionCleared) -> None:
-        self._audited.take_clearing(new)
 
     def _take_money(self, new: Write) -> None:
         self.books.take(new)
@@ -271,11 +262,11 @@ class Journal:
 
 
 _TAKES: dict[type, Callable[[Journal, Any], str | None] | None] = {
-    AnswerReceived: Journal._take_audited,
-    OfferMade: Journal._take_audited,
+    AnswerReceived: None,
+    OfferMade: None,
     JobAccepted: Journal._take_job,
     Reputation: Journal._take_reputation,
-    AuctionCleared: Journal._take_clearing,
+    AuctionCleared: None,
     BidKept: None,
     JobChanged: Journal._take_change,
     JobHappening: Journal._take_happening,
@@ -289,5 +280,5 @@ _TAKES: dict[type, Callable[[Journal, Any], str | None] | None] = {
 }
 """By kind; None is evidence that no check reads. A job's id is given by what the job is to be checked after."""
 
-_TAKES_BRIEFLY = {**_TAKES, **dict.fromkeys((AnswerReceived, OfferMade, AuctionCleared, Transaction))}
+_TAKES_BRIEFLY = {**_TAKES, Transaction: None}
 """Where what has ended is forgotten, history is not kept: the latest records say all that a restart needs."""

@@ -10,9 +10,9 @@ import hashlib
 import math
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bacalhau.model.execution import ExecutionState, FaultKind
+from bacalhau.model.execution import ExecutionState, FaultKind, Usage
 from bacalhau.model.job import SECOND_US, JobState
 from bacalhau.model.market import MICROCREDITS_PER_CREDIT
 from bacalhau.scheduler.records import (
@@ -30,6 +30,7 @@ from bacalhau.simulation.statistics import gini, percentile
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bacalhau.model.resources import Resources
     from bacalhau.scheduler.records import Write
     from bacalhau.simulation.economy import Costs
     from bacalhau.simulation.node import SimulatedNode
@@ -42,6 +43,24 @@ _COMPLETED = JobState.COMPLETED.name.lower()
 _REFUSED = tuple(kind.name.lower() for kind in (FaultKind.NO_NODE, FaultKind.QUEUE_TIMEOUT))
 NEVER = -1
 """A time in a column that never came."""
+
+
+class JobRow(NamedTuple):
+    """A job that has ended; the names are those of JobColumns, in their order."""
+
+    id: str
+    state: str
+    fault: str
+    submitted_us: int
+    started_us: int
+    ended_us: int
+    cpu_millicores: int
+    run_us: int
+    value_microcredits: int
+    charged_microcredits: int
+    bids: int
+    fetched_bytes: int
+    sound: int
 
 
 @dataclass(slots=True)
@@ -64,16 +83,17 @@ class JobColumns:
     """1 where every accepted result is the one that the program really gives."""
 
     def names(self) -> tuple[str, ...]:
-        return tuple(JobColumns.__dataclass_fields__)
+        return JobRow._fields
 
-    def rows(self) -> list[tuple[Any, ...]]:
-        return list(zip(*(getattr(self, name) for name in self.names()), strict=True))
+    def rows(self) -> list[JobRow]:
+        columns = (getattr(self, name) for name in self.names())
+        return [JobRow._make(row) for row in zip(*columns, strict=True)]
 
     def digest(self) -> str:
         """Equal runs have equal digests."""
         digest = hashlib.sha256()
         for row in self.rows():
-            digest.update(repr(row).encode())
+            digest.update(repr(tuple(row)).encode())
         return digest.hexdigest()
 
 
@@ -127,6 +147,17 @@ class _Open:
     sound: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A program: since when its load counts, since when it runs, and for how long it is going to."""
+
+    job_id: str
+    resources: Resources
+    loaded_us: int
+    from_us: int
+    run_us: int
+
+
 class Measures:
     """See the module. A Recorder of one world; `events` are only kept where they are wanted."""
 
@@ -147,7 +178,7 @@ class Measures:
         self._open: dict[str, _Open] = {}
         self._warmup: set[str] = set()
         """Jobs that came in the warm-up."""
-        self._running: dict[str, tuple[int, int]] = {}
+        self._running: dict[str, _Running] = {}
         self._takes: dict[type, Callable[[SimulatedNode, Any], None]] = {
             AnswerReceived: self._answered,
             ExecutionRecord: self._execution,
@@ -197,14 +228,15 @@ class Measures:
             if take is not None:
                 take(node, write)
 
-    def runs(self, node: SimulatedNode, execution_id: str, job_id: str) -> None:
-        """The execution has its resources from now on, also while it fetches its inputs."""
+    def runs(self, node: SimulatedNode, execution_id: str, job_id: str, from_us: int, run_us: int) -> None:
+        """The execution has its resources from now on, also while it fetches its inputs; its program is to start at
+        `from_us`."""
         job = self._open.get(job_id)
         if job is None:
             return
-        millicores = job.arrival.plan.spec.resources.cpu_millicores
-        self._running[execution_id] = (self._world.loop.now, millicores)
-        self.load.append((self._world.loop.now, millicores))
+        now, resources = self._world.loop.now, job.arrival.plan.spec.resources
+        self._running[execution_id] = _Running(job_id, resources, now, from_us, run_us)
+        self.load.append((now, resources.cpu_millicores))
 
     def begins(self, job_id: str) -> None:
         """The inputs are there, and a program of the job starts."""
@@ -216,11 +248,13 @@ class Measures:
         running = self._running.pop(execution_id, None)
         if running is None:
             return
-        now = self._world.loop.now
-        from_us, millicores = running
+        now, millicores = self._world.loop.now, running.resources.cpu_millicores
         self.load.append((now, -millicores))
-        counted_us = now - max(from_us, self._scenario.warmup_us)
+        counted_us = now - max(running.loaded_us, self._scenario.warmup_us)
         self.nodes[node.id].busy_millicore_us += max(0, counted_us) * millicores
+        ran_us = now - running.from_us
+        if 0 < ran_us < running.run_us:  # interrupted: nothing reports what it used until then
+            self._spent(node, running.job_id, running.resources, Usage(wall_us=ran_us))
 
     # --- records ---
 
@@ -261,11 +295,15 @@ class Measures:
     def _work(self, node: SimulatedNode, work: WorkRecord) -> None:
         """The provider's side: what the work cost it, paid or not. A result that is revealed was counted before."""
         ended = work.state is WorkState.REPORTED and not work.revealed
-        if not ended or work.report is None or not node.profile.honesty.computes:
+        if not ended or work.report is None:
             return
         award, used = work.award, used_of(node, work.report.usage)
-        if used.wall_us and self.counts(award.job_id):
-            spent = self._costs[node.id].spent(award.job_id, award.spec.resources, used)
+        if used.wall_us:
+            self._spent(node, award.job_id, award.spec.resources, used)
+
+    def _spent(self, node: SimulatedNode, job_id: str, resources: Resources, used: Usage) -> None:
+        if node.profile.honesty.computes and self.counts(job_id):
+            spent = self._costs[node.id].spent(job_id, resources, used)
             self.nodes[node.id].spent_microcredits += spent
 
     def _job_changed(self, node: SimulatedNode, change: JobChanged) -> None:
@@ -294,9 +332,9 @@ class Measures:
 
     def figures(self) -> dict[str, float]:
         """Every figure by its name. What is a mean over completed jobs is left out where none was completed."""
-        counted = [row for row in self.jobs.rows() if row[3] >= self._scenario.warmup_us]
-        completed = [row for row in counted if row[1] == _COMPLETED]
-        refused = [row for row in counted if row[2] in _REFUSED]
+        counted = [row for row in self.jobs.rows() if row.submitted_us >= self._scenario.warmup_us]
+        completed = [row for row in counted if row.state == _COMPLETED]
+        refused = [row for row in counted if row.fault in _REFUSED]
         found: dict[str, float] = {
             "jobs submitted": self.submitted,
             "jobs completed": len(completed),
@@ -304,8 +342,8 @@ class Measures:
             "jobs failed": len(counted) - len(completed) - len(refused),
             "jobs late": self.late,
         }
-        waits = sorted((row[4] - row[3]) / SECOND_US for row in completed)
-        turnarounds = sorted((row[5] - row[3]) / SECOND_US for row in completed)
+        waits = sorted((row.started_us - row.submitted_us) / SECOND_US for row in completed)
+        turnarounds = sorted((row.ended_us - row.submitted_us) / SECOND_US for row in completed)
         for name, values in (("wait", waits), ("turnaround", turnarounds)) if completed else ():
             found[f"{name} mean, s"] = math.fsum(values) / len(values)
             for percent in (50, 90, 99):
@@ -322,10 +360,7 @@ class Measures:
 
     def _debts(self) -> dict[str, float]:
         """What requesters owe by the books of the providers, and how much of that by those that never pay."""
-        market = self._scenario.market
-        defaulters = [
-            f"requester-{n + 1}" for n in range(market.requesters * market.defaulters_percent // 100)
-        ]
+        defaulters = self._scenario.market.defaulters
         owed = {True: 0, False: 0}
         for node in self._world.nodes.values():
             for peer_id, record in node.journal.books.receivables.items():
@@ -335,10 +370,10 @@ class Measures:
             found["owed by defaulters, credits"] = owed[True] / MICROCREDITS_PER_CREDIT
         return found
 
-    def _market_figures(self, completed: list[tuple[Any, ...]]) -> dict[str, float]:
+    def _market_figures(self, completed: list[JobRow]) -> dict[str, float]:
         found: dict[str, float] = {}
         if completed:
-            charged = [row[9] / MICROCREDITS_PER_CREDIT for row in completed]
+            charged = [row.charged_microcredits / MICROCREDITS_PER_CREDIT for row in completed]
             found["price mean, credits"] = math.fsum(charged) / len(charged)
         below = 0
         for ceiling, name in CPU_CLASSES:
@@ -346,21 +381,21 @@ class Measures:
             if prices:
                 found[f"price of a core hour, {name}, credits"] = math.fsum(prices) / len(prices)
             below = ceiling
-        value = sum(row[8] for row in completed if row[12])
+        value = sum(row.value_microcredits for row in completed if row.sound)
         spent = sum(node.spent_microcredits for node in self.nodes.values())
         found["welfare, credits"] = (value - spent) / MICROCREDITS_PER_CREDIT
         if self.bound_microcredits:
             found["welfare, share of the optimum without contention"] = (
                 value - spent
             ) / self.bound_microcredits
-        gained = sum(row[8] - row[9] for row in completed if row[12])
-        paid_for_nothing = sum(row[9] for row in completed if not row[12])
+        gained = sum(row.value_microcredits - row.charged_microcredits for row in completed if row.sound)
+        paid_for_nothing = sum(row.charged_microcredits for row in completed if not row.sound)
         found["users' surplus, credits"] = (gained - paid_for_nothing) / MICROCREDITS_PER_CREDIT
         found["executions a job"] = self.executions / max(1, self.submitted)
         if completed:
-            found["bids a job"] = sum(row[10] for row in completed) / len(completed)
-            found["fetched a job, MB"] = sum(row[11] for row in completed) / len(completed) / 1e6
-        found["jobs with a wrong result"] = sum(1 for row in completed if not row[12])
+            found["bids a job"] = sum(row.bids for row in completed) / len(completed)
+            found["fetched a job, MB"] = sum(row.fetched_bytes for row in completed) / len(completed) / 1e6
+        found["jobs with a wrong result"] = sum(1 for row in completed if not row.sound)
         return found
 
     def _provider_figures(self) -> dict[str, float]:

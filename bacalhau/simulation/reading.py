@@ -258,7 +258,9 @@ def _base_pricing(field: Field, parts: dict[str, Field], costs: CostModel) -> Pr
             raise part.failure(f"is nothing that {kind.value} takes: it takes {', '.join(takes)}")
     match kind:
         case PricingKind.COST_PLUS:
-            return Pricing(kind, parts["markup"].parsed(parse_percent) if "markup" in parts else 100)
+            if "markup" not in parts:
+                raise field.failure("says no markup, for instance 1.2; 1 is the cost itself")
+            return Pricing(kind, parts["markup"].parsed(parse_percent))
         case PricingKind.LINEAR:
             return Pricing(kind, tariff=_tariff(parts))
         case PricingKind.SHADED:
@@ -268,7 +270,9 @@ def _base_pricing(field: Field, parts: dict[str, Field], costs: CostModel) -> Pr
                 raise field.failure("says no share, for instance 1/5")
             return Pricing(kind, parts["share"].parsed(parse_ppm))
         case PricingKind.FLAT | PricingKind.LOAD:
-            return Pricing(kind, parts["price"].parsed(quantities.parse_price) if "price" in parts else 0)
+            if "price" not in parts:
+                raise field.failure("says no price, for instance 0.001 credits")
+            return Pricing(kind, parts["price"].parsed(quantities.parse_price))
 
 
 def _outages(field: Field) -> Outages:

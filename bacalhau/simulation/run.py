@@ -250,8 +250,8 @@ def _add_nodes(
         min_reputation_ppm=market.min_reputation_ppm,
         payment=replace(DEFAULT_PAYMENT, floor_ppm=market.pay_floor_ppm),
     )
-    for index in range(market.requesters):
-        world.add_node(f"requester-{index + 1}", Profile(requester=requester))
+    for requester_id in market.requester_ids:
+        world.add_node(requester_id, Profile(requester=requester))
     random = Random(f"nodes {seed}")
     shared = _Shared()
     for group in scenario.nodes:
@@ -358,16 +358,12 @@ def _base_pricing(group: NodeGroup, costs: Costs) -> PricingStrategy:
 
 def _settle(world: World, market: Market) -> None:
     """Every requester pays what its receipts say, except for those that never do."""
-    for debtor_id in [f"requester-{index + 1}" for index in range(_defaulters(market), market.requesters)]:
+    for debtor_id in market.requester_ids[len(market.defaulters) :]:
         for node in world.nodes.values():
             known = node.journal.books.receivables.get(debtor_id)
             if known is not None and known.balance.owed_microcredits > 0:
                 world.settle(node.id, debtor_id, known.balance.owed_microcredits)
     world.loop.after(market.settle_us or 0, _settle, world, market)
-
-
-def _defaulters(market: Market) -> int:
-    return market.requesters * market.defaulters_percent // 100
 
 
 # --- what goes wrong ---

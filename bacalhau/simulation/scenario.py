@@ -189,6 +189,15 @@ class Market:
     offer_sample: int = 0
     attempts: int = 4
 
+    @property
+    def requester_ids(self) -> tuple[str, ...]:
+        return tuple(f"requester-{number + 1}" for number in range(self.requesters))
+
+    @property
+    def defaulters(self) -> tuple[str, ...]:
+        """The first of them never pay."""
+        return self.requester_ids[: self.requesters * self.defaulters_percent // 100]
+
 
 @dataclass(frozen=True, slots=True)
 class Network:

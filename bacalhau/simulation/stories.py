@@ -53,7 +53,15 @@ SHORT_LEASES = RequesterConfig(
 
 _WIDE_CREDIT = CreditPolicy(peer_limit_microcredits=10**6, unproven_limit_microcredits=10**6)
 SHORT_CREDIT = CreditPolicy(peer_limit_microcredits=300, unproven_limit_microcredits=400)
-_CHEATS = (Honesty.NEVER_COMPUTES, Honesty.COPIES, Honesty.CONCEALS, Honesty.SWITCHES)
+_CHEATS = (
+    Honesty.NEVER_COMPUTES,
+    Honesty.COPIES,
+    Honesty.CONCEALS,
+    Honesty.SWITCHES,
+    Honesty.INVENTS_VERDICTS,
+)
+_BONDS_PERMILLE = (0, 0, 200, 2000)
+"""Half of the nodes stake nothing, some of the others more than they may ever earn."""
 _CHARACTERS = (*[Honesty.HONEST] * 6, *_CHEATS)
 
 
@@ -83,8 +91,8 @@ def tell(
     compared: bool = False,
     credit: CreditPolicy | None = None,
 ) -> Story:
-    """Runs the story of this seed to its end. With `compared` the jobs compare their results, and some nodes
-    cheat; `credit` is what nodes give. Raises BrokenPromise."""
+    """Runs the story of this seed to its end. With `compared` the jobs compare their results, some nodes cheat, and
+    some stake a bond; `credit` is what nodes give. Raises BrokenPromise."""
     flags = " --short-leases" * (requester is SHORT_LEASES) + " --compared" * compared
     flags += " --short-credit" * (credit is SHORT_CREDIT)
     # Lots of their own, so that a seed's other draws are the same with and without them.
@@ -113,9 +121,13 @@ def _tell(
     )
     story = Story(world, Checkers(world), random)
     world.watch = story.checkers
+    bonds = Random(f"bonds {seed}")
     for index in range(random.randint(1, 5) + (2 if lots is not None else 0)):
-        honesty = lots.choice(_CHARACTERS) if lots is not None else Honesty.HONEST
-        world.add_node(f"n{index}", _draw_profile(random, requester, credit, honesty))
+        profile = _draw_profile(random, requester, credit)
+        if lots is not None:
+            profile = replace(profile, honesty=lots.choice(_CHARACTERS))
+            profile = _bonded(profile, bonds.choice(_BONDS_PERMILLE))
+        world.add_node(f"n{index}", profile)
     world.turn(draw_weather(random))
     world.begin_heartbeats()
     for number in range(random.randint(1, 8)):
@@ -151,9 +163,7 @@ def _up_to(delay_us: int) -> Callable[[Random], int]:
     return lambda random: random.randrange(delay_us)
 
 
-def _draw_profile(
-    random: Random, requester: RequesterConfig, credit: CreditPolicy, honesty: Honesty
-) -> Profile:
+def _draw_profile(random: Random, requester: RequesterConfig, credit: CreditPolicy) -> Profile:
     slots, job = random.randint(1, 3), _JOB_RESOURCES
     capacity = Resources(job.cpu_millicores * slots, job.memory_bytes * slots, job.disk_bytes * slots)
     return Profile(
@@ -161,8 +171,13 @@ def _draw_profile(
         requester=requester,
         pricing=FlatPrice(100 * random.randint(1, 3)),
         link_bytes_per_second=random.choice((0, 0, GIB // 64)),
-        honesty=honesty,
     )
+
+
+def _bonded(profile: Profile, permille: int) -> Profile:
+    """The same node, whose bids name a bond of their price."""
+    assert profile.compute is not None
+    return replace(profile, compute=replace(profile.compute, bond_permille=permille))
 
 
 def draw_weather(random: Random) -> Weather:

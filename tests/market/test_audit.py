@@ -13,8 +13,8 @@ from bacalhau.market.audit import (
     AuditedClearing,
     Auditor,
     Disclosed,
+    HeldAcknowledgement,
     HeldAward,
-    Receipt,
     SignedBid,
     SignedDecline,
     audit,
@@ -72,8 +72,8 @@ def findings(
     return found
 
 
-def receipt(sealed: SealedBid) -> Receipt:
-    return Receipt(
+def acknowledged(sealed: SealedBid) -> HeldAcknowledgement:
+    return HeldAcknowledgement(
         sealed.bid.id, sealed.digest, sealed.received_us, sealed.position, sealed.reputation_permille
     )
 
@@ -93,7 +93,7 @@ def test_what_the_rule_makes_of_the_bids_follows_for_the_requester_and_for_every
     audited = honest(offer, everyone(bids))
     assert findings(audited, offer, Auditor(REQUESTER)) == []
     for sealed in bids:
-        assert findings(audited, offer, Auditor(sealed.node_id, (receipt(sealed),))) == []
+        assert findings(audited, offer, Auditor(sealed.node_id, (acknowledged(sealed),))) == []
 
 
 def test_expired_withdrawn_and_awarded_bids_are_left_out_with_their_proof() -> None:
@@ -130,7 +130,7 @@ def test_a_bid_that_was_dropped_is_found_by_anyone_and_proven_by_whose_it_was(
     smaller = honest(offer, left)
     smaller = replace(smaller, clearing=replace(smaller.clearing, acknowledged_bids=len(bids)))
     assert findings(smaller, offer) == []
-    (reason,) = findings(smaller, offer, Auditor(dropped.node_id, (receipt(dropped),)))
+    (reason,) = findings(smaller, offer, Auditor(dropped.node_id, (acknowledged(dropped),)))
     assert reason.endswith(f"acknowledged as number {dropped.position}, was left out")
 
 
@@ -341,18 +341,18 @@ def test_an_award_that_says_otherwise_than_the_clearing_is_named() -> None:
 
 def test_a_bid_that_was_cleared_otherwise_than_acknowledged_is_named() -> None:
     audited = honest(OFFER, everyone())
-    mine = replace(receipt(BIDS[2]), reputation_permille=800)
+    mine = replace(acknowledged(BIDS[2]), reputation_permille=800)
     assert findings(audited, auditor=Auditor("n2", (mine,))) == [
         "this node's bid b2 was acknowledged otherwise than it was cleared"
     ]
 
 
 def test_an_earlier_bid_of_the_node_in_place_of_its_last_is_named() -> None:
-    later = replace(receipt(BIDS[2]), bid_id="b2-later", digest=b"later", position=4)
-    found = findings(honest(OFFER, everyone()), auditor=Auditor("n2", (receipt(BIDS[2]), later)))
+    later = replace(acknowledged(BIDS[2]), bid_id="b2-later", digest=b"later", position=4)
+    found = findings(honest(OFFER, everyone()), auditor=Auditor("n2", (acknowledged(BIDS[2]), later)))
     assert found[0] == "this node's bid b2-later, which was acknowledged, was replaced by b2"
 
 
 def test_a_bid_that_was_acknowledged_after_the_clearing_need_not_be_in_it() -> None:
-    later = replace(receipt(BIDS[2]), position=99)
+    later = replace(acknowledged(BIDS[2]), position=99)
     assert findings(honest(OFFER, everyone(BIDS[:2])), auditor=Auditor("n2", (later,))) == []

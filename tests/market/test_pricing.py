@@ -18,9 +18,8 @@ from bacalhau.market.pricing import (
     Situation,
     UtilisationPrice,
 )
-from bacalhau.market.reputation import PPM
 from bacalhau.model.job import SECOND_US
-from bacalhau.model.market import ClaimedInput, Tariff
+from bacalhau.model.market import PPM, ClaimedInput, Tariff
 from bacalhau.model.resources import GIB, MIB, Resources
 from tests.builders import MODULE, NODE_CAPACITY, an_offer
 

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bacalhau.market.reputation import (
-    DAY_US,
     HALF_LIFE_DAYS,
     NEW_SCORE_PPM,
-    PPM,
     ReputationBook,
     decayed,
     noted,
     price_factor_ppm,
     score_ppm,
 )
+from bacalhau.model.job import DAY_US
+from bacalhau.model.market import PPM
 from bacalhau.model.reputation import Conduct, Reputation, Role
 
 amounts = st.integers(0, 10**15)

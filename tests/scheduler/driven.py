@@ -16,12 +16,9 @@ from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.records import (
-    AnswerReceived,
-    AuctionCleared,
     ExecutionRecord,
     JobChanged,
     JobHappening,
-    OfferMade,
 )
 from bacalhau.scheduler.requester import RequesterConfig, RequesterMachine
 from bacalhau.simulation.audited import Audited
@@ -95,18 +92,14 @@ class Requester(_Driven):
         self._ids += 1
         return f"{prefix}-{self._ids}"
 
-    def took(self, effects: fx.Effects) -> fx.Effects:
-        for write in effects.writes:
-            if isinstance(write, OfferMade | AnswerReceived):
-                self._audited.take(write)
-            elif isinstance(write, AuctionCleared):
-                self._audited.take_clearing(write)
+    def took(self, effects: fx.Effects, event: ev.RequesterEvent | None = None) -> fx.Effects:
+        self._audited.stepped(self.machine, event, effects)
         return super().took(effects)
 
     def tell(self, event: ev.RequesterEvent, now: int) -> fx.Effects:
         effects = self.machine.handle(event, now=now)
         self.machine.check()
-        return self.took(effects)
+        return self.took(effects, event)
 
     def expire(self, now: int) -> fx.Effects:
         effects = self.machine.expire(now=now)

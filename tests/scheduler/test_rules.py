@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bacalhau.market.pricing import FlatPrice, ScriptedPrice
-from bacalhau.market.reputation import PPM
 from bacalhau.model.auction import AuctionTerms, BidStanding, ClearingRule, ScoringWeights
 from bacalhau.model.execution import Fault, FaultKind
 from bacalhau.model.job import Engine, JobSpec
+from bacalhau.model.market import PPM
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 from bacalhau.model.verification import Verification, VerificationPolicy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bacalhau.model.auction import AuctionTerms, ClearingRule
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.refusals import RefusalReason
@@ -48,3 +50,17 @@ def test_a_node_that_is_heard_again_and_declines_word_for_word_as_before_has_ans
     assert requester.machine.awaited(offer_id) is None
     assert requester.failure().kind is FaultKind.NO_NODE
     assert "did not answer" not in requester.failure().message
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_bid_that_its_node_withdrew_before_it_came_takes_no_part(
+    requester: Requester, repeated: bool
+) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(now=0)
+    if repeated:  # word for word: busy again, after a bid that is still on its way
+        requester.decline("n1", RefusalReason.BUSY, now=5, issued_us=4)
+    requester.decline("n1", RefusalReason.BUSY, now=20, issued_us=15)
+    requester.bid("n1", 100, now=30, issued_us=10)
+    requester.bid("n2", 200, now=40, issued_us=35)
+    assert requester.awards() == [("n2", 200)]

@@ -16,6 +16,7 @@ from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.events import (
     CommitmentReceived,
+    DeclineReceived,
     LeaseRenewed,
     NoteReceived,
     ReceiptReceived,
@@ -30,6 +31,7 @@ from bacalhau.simulation.stories import SHORT_CREDIT, SHORT_LEASES, BrokenPromis
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bacalhau.market.clearing import SealedBid
     from bacalhau.model.reputation import Reputation
     from bacalhau.scheduler.events import ComputeEvent, RequesterEvent
     from bacalhau.scheduler.jobs import Job
@@ -54,6 +56,11 @@ def test_the_same_holds_where_leases_are_short_and_work_is_awarded_again_and_aga
 def test_a_bid_that_was_awarded_is_not_awarded_again_when_a_copy_of_it_straggles_in() -> None:
     """Found by this seed: the node had bid anew meanwhile, so that the copy was taken for a third bid."""
     tell(73, requester=SHORT_LEASES)
+
+
+def test_an_auction_ends_in_time_though_nothing_was_missing_for_a_part_of_it() -> None:
+    """Found by this seed: a lapsed execution came back, which stopped the wait for bids, and failed at once."""
+    tell(94, requester=SHORT_LEASES, compared=True)
 
 
 @pytest.mark.parametrize("seed", [301, 426])
@@ -222,6 +229,37 @@ class ClearsWrongly(RequesterMachine):
         )
 
 
+class IgnoresWithdrawals(RequesterMachine):
+    """Takes no decline of a node that has bid."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        if isinstance(event, DeclineReceived) and self.acknowledged(event.decline.offer_id, event.node_id):
+            return fx.Effects()
+        return super().handle(event, now=now)
+
+
+class AcknowledgesOtherwise(RequesterMachine):
+    """Tells each bidder that its bid came one place later than it did."""
+
+    def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
+        sealed = super().acknowledged(offer_id, node_id)
+        return replace(sealed, position=sealed.position + 1) if sealed is not None else None
+
+
+class PromisesOtherwise(RequesterMachine):
+    """Its awards commit to other bids than the clearing that it keeps."""
+
+    def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
+        effects = super().handle(event, now=now)
+        effects.sends = [
+            replace(send, award=replace(send.award, bid_set_digest=b"other bids"))
+            if isinstance(send, fx.SendAward)
+            else send
+            for send in effects.sends
+        ]
+        return effects
+
+
 class SkipsHistory(RequesterMachine):
     """Loses what it wrote of confirmations."""
 
@@ -381,6 +419,9 @@ class GivesAnyCredit(ComputeMachine):
         (Machines(requester=AwardsAgainAtOnce), " executions of ", {}),
         (Machines(requester=SkipsHistory), "a gap in the history", {}),
         (Machines(requester=ClearsWrongly), "was cleared wrongly", {}),
+        (Machines(requester=IgnoresWithdrawals), "was withdrawn, and took part", {}),
+        (Machines(requester=AcknowledgesOtherwise), "acknowledged otherwise than it was cleared", {}),
+        (Machines(requester=PromisesOtherwise), "commits to other bids than the clearing", {}),
         (Machines(compute=BreedsRenewals), "messages breed messages", {"requester": SHORT_LEASES}),
         (Machines(requester=ForgetsReceipts), "owes", {}),
         (Machines(requester=KeepsEscrow), "history comes to", {}),
@@ -397,6 +438,9 @@ class GivesAnyCredit(ComputeMachine):
         "slot awarded twice",
         "gap in history",
         "wrong clearing",
+        "withdrawn bid that takes part",
+        "acknowledgement of another place",
+        "award that commits to other bids",
         "renewals that breed",
         "lost receipt",
         "kept escrow",
@@ -416,3 +460,15 @@ def test_the_checkers_find_a_broken_machine(machines: Machines, complaint: str, 
             if complaint in found[-1]:
                 return
     pytest.fail(f"none of 100 stories found it; complaints were {found}")
+
+
+def test_the_stories_in_which_results_are_compared_reach_bonds_that_are_forfeited_and_kept() -> None:
+    staked = [
+        (execution.state, bool(execution.penalty_microcredits))
+        for seed in range(20)
+        for node in tell(seed, compared=True).world.nodes.values()
+        for execution in node.journal.executions.values()
+        if execution.bond_microcredits
+    ]
+    assert staked.count((ExecutionState.FAILED, True)) >= 5
+    assert staked.count((ExecutionState.COMPLETED, False)) >= 5

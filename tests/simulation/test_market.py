@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from bacalhau.simulation.experiment import compare, grid, run_all
 from bacalhau.simulation.fingerprint import Fingerprint
+from bacalhau.simulation.measures import JobColumns, JobRow
 from bacalhau.simulation.reading import find_scenario, read_scenario
 from bacalhau.simulation.run import simulate
 
@@ -48,6 +49,26 @@ def test_a_job_whose_node_died_while_it_fetched_the_inputs_has_no_time_of_start(
     run = simulate(read_scenario(ONE_NODE, "one.yaml", settings))
     assert (run.jobs.state, run.jobs.fault) == (["failed"], ["node_lost"])
     assert list(run.jobs.started_us) == [-1]
+
+
+def test_work_that_an_outage_interrupts_costs_its_node_what_it_ran_for() -> None:
+    """One core for 0.001 credits a second; after a minute the node is gone, and the job runs again from its start."""
+    settings = [
+        ("nodes[0].cost", "{cpu_second: 0.001}"),
+        ("nodes[0].outages", "{every: 61s, repair: 5s}"),
+        ("workload.run", "40s"),
+        ("workload.arrivals.fixed.every", "30s"),
+        ("market", "{attempts: 20}"),
+    ]
+    run = simulate(read_scenario(ONE_NODE, "one.yaml", settings))
+    (node,) = run.nodes
+    assert run.figures["jobs completed"] == 4
+    assert node.spent_microcredits > 4 * 40 * 1000 + 10_000
+    assert node.spent_microcredits == pytest.approx(node.busy_millicore_us / 10**6, abs=10)
+
+
+def test_the_names_of_a_row_are_those_of_the_columns_in_their_order() -> None:
+    assert JobRow._fields == tuple(column.name for column in fields(JobColumns))
 
 
 def test_work_whose_result_is_compared_costs_its_node_once() -> None:

@@ -170,6 +170,18 @@ def test_a_wrong_scenario_is_refused_with_its_line_and_field(replaced: str, by: 
     assert complaint in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "missing"),
+    [("cost_plus", "markup"), ("flat", "price"), ("load", "price"), ("shaded", "share")],
+)
+def test_a_strategy_without_its_figure_is_refused_and_given_no_other_price(
+    strategy: str, missing: str
+) -> None:
+    node = f"{{cost: {{per_job: {{uniform: [0, 1]}}}}, pricing: {{strategy: {strategy}}}}}"
+    with pytest.raises(ScenarioFailure, match=f"nodes\\[0\\].pricing: says no {missing}, for instance"):
+        read_scenario(f"name: same\nnodes: [{node}]\njobs: 1\n", "same.yaml")
+
+
 def test_a_file_that_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes("name: small\nabout: Gr\u00f6\u00dfe\n".encode("latin-1"))

@@ -131,9 +131,9 @@ def _wait(run: Run, axes: Any) -> bool:
     import numpy
 
     waits = [
-        (row[4] - row[3]) / SECOND_US
+        (row.started_us - row.submitted_us) / SECOND_US
         for row in run.jobs.rows()
-        if row[1] == "completed" and row[3] >= run.scenario.warmup_us
+        if row.state == "completed" and row.submitted_us >= run.scenario.warmup_us
     ]
     if not waits:
         return False
