@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.errors import StoreFull
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 
 class CannotStart(Exception):
     """The node cannot start as it is set up; the message says what to do."""
+
+
+OPEN_FILES_MAX = 65_536
+"""As many as a node opens at the very most; more would make programs slow that close all that they might have open."""
+
+
+def allow_open_files() -> None:
+    """Lets this process open as many files as it may: each connection is one, and the usual 1024 are soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def lock_folder(folder: Path, stack: AsyncExitStack) -> None:

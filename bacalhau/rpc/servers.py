@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,22 @@ _OPTIONS = (
     ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
     ("grpc.so_reuseport", 0),
 )
-_PEER_OPTIONS = (
-    ("grpc.max_receive_message_length", limits.PEER_MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
-    ("grpc.max_concurrent_streams", limits.PEER_STREAMS_MAX),
-    ("grpc.so_reuseport", 0),
-)
+
+
+def _peer_options() -> tuple[tuple[str, int], ...]:
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections_max = limits.PEER_CONNECTIONS_MAX
+    if files_max != resource.RLIM_INFINITY:
+        # Half of the files are for all else: a node that cannot open one more cannot go on.
+        connections_max = min(connections_max, files_max // 2)
+    return (
+        ("grpc.max_receive_message_length", limits.PEER_MESSAGE_BYTES_MAX),
+        ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
+        ("grpc.max_concurrent_streams", limits.PEER_STREAMS_MAX),
+        ("grpc.max_allowed_incoming_connections", connections_max),
+        ("grpc.server_handshake_timeout_ms", int(limits.PEER_HANDSHAKE_TIMEOUT_S * 1000)),
+        ("grpc.so_reuseport", 0),
+    )
 
 
 async def start_client_api(
@@ -122,7 +133,7 @@ async def start_peer_api(
 ) -> Listener:
     """Starts the peer API. Raises CannotListen."""
     server = grpc.aio.server(
-        options=_PEER_OPTIONS,
+        options=_peer_options(),
         maximum_concurrent_rpcs=limits.PEER_CALLS_MAX,
         interceptors=[] if meter is None else [meter],
     )
