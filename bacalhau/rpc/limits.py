@@ -31,8 +31,8 @@ LOG_STREAMS_MAX = 1000
 QUOTES_AT_ONCE_MAX = 64
 """Quotes that are being made at once: each may run the operator's programs."""
 PEER_CONNECTIONS_MAX = 1000
-"""Connections to the peer API at once, each an open file and some 45 KiB: as many as a node knows others. Fewer where the
-process may not open twice as many files."""
+"""Connections to the peer API at once, each an open file and some 45 KiB: as many as a node knows others. Fewer where
+the process may not open twice as many files."""
 PEER_HANDSHAKE_TIMEOUT_S = 10.0
 """How long a connection may take to say something that is TLS and HTTP/2."""
 PEER_CALLS_MAX = 4000
