@@ -30,6 +30,10 @@ LOG_STREAMS_MAX = 1000
 """Streams of output for requesters at once."""
 QUOTES_AT_ONCE_MAX = 64
 """Quotes that are being made at once: each may run the operator's programs."""
+REFLECTIONS_MAX = 16
+"""Streams of reflection on the peer API at once: tools of people, for seconds."""
+REFLECTION_S = 10.0
+"""How long each may last there."""
 PEER_CONNECTIONS_MAX = 1000
 """Connections to the peer API at once, each an open file and some 45 KiB: as many as a node knows others. Fewer where
 the process may not open twice as many files."""

@@ -19,6 +19,7 @@ from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
+from bacalhau.rpc.at_once import AtOnce
 from bacalhau.rpc.receipts import answer_to_proto
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import (
@@ -40,7 +41,7 @@ from bacalhau.wire.seen import SeenStatements, Sighting
 from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
     from grpc.aio import ServicerContext
 
@@ -294,8 +295,8 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
 
     def __init__(self, port: PeerPort, gate: Gate) -> None:
         self._port = port
-        self._streams = _AtOnce("streams of output", limits.LOG_STREAMS_MAX)
-        self._quotes = _AtOnce("quotes", limits.QUOTES_AT_ONCE_MAX)
+        self._streams = AtOnce("streams of output", limits.LOG_STREAMS_MAX)
+        self._quotes = AtOnce("quotes", limits.QUOTES_AT_ONCE_MAX)
         self._gate = gate
 
     async def ConsiderOffers(
@@ -414,36 +415,12 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
             await abort(context, error.refusal)
 
 
-class _AtOnce:
-    """How many calls of a kind are under way: each costs memory, and a thread or a program of the operator."""
-
-    def __init__(self, what: str, most: int) -> None:
-        self._what = what
-        self._most = most
-        self._open = 0
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Raises Refused(LIMIT_REACHED)."""
-        if self._open >= self._most:
-            raise refused(
-                RefusalReason.LIMIT_REACHED,
-                f"this node serves {self._most} {self._what} already: try again later",
-                limit=self._most,
-            )
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
-
-
 class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
     """Blocks, for other nodes: whoever knows a CID may read what is below it, if it is here."""
 
     def __init__(self, port: PeerPort) -> None:
         self._port = port
-        self._streams = _AtOnce("streams of blocks", limits.BLOCK_STREAMS_MAX)
+        self._streams = AtOnce("streams of blocks", limits.BLOCK_STREAMS_MAX)
 
     async def GetBlocks(
         self, request: block_service_pb2.GetBlocksRequest, context: Context

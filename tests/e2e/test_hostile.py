@@ -208,3 +208,8 @@ def test_thousands_of_silent_connections_to_the_peer_api_use_up_no_files(pair: P
         pair.serves()
         wait_until(lambda: pair.metric("process_open_fds") < files + 10, "what it held is free again")
         pair.serves()
+
+
+def test_calls_without_a_key_that_would_never_end_leave_the_peer_api_open(pair: Pair) -> None:
+    with pair.bounded(), attacking("endless", pair.victim, PEER_API):
+        pair.serves()

@@ -6,18 +6,22 @@ import asyncio
 import contextlib
 import resource
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from bacalhau.model.refusals import RefusalReason
 from bacalhau.node.node import Node
 from bacalhau.rpc import limits
 from bacalhau.rpc.peer_client import PeerLink
-from tests.node.live import running, settings
+from tests.node.live import peer_channel, refusal_from, running, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import pytest
 
 
 @contextlib.contextmanager
@@ -74,3 +78,35 @@ async def test_connections_leave_half_of_the_files_that_a_process_may_open_for_a
             assert await how_many_closed(silent, 1) == 150 - 128
     finally:
         await node.stop()
+
+
+async def test_nobody_can_watch_the_health_of_the_peer_api(tmp_path: Path) -> None:
+    async with running(tmp_path) as node, peer_channel(node) as peers:
+        stub = health_pb2_grpc.HealthStub(peers)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Watch(health_pb2.HealthCheckRequest()).read()
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service="bacalhau.v1.PeerService"))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_reflection_of_the_peer_api_is_for_a_few_and_not_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "REFLECTIONS_MAX", 2)
+    monkeypatch.setattr(limits, "REFLECTION_S", 2.0)
+    async with running(tmp_path) as node, peer_channel(node) as peers:
+        stub = reflection_pb2_grpc.ServerReflectionStub(peers)
+
+        async def asked() -> Any:
+            stream = stub.ServerReflectionInfo()
+            await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            return stream
+
+        first, second = [await asked() for _ in range(2)]
+        assert "bacalhau.v1.PeerService" in str(await first.read())
+        await second.read()
+        refusal = await refusal_from((await asked()).read())
+        assert refusal.reason is RefusalReason.LIMIT_REACHED
+        assert await first.read() is grpc.aio.EOF
+        assert "bacalhau.v1.PeerService" in str(await (await asked()).read())
