@@ -21,6 +21,7 @@ from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
 from bacalhau.rpc.at_once import AtOnce
 from bacalhau.rpc.receipts import answer_to_proto
+from bacalhau.rpc.stalled import taken_within
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import (
     block_service_pb2,
@@ -295,7 +296,7 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
 
     def __init__(self, port: PeerPort, gate: Gate) -> None:
         self._port = port
-        self._streams = AtOnce("streams of output", limits.LOG_STREAMS_MAX)
+        self._streams = AtOnce("streams of output", limits.LOG_STREAMS_MAX, limits.LOG_STREAMS_PER_NODE_MAX)
         self._quotes = AtOnce("quotes", limits.QUOTES_AT_ONCE_MAX)
         self._gate = gate
 
@@ -406,7 +407,7 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
     ) -> AsyncIterator[compute_service_pb2.StreamExecutionLogsResponse]:
         try:
             opened = self._gate.open(request.log_request, LogRequest)
-            with self._streams.one():
+            with self._streams.one(opened.sender):
                 pieces = self._port.execution_logs(opened)
                 async with contextlib.aclosing(pieces):
                     async for stream, data in pieces:
@@ -420,7 +421,9 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
 
     def __init__(self, port: PeerPort) -> None:
         self._port = port
-        self._streams = AtOnce("streams of blocks", limits.BLOCK_STREAMS_MAX)
+        self._streams = AtOnce(
+            "streams of blocks", limits.BLOCK_STREAMS_MAX, limits.BLOCK_STREAMS_PER_HOST_MAX
+        )
 
     async def GetBlocks(
         self, request: block_service_pb2.GetBlocksRequest, context: Context
@@ -431,13 +434,16 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
                     RefusalReason.TOO_LARGE, f"at most {limits.BLOCK_CIDS_PER_CALL_MAX} CIDs a call"
                 )
             cids = [_cid(raw) for raw in request.cids]
-            with self._streams.one():
+            with self._streams.one(context.peer().rpartition(":")[0]):
                 batches = self._port.blocks(cids, recursive=request.recursive)
                 async with contextlib.aclosing(batches):
                     async for batch in batches:
-                        yield block_service_pb2.GetBlocksResponse(
-                            blocks=[block_service_pb2.Block(cid=cid.raw, data=data) for cid, data in batch]
-                        )
+                        with taken_within(limits.BLOCK_STALL_S, context.peer()):
+                            yield block_service_pb2.GetBlocksResponse(
+                                blocks=[
+                                    block_service_pb2.Block(cid=cid.raw, data=data) for cid, data in batch
+                                ]
+                            )
         except Refused as error:
             await abort(context, error.refusal)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import socket
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -13,11 +14,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from bacalhau.model.refusals import RefusalReason
+from bacalhau.ipfs.importer import import_stream
+from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.node.node import Node
 from bacalhau.rpc import limits
+from bacalhau.rpc.at_once import AtOnce
 from bacalhau.rpc.peer_client import PeerLink
-from tests.node.live import peer_channel, refusal_from, running, settings
+from bacalhau.v1 import block_service_pb2, block_service_pb2_grpc
+from tests.node.live import all_of, peer_channel, refusal_from, running, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,3 +114,41 @@ async def test_reflection_of_the_peer_api_is_for_a_few_and_not_for_long(
         assert refusal.reason is RefusalReason.LIMIT_REACHED
         assert await first.read() is grpc.aio.EOF
         assert "bacalhau.v1.PeerService" in str(await (await asked()).read())
+
+
+async def read_on(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
+async def test_whoever_does_not_read_the_blocks_that_it_asked_for_is_cut_off_and_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BLOCK_STREAMS_MAX", 2)
+    monkeypatch.setattr(limits, "BLOCK_STALL_S", 1.0)
+    content = Random(0)
+    async with running(tmp_path) as node, peer_channel(node) as stranger, peer_channel(node) as honest:
+        root = import_stream(node.blocks, (content.randbytes(1024 * 1024) for _ in range(60))).cid
+        request = block_service_pb2.GetBlocksRequest(cids=[root.raw], recursive=True)
+        unread = [block_service_pb2_grpc.BlockServiceStub(stranger).GetBlocks(request) for _ in range(2)]
+        for stream in unread:
+            await stream.read()
+        stub = block_service_pb2_grpc.BlockServiceStub(honest)
+        assert (await refusal_from(all_of(stub.GetBlocks(request)))).reason is RefusalReason.LIMIT_REACHED
+        for stream in unread:
+            await asyncio.sleep(3 * limits.BLOCK_STALL_S)  # not read for so long
+            with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+                await read_on(stream)
+        answers = await all_of(stub.GetBlocks(request))
+        assert sum(len(block.data) for answer in answers for block in answer.blocks) > 60 * 1024 * 1024
+
+
+def test_one_caller_gets_a_part_of_what_is_served_at_once() -> None:
+    streams = AtOnce("streams", 3, 2)
+    with streams.one("a"), streams.one("a"):
+        with pytest.raises(Refused, match="serves 2 streams"), streams.one("a"):
+            pass
+        with streams.one("b"), pytest.raises(Refused, match="serves 3 streams"), streams.one("c"):
+            pass
+    with streams.one("a"):
+        pass
