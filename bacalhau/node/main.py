@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bacalhau.config import DEFAULT_TARIFF, Settings
+from bacalhau.config import DEFAULT_TARIFF, InvalidSetting, Settings
 from bacalhau.market.credit import CreditPolicy
 from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
@@ -43,7 +43,7 @@ def serve(args: argparse.Namespace) -> int:
     allow_open_files()
     try:
         return asyncio.run(_serve(settings_of(args)))
-    except (CannotStart, CannotListen, StoreError, InvalidKey) as error:
+    except (CannotStart, CannotListen, InvalidSetting, StoreError, InvalidKey) as error:
         print(f"bacalhau: {error}", file=sys.stderr)
         return EXIT_CANNOT_START
 
