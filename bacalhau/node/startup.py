@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import resource
+import ssl
+import stat
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.errors import StoreFull
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.ipfs.packstore import PackBlockStore
     from bacalhau.store.store import Store
+
+
+log = logging.getLogger(__name__)
 
 
 class CannotStart(Exception):
@@ -100,6 +106,7 @@ def read_token(path: Path | None) -> str | None:
         raise CannotStart(f"the token file {path} cannot be read: {error.strerror}") from error
     if len(token) < 16 or not token.isascii() or not token.isprintable():
         raise CannotStart(f"the token in {path} must be at least 16 printable ASCII characters")
+    _warn_of_readers(path)
     return token
 
 
@@ -109,9 +116,28 @@ def read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
     if settings.tls_cert is None or settings.tls_key is None:
         raise CannotStart("TLS needs a certificate and its key: give both --tls-cert and --tls-key")
     try:
-        return settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
+        pair = settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
     except OSError as error:
         raise CannotStart(f"{error.filename} cannot be read: {error.strerror}") from error
+    try:
+        # gRPC would say no more than that it cannot listen. No password: there is nobody to ask for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_cert, settings.tls_key, password=""
+        )
+    except (ssl.SSLError, ValueError) as error:
+        raise CannotStart(
+            f"{settings.tls_cert} and {settings.tls_key} are no certificate (PEM) and its key, without a password: "
+            f"{error}"
+        ) from error
+    _warn_of_readers(settings.tls_key)
+    return pair
+
+
+def _warn_of_readers(path: Path) -> None:
+    """A word only: where a group of users or a container's user is to read a secret is the operator's to know."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        log.warning("others can read the secret in %s (mode %04o): run chmod 600 %s", path, mode, path)
 
 
 async def connect_kubo(settings: Settings, buffer: ServedStore, node_id: str) -> Kubo | None:
