@@ -52,8 +52,12 @@ def allow_open_files() -> None:
 def lock_folder(folder: Path, stack: AsyncExitStack) -> None:
     """One node a data folder: two would sign with one key and write one journal."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # it holds a key, and what jobs read and wrote
+        # It holds a key, and what jobs read and wrote. One that is there is its owner's: it may be /tmp.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (mode := stat.S_IMODE(folder.stat().st_mode)) & 0o022:
+            log.warning(
+                "others can write in the data folder %s (mode %04o): run chmod 700 %s", folder, mode, folder
+            )
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CannotStart(f"the data folder {folder} cannot be used: {error.strerror}") from error
