@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bacalhau.model.job import DAY_US, SECOND_US, Engine
 from bacalhau.model.market import Tariff
+from bacalhau.model.quantities import format_duration
 from bacalhau.model.resources import MIB, Resources
 from bacalhau.scheduler.config import DEFAULT_CREDIT, DEFAULT_PAYMENT
+from bacalhau.wire.limits import MAX_BID_WINDOW_US, MAX_LEASE_US, MAX_TIMEOUT_US, MAX_VALID_FOR_US
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +19,16 @@ if TYPE_CHECKING:
     from bacalhau.market.credit import CreditPolicy
     from bacalhau.model.market import PaymentTerms
 
+
+class InvalidSetting(ValueError):
+    """A setting outside of its limits; the message names its flag."""
+
+
+# Of one's record other nodes hear with each heartbeat, and it is valid for three of them.
+HEARTBEAT_LIMITS_US = (SECOND_US // 10, MAX_VALID_FOR_US // 3)
+BID_WINDOW_LIMITS_US = (SECOND_US // 100, MAX_BID_WINDOW_US)
+LEASE_LIMITS_US = (SECOND_US, MAX_LEASE_US)
+TIMEOUT_LIMITS_US = (SECOND_US, MAX_TIMEOUT_US)
 
 DEFAULT_TARIFF = Tariff(
     start_microcredits=100,
@@ -121,6 +134,28 @@ class Settings:
     """What a bad node does with its work, for experiments: a value of node.misbehaviour.Misbehaviour."""
     probe_timeout_us: int = 5 * SECOND_US
     """How long the operator's probe may think."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidSetting. Outside of these limits other nodes would refuse what it says."""
+        for flag, setting_us, (least_us, most_us) in (
+            ("--heartbeat", self.heartbeat_us, HEARTBEAT_LIMITS_US),
+            ("--bid-window", self.bid_window_us, BID_WINDOW_LIMITS_US),
+            ("--lease", self.lease_us, LEASE_LIMITS_US),
+            ("--max-timeout", self.execution_timeout_max_us, TIMEOUT_LIMITS_US),
+        ):
+            if not least_us <= setting_us <= most_us:
+                between = f"{format_duration(least_us)} to {format_duration(most_us)}"
+                raise InvalidSetting(f"{flag} must be from {between}, not {format_duration(setting_us)}")
+        for flag, command in (
+            ("--job-selection-probe-exec", self.probe_command),
+            ("--price-script", self.price_script),
+        ):
+            try:
+                words = shlex.split(command or "")
+            except ValueError as error:
+                raise InvalidSetting(f"{flag} {command!r} is no command line: {error}") from error
+            if command is not None and not words:
+                raise InvalidSetting(f"{flag} names no command")
 
 
 def machine_capacity(settings: Settings) -> Resources:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from bacalhau.ipfs.dag import child_cids
 from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES
-from bacalhau.ipfs.errors import IpfsError, LimitExceeded, NoPeerHas
+from bacalhau.ipfs.errors import IpfsError, LimitExceeded, NoPeerHas, UnsupportedDag
 from bacalhau.model.cid import RAW, Cid, UnsupportedHash
 
 if TYPE_CHECKING:
@@ -126,14 +126,14 @@ async def fetch_dag(
     Sources are asked in order; one that lies, stalls, fails or has nothing more is left for the
     next, and what it sent and proved stays. What they do not have the exchange is asked for.
     The caller holds `root` (Pins.hold) meanwhile.
-    Raises NoPeerHas, FetchLimit, UnsupportedHash, UnsupportedDag, InvalidBlock (the DAG itself
-    is malformed), StoreFull.
+    Raises NoPeerHas, FetchLimit, UnsupportedDag (also for a hash that cannot be checked), InvalidBlock
+    (the DAG itself is malformed), StoreFull.
     """
     run = _Fetch(root, store, limits, progress)
     if store.has(root):
         await asyncio.to_thread(run.walk_stored)
     else:
-        run.wanted[root] = 0
+        run.want(root, 0)
     reasons: dict[str, str] = {}
     broke_off = False
     for source in sources:
@@ -172,6 +172,14 @@ class _Fetch:
     def walk_stored(self) -> None:
         """Walk what is in the store already, from the root."""
         self._follow([(self._root, 0)])
+
+    def want(self, cid: Cid, depth: int) -> None:
+        """Raises UnsupportedDag where no block could ever be checked against this CID."""
+        try:
+            cid.check_hash()
+        except UnsupportedHash as error:
+            raise UnsupportedDag(str(error)) from error
+        self.wanted[cid] = depth
 
     async def ask(self, source: BlockSource) -> None:
         """Ask one source until nothing is missing. Raises _SourceFailed when it is of no more use."""
@@ -212,8 +220,6 @@ class _Fetch:
             async with exchange.session() as session:
                 while self.wanted:
                     asked = [cid for cid in itertools.islice(self.wanted, _ASK_CIDS) if cid not in open_cids]
-                    for cid in asked:
-                        cid.check_hash()
                     open_cids.update(asked)
                     await session.want(asked)
                     batch = await session.receive()
@@ -224,7 +230,7 @@ class _Fetch:
                     await self._take(batch, set(), sync=unsynced_bytes >= _SYNC_BYTES, is_verified=True)
                     unsynced_bytes %= _SYNC_BYTES
                 reasons.update(session.reasons)
-        except (IpfsError, UnsupportedHash):
+        except IpfsError:
             raise
         except _SourceFailed as failure:
             reasons[exchange.name] = str(failure)
@@ -298,7 +304,7 @@ class _Fetch:
             if depth > self._limits.max_depth:
                 raise FetchLimit(f"{self._root} is deeper than {self._limits.max_depth} blocks")
             if not self._store.has(cid):
-                self.wanted[cid] = depth
+                self.want(cid, depth)
             elif cid.codec != RAW:
                 below = self._unseen(child_cids(cid, self._store.get(cid)))
                 stack += ((child, depth + 1) for child in reversed(below))

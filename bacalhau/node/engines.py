@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bacalhau.model.job import Engine
+from bacalhau.runtime.executor import EngineStatus
 from bacalhau.scheduler.events import EnginesChanged
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from bacalhau.config import Settings
     from bacalhau.model.resources import Resources
-    from bacalhau.runtime.executor import EngineStatus, Executor
+    from bacalhau.runtime.executor import Executor
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +52,9 @@ class Engines:
             }
 
     async def start(self) -> None:
-        if Engine.WASM in self.executors:
-            await self._wasm.start()
         await self._check()
+        if Engine.WASM in self.available:
+            await self._wasm.start()
 
     def changed(self) -> EnginesChanged:
         return EnginesChanged(self.available)
@@ -62,7 +63,7 @@ class Engines:
         """Asks every engine; whether anything is other than it was."""
         engines = sorted(self.executors, key=lambda engine: engine.value)
         statuses: list[EngineStatus] = await asyncio.gather(
-            *(self.executors[engine].status() for engine in engines)
+            *(_status_of(self.executors[engine]) for engine in engines)
         )
         before = self.available, self.notices
         self.available = tuple(
@@ -88,6 +89,14 @@ class Engines:
     async def close(self) -> None:
         for executor in self.executors.values():
             await executor.close()
+
+
+async def _status_of(executor: Executor) -> EngineStatus:
+    """A machine that is out of files, sockets or processes now has no engine now; that stops no node."""
+    try:
+        return await executor.status()
+    except OSError as error:
+        return EngineStatus(False, message=f"it cannot be asked: {error.strerror or error}")
 
 
 WORKERS_MAX = 256

@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bacalhau.config import DEFAULT_TARIFF, Settings
+from bacalhau.config import DEFAULT_TARIFF, InvalidSetting, Settings
 from bacalhau.market.credit import CreditPolicy
 from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
 from bacalhau.node.allocator import keep_freed_memory
 from bacalhau.node.network import P2P_MISSING, p2p_installed
 from bacalhau.node.node import Node
-from bacalhau.node.startup import CannotStart
+from bacalhau.node.startup import CannotStart, allow_open_files
 from bacalhau.rpc.servers import CannotListen
 from bacalhau.scheduler.config import DEFAULT_CREDIT
 from bacalhau.store.errors import StoreError
@@ -40,9 +40,10 @@ def serve(args: argparse.Namespace) -> int:
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     keep_freed_memory()
+    allow_open_files()
     try:
         return asyncio.run(_serve(settings_of(args)))
-    except (CannotStart, CannotListen, StoreError, InvalidKey) as error:
+    except (CannotStart, CannotListen, InvalidSetting, StoreError, InvalidKey) as error:
         print(f"bacalhau: {error}", file=sys.stderr)
         return EXIT_CANNOT_START
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from bacalhau.ipfs.errors import IpfsError, NoPeerHas
+from bacalhau.ipfs.errors import IpfsError, NoPeerHas, UnsupportedDag
 from bacalhau.ipfs.fetch import FetchLimit, FetchLimits
 from bacalhau.node.comparing import compare
 from bacalhau.scheduler.events import ResultFetched, ResultUnavailable
@@ -50,6 +50,18 @@ class Results:
         task.add_done_callback(self._tasks.discard)
 
     async def _fetch(self, start: FetchResult) -> None:
+        try:
+            await self._fetch_and_tell(start)
+        except Exception as bug:
+            # A bug in the node, or what a compute node found to report, must not leave the job without an end.
+            log.exception("fetching the result %s of %s failed", start.result, start.execution_id)
+            self._tell_unavailable(start, f"the node failed: {type(bug).__name__}: {bug}")
+
+    def _tell_unavailable(self, start: FetchResult, why: object) -> None:
+        message = f"the result {start.result} could not be fetched: {why}"
+        self._driver.tell_requester(ResultUnavailable(start.execution_id, message))
+
+    async def _fetch_and_tell(self, start: FetchResult) -> None:
         if start.verification is not None:
             self._contents.seals.seal(f"fetched {start.execution_id}", [start.result])
         pause_s = FIRST_PAUSE_S
@@ -60,12 +72,11 @@ class Results:
                 )
             except IpfsError as failure:
                 log.info("result %s of %s: %s", start.result, start.execution_id, failure)
-                in_vain = isinstance(failure, FetchLimit) or (
+                in_vain = isinstance(failure, FetchLimit | UnsupportedDag) or (
                     isinstance(failure, NoPeerHas) and failure.broke_off
                 )
                 if attempt == ATTEMPTS or in_vain:
-                    message = f"the result {start.result} could not be fetched: {failure}"
-                    self._driver.tell_requester(ResultUnavailable(start.execution_id, message))
+                    self._tell_unavailable(start, failure)
                     return
                 await asyncio.sleep(pause_s)
                 pause_s *= 2

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+import resource
 import ssl
+import stat
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.errors import StoreFull
@@ -27,15 +30,34 @@ if TYPE_CHECKING:
     from bacalhau.store.store import Store
 
 
+log = logging.getLogger(__name__)
+
+
 class CannotStart(Exception):
     """The node cannot start as it is set up; the message says what to do."""
+
+
+OPEN_FILES_MAX = 65_536
+"""As many as a node opens at the very most; more would make programs slow that close all that they might have open."""
+
+
+def allow_open_files() -> None:
+    """Lets this process open as many files as it may: each connection is one, and the usual 1024 are soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def lock_folder(folder: Path, stack: AsyncExitStack) -> None:
     """One node a data folder: two would sign with one key and write one journal."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # it holds a key, and what jobs read and wrote
+        # It holds a key, and what jobs read and wrote. One that is there is its owner's: it may be /tmp.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (mode := stat.S_IMODE(folder.stat().st_mode)) & 0o022:
+            log.warning(
+                "others can write in the data folder %s (mode %04o): run chmod 700 %s", folder, mode, folder
+            )
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CannotStart(f"the data folder {folder} cannot be used: {error.strerror}") from error
@@ -88,6 +110,7 @@ def read_token(path: Path | None) -> str | None:
         raise CannotStart(f"the token file {path} cannot be read: {error.strerror}") from error
     if len(token) < 16 or not token.isascii() or not token.isprintable():
         raise CannotStart(f"the token in {path} must be at least 16 printable ASCII characters")
+    _warn_of_readers(path)
     return token
 
 
@@ -98,19 +121,27 @@ def read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
         raise CannotStart("TLS needs a certificate and its key: give both --tls-cert and --tls-key")
     try:
         pair = settings.tls_cert.read_bytes(), settings.tls_key.read_bytes()
-        # gRPC would say of a bad pair no more than that it cannot listen. No password: a key under one is refused,
-        # where OpenSSL would ask the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            settings.tls_cert, settings.tls_key, password=lambda: ""
-        )
-        return pair
-    except ssl.SSLError as error:
-        raise CannotStart(
-            f"{settings.tls_cert} and {settings.tls_key} are no certificate and its key without a password, both in "
-            "PEM: give those with --tls-cert and --tls-key"
-        ) from error
     except OSError as error:
         raise CannotStart(f"{error.filename} cannot be read: {error.strerror}") from error
+    try:
+        # gRPC would say no more than that it cannot listen. No password: there is nobody to ask for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_cert, settings.tls_key, password=""
+        )
+    except (ssl.SSLError, ValueError) as error:
+        raise CannotStart(
+            f"{settings.tls_cert} and {settings.tls_key} are no certificate (PEM) and its key, without a password: "
+            f"{error}"
+        ) from error
+    _warn_of_readers(settings.tls_key)
+    return pair
+
+
+def _warn_of_readers(path: Path) -> None:
+    """A word only: where a group of users or a container's user is to read a secret is the operator's to know."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        log.warning("others can read the secret in %s (mode %04o): run chmod 600 %s", path, mode, path)
 
 
 async def connect_kubo(settings: Settings, buffer: ServedStore, node_id: str) -> Kubo | None:

@@ -26,10 +26,25 @@ PEER_PAGE_SIZE_MAX = 100
 BLOCK_CIDS_PER_CALL_MAX = 1000
 BLOCK_STREAMS_MAX = 64
 """Streams of blocks for other nodes at once; what one sends is bounded by what the node holds, each block once."""
+BLOCK_STREAMS_PER_HOST_MAX = 32
+"""Of these for one host: what is left is for all others. Nodes of one machine share it, and those behind one NAT."""
+BLOCK_STALL_S = 60.0
+"""How long a message of such a stream may wait for its reader; a fetching node leaves after 10 s of silence."""
 LOG_STREAMS_MAX = 1000
-"""Streams of output for requesters at once."""
+"""Streams of output for requesters at once. They may stall as long as they like: somebody has paused a terminal."""
+LOG_STREAMS_PER_NODE_MAX = 250
+"""Of these for one requester."""
 QUOTES_AT_ONCE_MAX = 64
 """Quotes that are being made at once: each may run the operator's programs."""
+REFLECTIONS_MAX = 16
+"""Streams of reflection on the peer API at once: tools of people, for seconds."""
+REFLECTION_S = 10.0
+"""How long each may last there."""
+PEER_CONNECTIONS_MAX = 1000
+"""Connections to the peer API at once, each an open file and some 45 KiB: as many as a node knows others. Fewer where
+the process may not open twice as many files."""
+PEER_HANDSHAKE_TIMEOUT_S = 10.0
+"""How long a connection may take to say something that is TLS and HTTP/2."""
 PEER_CALLS_MAX = 4000
 """Calls of all other nodes that are being handled at once."""
 PEER_STREAMS_MAX = 1000

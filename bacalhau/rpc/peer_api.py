@@ -19,7 +19,9 @@ from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
+from bacalhau.rpc.at_once import AtOnce
 from bacalhau.rpc.receipts import answer_to_proto
+from bacalhau.rpc.stalled import taken_within
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import (
     block_service_pb2,
@@ -40,7 +42,7 @@ from bacalhau.wire.seen import SeenStatements, Sighting
 from bacalhau.wire.statements import Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
     from grpc.aio import ServicerContext
 
@@ -294,8 +296,8 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
 
     def __init__(self, port: PeerPort, gate: Gate) -> None:
         self._port = port
-        self._streams = _AtOnce("streams of output", limits.LOG_STREAMS_MAX)
-        self._quotes = _AtOnce("quotes", limits.QUOTES_AT_ONCE_MAX)
+        self._streams = AtOnce("streams of output", limits.LOG_STREAMS_MAX, limits.LOG_STREAMS_PER_NODE_MAX)
+        self._quotes = AtOnce("quotes", limits.QUOTES_AT_ONCE_MAX)
         self._gate = gate
 
     async def ConsiderOffers(
@@ -405,7 +407,7 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
     ) -> AsyncIterator[compute_service_pb2.StreamExecutionLogsResponse]:
         try:
             opened = self._gate.open(request.log_request, LogRequest)
-            with self._streams.one():
+            with self._streams.one(opened.sender):
                 pieces = self._port.execution_logs(opened)
                 async with contextlib.aclosing(pieces):
                     async for stream, data in pieces:
@@ -414,36 +416,14 @@ class ComputeServicer(compute_service_pb2_grpc.ComputeServiceServicer):
             await abort(context, error.refusal)
 
 
-class _AtOnce:
-    """How many calls of a kind are under way: each costs memory, and a thread or a program of the operator."""
-
-    def __init__(self, what: str, most: int) -> None:
-        self._what = what
-        self._most = most
-        self._open = 0
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Raises Refused(LIMIT_REACHED)."""
-        if self._open >= self._most:
-            raise refused(
-                RefusalReason.LIMIT_REACHED,
-                f"this node serves {self._most} {self._what} already: try again later",
-                limit=self._most,
-            )
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
-
-
 class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
     """Blocks, for other nodes: whoever knows a CID may read what is below it, if it is here."""
 
     def __init__(self, port: PeerPort) -> None:
         self._port = port
-        self._streams = _AtOnce("streams of blocks", limits.BLOCK_STREAMS_MAX)
+        self._streams = AtOnce(
+            "streams of blocks", limits.BLOCK_STREAMS_MAX, limits.BLOCK_STREAMS_PER_HOST_MAX
+        )
 
     async def GetBlocks(
         self, request: block_service_pb2.GetBlocksRequest, context: Context
@@ -454,13 +434,16 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
                     RefusalReason.TOO_LARGE, f"at most {limits.BLOCK_CIDS_PER_CALL_MAX} CIDs a call"
                 )
             cids = [_cid(raw) for raw in request.cids]
-            with self._streams.one():
+            with self._streams.one(context.peer().rpartition(":")[0]):
                 batches = self._port.blocks(cids, recursive=request.recursive)
                 async with contextlib.aclosing(batches):
                     async for batch in batches:
-                        yield block_service_pb2.GetBlocksResponse(
-                            blocks=[block_service_pb2.Block(cid=cid.raw, data=data) for cid, data in batch]
-                        )
+                        with taken_within(limits.BLOCK_STALL_S, context.peer()):
+                            yield block_service_pb2.GetBlocksResponse(
+                                blocks=[
+                                    block_service_pb2.Block(cid=cid.raw, data=data) for cid, data in batch
+                                ]
+                            )
         except Refused as error:
             await abort(context, error.refusal)
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.rpc import limits
 from bacalhau.rpc.peer_api import BlockServicer, ComputeServicer, Gate, PeerServicer, RequesterServicer
 from bacalhau.rpc.status import abort
+from bacalhau.rpc.tools import AnsweredHealth, BriefReflection
 from bacalhau.v1 import (
     block_service_pb2,
     block_service_pb2_grpc,
@@ -67,12 +69,22 @@ _OPTIONS = (
     ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
     ("grpc.so_reuseport", 0),
 )
-_PEER_OPTIONS = (
-    ("grpc.max_receive_message_length", limits.PEER_MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
-    ("grpc.max_concurrent_streams", limits.PEER_STREAMS_MAX),
-    ("grpc.so_reuseport", 0),
-)
+
+
+def _peer_options() -> tuple[tuple[str, int], ...]:
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections_max = limits.PEER_CONNECTIONS_MAX
+    if files_max != resource.RLIM_INFINITY:
+        # Half of the files are for all else: a node that cannot open one more cannot go on.
+        connections_max = min(connections_max, files_max // 2)
+    return (
+        ("grpc.max_receive_message_length", limits.PEER_MESSAGE_BYTES_MAX),
+        ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
+        ("grpc.max_concurrent_streams", limits.PEER_STREAMS_MAX),
+        ("grpc.max_allowed_incoming_connections", connections_max),
+        ("grpc.server_handshake_timeout_ms", int(limits.PEER_HANDSHAKE_TIMEOUT_S * 1000)),
+        ("grpc.so_reuseport", 0),
+    )
 
 
 async def start_client_api(
@@ -106,10 +118,11 @@ async def start_client_api(
     ipfs_service_pb2_grpc.add_IpfsServiceServicer_to_server(ipfs, server)
     ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(ledger, server)
     market_service_pb2_grpc.add_MarketServiceServicer_to_server(market, server)
-    await _add_reflection_and_health(
-        server,
-        (job_service_pb2, node_service_pb2, ipfs_service_pb2, ledger_service_pb2, market_service_pb2),
+    names = _names(
+        job_service_pb2, node_service_pb2, ipfs_service_pb2, ledger_service_pb2, market_service_pb2
     )
+    await _add_health(server, health.aio.HealthServicer(), names)
+    reflection.enable_server_reflection(names, server)
     credentials = None
     if tls is not None:
         certificate, key = tls
@@ -122,7 +135,7 @@ async def start_peer_api(
 ) -> Listener:
     """Starts the peer API. Raises CannotListen."""
     server = grpc.aio.server(
-        options=_PEER_OPTIONS,
+        options=_peer_options(),
         maximum_concurrent_rpcs=limits.PEER_CALLS_MAX,
         interceptors=[] if meter is None else [meter],
     )
@@ -131,9 +144,9 @@ async def start_peer_api(
     requester_service_pb2_grpc.add_RequesterServiceServicer_to_server(RequesterServicer(peers, gate), server)
     compute_service_pb2_grpc.add_ComputeServiceServicer_to_server(ComputeServicer(peers, gate), server)
     block_service_pb2_grpc.add_BlockServiceServicer_to_server(BlockServicer(peers), server)
-    await _add_reflection_and_health(
-        server, (peer_service_pb2, requester_service_pb2, compute_service_pb2, block_service_pb2)
-    )
+    names = _names(peer_service_pb2, requester_service_pb2, compute_service_pb2, block_service_pb2)
+    await _add_health(server, AnsweredHealth(), names)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(BriefReflection(names), server)
     credentials = grpc.ssl_server_credentials([(certificate.key_pem, certificate.certificate_pem)])
     return await _start(server, host, port, credentials, "--peer-port")
 
@@ -156,15 +169,18 @@ async def _start(
     return Listener(server, f"{shown}:{bound}")
 
 
-async def _add_reflection_and_health(server: grpc.aio.Server, modules: Sequence[Any]) -> None:
-    names = [
-        service.full_name for module in modules for service in module.DESCRIPTOR.services_by_name.values()
-    ]
-    servicer = health.aio.HealthServicer()
+def _names(*modules: Any) -> tuple[str, ...]:
+    """Of the services of these modules, and of those for tools."""
+    services = [service for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
+    return (*(service.full_name for service in services), health.SERVICE_NAME, reflection.SERVICE_NAME)
+
+
+async def _add_health(
+    server: grpc.aio.Server, servicer: health.aio.HealthServicer, names: Sequence[str]
+) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     for name in ("", *names):
         await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 
 
 def _is_loopback(host: str) -> bool:

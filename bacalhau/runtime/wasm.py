@@ -52,6 +52,7 @@ class WasmExecutor:
         self._pool = WorkerPool(worker_count, max_worker_count, cache_dir and cache_dir.absolute())
         self._known: OrderedDict[_Program, None] = OrderedDict()
         self._checks: dict[_Program, asyncio.Task[None]] = {}
+        self._version = ""
 
     async def start(self) -> None:
         """Starts the warm workers; without it the first runs do. Does nothing where wasmtime is not
@@ -62,7 +63,9 @@ class WasmExecutor:
 
     async def status(self) -> EngineStatus:
         try:
-            return EngineStatus(True, importlib.metadata.version("wasmtime"))
+            # Once: it is read from files, and this is asked for all the time.
+            self._version = self._version or importlib.metadata.version("wasmtime")
+            return EngineStatus(True, self._version)
         except importlib.metadata.PackageNotFoundError:
             return EngineStatus(
                 False,

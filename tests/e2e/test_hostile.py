@@ -1,6 +1,6 @@
-"""Hostile peers on gossip and Bitswap, each a process that sends the real bytes: the node serves a bystander meanwhile,
-its memory and disk stay bounded, and its metrics tell. Those of Bitswap against its exchange alone are in
-tests/p2p/bitswap."""
+"""Hostile peers on gossip, on Bitswap and on the peer API, each a process that sends the real bytes: the node serves a
+bystander meanwhile, its memory and disk stay bounded, and its metrics tell. Those of Bitswap against its exchange alone
+are in tests/p2p/bitswap."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bacalhau.model.cid import RAW, Cid
+from bacalhau.rpc import limits
 from tests.e2e.nodes import REPOSITORY, WAIT_SECONDS, environment, wait_until
 from tests.e2e.strangers import LISTEN
 from tests.node.live import HELLO
@@ -32,13 +33,15 @@ MIB = 1024 * 1024
 GROWTH_BYTES = 60 * MIB
 DISK_BYTES = 30 * MIB
 GOSSIP, BITSWAP = "tests.p2p.hostile", "tests.p2p.bitswap.hostile"
+PEER_API = "tests.rpc.hostile"
 
 
 @contextlib.contextmanager
 def attacking(attack: str, victim: NodeProcess, module: str = GOSSIP) -> Iterator[str]:
     """A hostile peer in mid-attack; its id, or on Bitswap the root of what it offers."""
+    address = victim.peer_address if module == PEER_API else victim.p2p_address
     process = subprocess.Popen(
-        [sys.executable, "-m", module, attack, victim.p2p_address],
+        [sys.executable, "-m", module, attack, address],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
@@ -194,4 +197,19 @@ def test_a_job_whose_input_has_no_end_or_is_a_lie_fails_and_says_so_while_others
         assert job.returncode == 125
         assert reason in said, said
         assert (pair.refused("unsolicited_blocks") > unsolicited) == lie
+        pair.serves()
+
+
+def test_thousands_of_silent_connections_to_the_peer_api_use_up_no_files(pair: Pair) -> None:
+    files = pair.metric("process_open_fds")
+    with pair.bounded(), attacking("silent", pair.victim, PEER_API):
+        wait_until(lambda: pair.metric("process_open_fds") > files + 500, "it is attacked")
+        assert pair.metric("process_open_fds") < files + limits.PEER_CONNECTIONS_MAX + 50
+        pair.serves()
+        wait_until(lambda: pair.metric("process_open_fds") < files + 10, "what it held is free again")
+        pair.serves()
+
+
+def test_calls_without_a_key_that_would_never_end_leave_the_peer_api_open(pair: Pair) -> None:
+    with pair.bounded(), attacking("endless", pair.victim, PEER_API):
         pair.serves()

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bacalhau.model.refusals import RefusalReason
+from bacalhau.node import startup
 from bacalhau.node.node import Node
 from bacalhau.node.startup import CannotStart
 from bacalhau.rpc.servers import CannotListen
@@ -147,20 +148,45 @@ async def test_with_tls_and_a_token_it_listens_elsewhere_and_answers(tmp_path: P
     [
         ({"tls_cert": "peer.crt"}, "--tls-cert and --tls-key"),
         ({"tls_cert": "none", "tls_key": "none"}, "cannot be read"),
-        ({"tls_cert": "short", "tls_key": "short"}, "are no certificate and its key"),
         ({"api_token_file": "none"}, "cannot be read"),
         ({"api_token_file": "short"}, "at least 16"),
         ({"trace": "no-folder/trace"}, "cannot be written"),
+        ({"tls_cert": "short", "tls_key": "short"}, "no certificate .* and its key"),
+        ({"tls_cert": "pair/peer.crt", "tls_key": "other/peer.key"}, "no certificate .* and its key"),
     ],
 )
 async def test_settings_that_cannot_be_are_refused_and_the_folder_is_free_again(
     tmp_path: Path, change: dict[str, str], says: str
 ) -> None:
     (tmp_path / "short").write_text("short")
+    for name in ("pair", "other"):
+        (tmp_path / name).mkdir()
+        load_or_make(tmp_path / name)
     with pytest.raises(CannotStart, match=says):
         await Node.start(settings(tmp_path / "node", **{k: tmp_path / v for k, v in change.items()}))
     async with running(tmp_path / "node"):
         pass
+
+
+async def test_a_token_and_a_key_that_others_can_read_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_or_make(tmp_path)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    secret = settings(
+        tmp_path / "node",
+        api_token_file=token,
+        tls_cert=tmp_path / "peer.crt",
+        tls_key=tmp_path / "peer.key",
+    )
+    for mode, told in ((0o600, False), (0o644, True)):
+        for path in (token, tmp_path / "peer.key"):
+            path.chmod(mode)
+        startup.read_token(secret.api_token_file)
+        startup.read_tls(secret)
+        for path in (token, tmp_path / "peer.key"):
+            assert (f"chmod 600 {path}" in caplog.text) == told
 
 
 @pytest.mark.parametrize("flag", ["api_port", "peer_port"])

@@ -11,11 +11,11 @@ import pytest
 
 from bacalhau.ipfs.blockstore import MemoryBlockStore
 from bacalhau.ipfs.dag import find_missing
-from bacalhau.ipfs.errors import NoPeerHas, StoreFull
+from bacalhau.ipfs.errors import NoPeerHas, StoreFull, UnsupportedDag
 from bacalhau.ipfs.fetch import FetchLimit, FetchLimits, fetch_dag
 from bacalhau.ipfs.importer import import_files, import_stream
 from bacalhau.ipfs.layout import ImportOptions
-from bacalhau.model.cid import RAW, Cid, UnsupportedHash
+from bacalhau.model.cid import RAW, Cid
 from bacalhau.p2p.bridge import BridgeDown
 from bacalhau.p2p.dht import Dht
 from tests.node.live import until
@@ -258,7 +258,7 @@ async def test_the_limits_and_faults_of_a_fetch_end_it() -> None:
         host, _ = await connected(stack, [store])
         with pytest.raises(FetchLimit):
             await host.fetch(root, limits=FetchLimits(max_bytes=1_000_000))
-        with pytest.raises(UnsupportedHash):
+        with pytest.raises(UnsupportedDag):
             await host.fetch(Cid.from_raw(b"\x01\x55\x1e\x20" + bytes(32)))
         with pytest.raises(StoreFull):
             await fetch_dag(root, MemoryBlockStore(limit_bytes=1000), [], exchange=host.exchange)
