@@ -412,7 +412,7 @@ class Membership:
         if peer.link is None:
             return
         try:
-            envelopes = await peer.link.get_peers()
+            envelopes = await peer.link.get_peers(PEERS_MAX)
         except (PeerUnreachable, Refused) as failure:
             log.info("peers of %s: %s", peer.record.node_id, failure)
             return

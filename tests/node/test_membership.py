@@ -11,6 +11,7 @@ import pytest
 
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.node import membership
+from bacalhau.rpc.limits import PEER_PAGE_SIZE_MAX
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.v1 import peer_service_pb2, peer_service_pb2_grpc
 from tests.node.live import HEARTBEAT_US, Stranger, peer_channel, refusal_from, running, until
@@ -40,6 +41,20 @@ async def test_a_newcomer_learns_of_the_peers_of_its_peer_and_they_of_it(tmp_pat
         async with running(tmp_path / "c", peers=(a.peer_address,)) as c:
             await until_live(c, a, b)
             await until_live(b, a, c)
+
+
+async def test_a_newcomer_learns_of_more_nodes_than_fit_a_page(tmp_path: Path) -> None:
+    strangers = [Stranger() for _ in range(PEER_PAGE_SIZE_MAX + 20)]
+    async with running(tmp_path / "a", heartbeat_us=5_000_000) as a:
+        async with peer_channel(a) as channel:
+            announce = peer_service_pb2_grpc.PeerServiceStub(channel).Announce
+            for stranger in strangers:
+                await announce(peer_service_pb2.AnnounceRequest(record=record_of(stranger, a)))
+        async with running(tmp_path / "b", peers=(a.peer_address,)) as b:
+            wanted = {stranger.key.node_id for stranger in strangers}
+            await until(
+                lambda: wanted <= {peer.record.node_id for peer in b.membership.peers()}, "all are known"
+            )
 
 
 async def test_a_node_that_stops_is_not_live_after_three_heartbeats_and_comes_back_on_another_port(
