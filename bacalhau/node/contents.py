@@ -64,9 +64,9 @@ class Contents:
         """libp2p, where it runs."""
         self._membership = membership
         self.seals = Seals()
-        # Of their own: strangers who read blocks hold up no execution of this node.
         self._whole: OrderedDict[Cid, None] = OrderedDict()
         """Small results that are here, or will be with the step that is being taken."""
+        # Of their own: strangers who read blocks hold up no execution of this node.
         self._serving = ThreadPoolExecutor(_SERVING_THREADS, "blocks")
 
     async def sources(self, first: Iterable[str] = ()) -> list[BlockSource]:
@@ -143,12 +143,17 @@ class Contents:
                 return None
             return None
 
-        for asked in asyncio.as_completed([ask(source) for source in sources]):
-            block = await asked
-            if block is not None:
-                self.store.put_many([(cid, block)], sync=False)
-                return True
-        return False
+        asks = [asyncio.create_task(ask(source)) for source in sources]
+        try:
+            for asked in asyncio.as_completed(asks):
+                block = await asked
+                if block is not None:
+                    self.store.put_many([(cid, block)], sync=False)
+                    return True
+            return False
+        finally:
+            for late in asks:
+                late.cancel()
 
     async def fetch(
         self,
