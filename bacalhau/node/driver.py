@@ -435,9 +435,7 @@ class Driver:
         if first:
             self._failed = failure
             self._idle.set()
-            log.critical(
-                "what was decided cannot be written down, the node stops: %s", failure, exc_info=failure
-            )
+            log.critical("what was decided cannot be written, the node stops: %s", failure, exc_info=failure)
         for reply in (*(turn.replies if turn is not None else ()), *self._turn.replies):
             if not reply.done():
                 reply.set_exception(self._stopping())

@@ -36,7 +36,7 @@ from tests.rpc.served_ipfs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -306,7 +306,9 @@ async def test_once_a_source_has_the_root_the_others_are_asked_no_longer(tmp_pat
     class Silent:
         name = "silent"
 
-        async def get_blocks(self, cids: list[Cid], *, recursive: bool) -> AsyncIterator[tuple[Cid, bytes]]:
+        async def get_blocks(
+            self, cids: Sequence[Cid], *, recursive: bool
+        ) -> AsyncIterator[tuple[Cid, bytes]]:
             try:
                 await asyncio.Event().wait()
             finally:
