@@ -11,6 +11,7 @@ import pytest
 
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.node import membership
+from bacalhau.node.contents import LINK_S
 from bacalhau.rpc.limits import PEER_PAGE_SIZE_MAX
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.v1 import peer_service_pb2, peer_service_pb2_grpc
@@ -146,3 +147,30 @@ async def test_a_node_that_never_answered_is_forgotten(tmp_path: Path) -> None:
         a.membership.announced(opened, envelope, "peer", direct=False)
         assert a.membership.live_ids() == []
         await until(lambda: not a.membership.peers(), "it is forgotten")
+
+
+async def test_a_node_whose_addresses_are_silent_holds_up_no_look_up_of_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "DIAL_S", 2.0)
+    silent = [socket.create_server(("127.0.0.1", 0)) for _ in range(8)]
+    addresses = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in silent)
+    stranger = Stranger()
+    async with (
+        running(tmp_path / "a", heartbeat_us=5_000_000) as a,
+        running(tmp_path / "b", peers=(a.peer_address,)) as b,
+    ):
+        await until_live(a, b)
+        async with peer_channel(a) as channel:
+            announce = peer_service_pb2_grpc.PeerServiceStub(channel).Announce
+            record = record_of(stranger, a, addresses=addresses)
+            await announce(peer_service_pb2.AnnounceRequest(record=record))
+        assert stranger.key.node_id in a.membership.live_ids()
+        async with asyncio.timeout(LINK_S + 1):
+            assert await a.contents.sources() == [await a.membership.link(b.node_id)]
+        # The dial goes on, for all of the addresses together no longer than it may take.
+        async with asyncio.timeout(membership.DIAL_S + 1):
+            with pytest.raises(PeerUnreachable):
+                await a.membership.link(stranger.key.node_id)
+    for server in silent:
+        server.close()
