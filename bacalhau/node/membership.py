@@ -284,8 +284,7 @@ class Membership:
                 failures.append(str(failure))
                 continue
             if link.certificate_digest == peer.record.certificate_digest:
-                peer.link, peer.tunnelled = link, False
-                return link
+                return await self._linked(peer, link, tunnelled=False)
             await link.close()
             failures.append(f"{address} has another certificate than {node_id} signed")
         failures = failures or [f"node {node_id} names no address"]
@@ -296,7 +295,13 @@ class Membership:
         if link.certificate_digest != peer.record.certificate_digest:
             await link.close()
             raise PeerUnreachable(f"over libp2p answers another certificate than {node_id} signed")
-        peer.link, peer.tunnelled = link, True
+        return await self._linked(peer, link, tunnelled=True)
+
+    async def _linked(self, peer: Peer, link: PeerLink, *, tunnelled: bool) -> PeerLink:
+        if self._peers.get(peer.record.node_id) is not peer:
+            await link.close()  # nobody else would
+            raise PeerUnreachable(f"node {peer.record.node_id} was forgotten while it was dialled")
+        peer.link, peer.tunnelled = link, tunnelled
         return link
 
     async def connect(self, address: str) -> Peer:
@@ -338,7 +343,7 @@ class Membership:
         except Refused as refusal:
             await link.close()
             raise PeerUnreachable(f"the node at {address} was refused, or refuses: {refusal}") from refusal
-        except PeerUnreachable:
+        except (PeerUnreachable, asyncio.CancelledError):
             await link.close()
             raise
         if peer.link is None:

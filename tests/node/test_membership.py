@@ -174,3 +174,18 @@ async def test_a_node_whose_addresses_are_silent_holds_up_no_look_up_of_content(
                 await a.membership.link(stranger.key.node_id)
     for server in silent:
         server.close()
+
+
+async def test_a_link_that_is_made_with_a_node_forgotten_meanwhile_is_closed(tmp_path: Path) -> None:
+    async with running(tmp_path / "a") as a, running(tmp_path / "b", heartbeat_us=60_000_000) as b:
+        await b.membership.connect(a.peer_address)
+        await until_live(a, b)
+        await a.membership.close()
+        [peer] = a.membership.peers()
+        peer.link = None
+        dialling = asyncio.create_task(a.membership.link(b.node_id))
+        await asyncio.sleep(0)
+        del a.membership._peers[b.node_id]
+        with pytest.raises(PeerUnreachable, match="forgotten"):
+            await dialling
+        assert peer.link is None
