@@ -331,9 +331,9 @@ class _FetchingStore:
             self._running.cancel()
 
     def _fetch(self, cid: Cid) -> None:
-        if self._closed:
-            raise StreamBroken
         self._running = asyncio.run_coroutine_threadsafe(self._bring(cid), self._loop)
+        if self._closed:  # looked at last, for close() may come at any time and cancels only what it finds
+            self._running.cancel()
         try:
             self._running.result()
         except CancelledError as error:
