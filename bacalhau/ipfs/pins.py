@@ -67,6 +67,8 @@ class Pins:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._clock_us = clock_us
         self._lock = threading.RLock()
+        self._holds_lock = threading.Lock()
+        """Of its own, and never held for long: holds are taken on the event loop."""
         self._holds: Counter[Cid] = Counter()
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -103,12 +105,12 @@ class Pins:
     @contextlib.contextmanager
     def hold(self, cid: Cid) -> Iterator[None]:
         """Keep `cid` and what is there below it for as long as the context is open."""
-        with self._lock:
+        with self._holds_lock:
             self._holds[cid] += 1
         try:
             yield
         finally:
-            with self._lock:
+            with self._holds_lock:
                 self._holds[cid] -= 1
                 if not self._holds[cid]:
                     del self._holds[cid]
@@ -116,9 +118,11 @@ class Pins:
     @contextlib.contextmanager
     def frozen_roots(self, elsewhere: AbstractSet[Cid] = frozenset()) -> Iterator[set[Cid]]:
         """All pinned roots that are not kept `elsewhere`, and all held ones; none can be added until the context is
-        left."""
+        left, which should be soon."""
         with self._lock:
-            yield {pin.cid for pin in self.all()} - elsewhere | set(self._holds)
+            pinned = {pin.cid for pin in self.all()} - elsewhere
+            with self._holds_lock:
+                yield pinned | set(self._holds)
 
     def close(self) -> None:
         """Release the database."""
@@ -133,47 +137,66 @@ def garbage_collect(
     grace_us: int = DEFAULT_GRACE_US,
     clock_us: Callable[[], int] = wall_clock_us,
     also: Callable[[], Iterable[Cid]] = tuple,
+    lately: Callable[[], Iterable[Cid]] = tuple,
     elsewhere: AbstractSet[Cid] = frozenset(),
 ) -> Collected:
     """Delete the blocks that no pin, hold or root in `also` reaches and that were not put within the last `grace_us`.
 
-    An import must be pinned, or held, within the grace of its first block. `also` is asked again and again, as pins
-    are; what it names came from others, so that one which cannot be followed keeps what can be, and stops nothing.
+    An import must be pinned, or held, within the grace of its first block. `also` is asked once,
+    `lately`, which must be quick, again and again for what has come to it, as pins are; what they name came from
+    others, so that one which cannot be followed keeps what can be, and stops nothing.
     Roots that another store keeps, `elsewhere`, keep nothing here unless they are held.
     Raises UnsupportedDag where a pinned DAG cannot be followed; then nothing more is deleted.
     """
     untouched_since_us = clock_us() - grace_us
-    marked: set[bytes] = set()
+    mark = _Mark(store, elsewhere)
     with pins.frozen_roots(elsewhere) as roots:
-        marked_roots = roots
-    _mark(store, marked_roots, marked)
-    marked_also = set(also()) - elsewhere
-    _mark_what_can_be(store, marked_also, marked)
+        new_roots = roots
+    mark.follow(new_roots)
+    mark.follow_what_can_be(set(also()))
     blocks = size = 0
-    candidates = itertools.filterfalse(marked.__contains__, store.keys())
+    candidates = itertools.filterfalse(mark.keys.__contains__, store.keys())
     while batch := list(itertools.islice(candidates, _SWEEP_BATCH)):
-        with pins.frozen_roots(elsewhere) as roots:
-            _mark(store, roots - marked_roots, marked)
-            marked_roots |= roots
-            new_also = set(also()) - elsewhere - marked_also
-            _mark_what_can_be(store, new_also, marked)
-            marked_also |= new_also
-            deleted = store.delete_many(
-                [key for key in batch if key not in marked], untouched_since_us=untouched_since_us
-            )
+        deleted = None
+        while deleted is None:
+            # In this order: what a fetch held may be needed by whom it was fetched for before it is let go.
+            with pins.frozen_roots(elsewhere) as roots:
+                new_roots, new_also = roots - mark.roots, set(lately()) - mark.also
+                if not new_roots and not new_also:
+                    doomed = [key for key in batch if key not in mark.keys]
+                    deleted = store.delete_many(doomed, untouched_since_us=untouched_since_us)
+            # Nothing is deleted meanwhile, so that what is below them is still there.
+            mark.follow(new_roots)
+            mark.follow_what_can_be(new_also)
         blocks, size = blocks + deleted[0], size + deleted[1]
         time.sleep(0)  # let those wait for the pins have them
-    return Collected(blocks, size, len(marked))
+    return Collected(blocks, size, len(mark.keys))
 
 
-def _mark_what_can_be(store: BlockStore, roots: set[Cid], marked: set[bytes]) -> None:
-    for root in roots:
-        try:
-            _mark(store, {root}, marked)
-        except (UnsupportedDag, InvalidBlock) as error:
-            log.info("of %s only a part is kept: %s", root, error)
+class _Mark:
+    """The blocks that are kept, by their multihashes. To follow a root can take long: it is done while nobody has to
+    wait for it."""
 
+    def __init__(self, store: BlockStore, elsewhere: AbstractSet[Cid]) -> None:
+        self.keys: set[bytes] = set()
+        self.roots: set[Cid] = set()
+        """Pins and holds that were followed."""
+        self.also = set(elsewhere)
+        """Other roots that were, and those that keep nothing here."""
+        self._store = store
 
-def _mark(store: BlockStore, roots: set[Cid], marked: set[bytes]) -> None:
-    for root in roots:
-        marked.update(cid.multihash for cid, is_there in iter_cids(store, root) if is_there)
+    def follow(self, roots: set[Cid]) -> None:
+        for root in roots:
+            self._follow(root)
+        self.roots |= roots
+
+    def follow_what_can_be(self, roots: set[Cid]) -> None:
+        for root in roots - self.also:
+            try:
+                self._follow(root)
+            except (UnsupportedDag, InvalidBlock) as error:
+                log.info("of %s only a part is kept: %s", root, error)
+        self.also |= roots
+
+    def _follow(self, root: Cid) -> None:
+        self.keys.update(cid.multihash for cid, is_there in iter_cids(self._store, root) if is_there)

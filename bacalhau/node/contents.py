@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 FIND_TIMEOUT_S = 4.0
 """How long peers are asked for content that nobody may have: "no peer has CID …" comes within seconds."""
 
+LINK_S = 1.5
+"""How long a look-up waits for connections with nodes that there is none with: anybody can say that they are one."""
+
 SEARCH_S = 30.0
 """Patience with Kubo, which looks for each block among all nodes of its network."""
 
@@ -64,24 +68,30 @@ class Contents:
         """libp2p, where it runs."""
         self._membership = membership
         self.seals = Seals()
-        # Of their own: strangers who read blocks hold up no execution of this node.
         self._whole: OrderedDict[Cid, None] = OrderedDict()
         """Small results that are here, or will be with the step that is being taken."""
+        # Of their own: strangers who read blocks hold up no execution of this node.
         self._serving = ThreadPoolExecutor(_SERVING_THREADS, "blocks")
 
     async def sources(self, first: Iterable[str] = ()) -> list[BlockSource]:
-        """Live nodes as sources of blocks, those named first in front. Unreachable ones are left out."""
+        """Live nodes as sources of blocks, those named first in front. Unreachable ones are left out; so are those, but
+        for the first, with which a connection takes longer than LINK_S: that goes on for whoever asks next."""
+        first = tuple(first)
         node_ids = dict.fromkeys([*first, *self._membership.live_ids()])
         node_ids.pop(self._membership.node_id, None)
+        links = {node_id: asyncio.create_task(self._membership.link(node_id)) for node_id in node_ids}
         found: list[BlockSource] = []
-        for result in await asyncio.gather(
-            *(self._membership.link(node_id) for node_id in node_ids), return_exceptions=True
-        ):
-            if isinstance(result, PeerUnreachable):
-                continue
-            if isinstance(result, BaseException):
-                raise result
-            found.append(result)
+        try:
+            await asyncio.gather(*(links[id] for id in first if id in links), return_exceptions=True)
+            if links:
+                await asyncio.wait(links.values(), timeout=LINK_S)
+            for link in links.values():
+                with contextlib.suppress(PeerUnreachable):
+                    if link.done():
+                        found.append(link.result())
+        finally:
+            for link in links.values():
+                link.cancel()
         return found
 
     @property
@@ -143,12 +153,17 @@ class Contents:
                 return None
             return None
 
-        for asked in asyncio.as_completed([ask(source) for source in sources]):
-            block = await asked
-            if block is not None:
-                self.store.put_many([(cid, block)], sync=False)
-                return True
-        return False
+        asks = [asyncio.create_task(ask(source)) for source in sources]
+        try:
+            for asked in asyncio.as_completed(asks):
+                block = await asked
+                if block is not None:
+                    self.store.put_many([(cid, block)], sync=False)
+                    return True
+            return False
+        finally:
+            for late in asks:
+                late.cancel()
 
     async def fetch(
         self,

@@ -432,15 +432,16 @@ class Driver:
     def _fail(self, failure: BaseException, turn: _Turn | None = None) -> None:
         """The machines are ahead of the disk, so nothing that follows would be true: the node stops, and its next
         start takes up what was committed."""
-        if self._failed is not None:
-            return
-        self._failed = failure
-        self._idle.set()
-        log.critical("what was decided cannot be written down, the node stops: %s", failure, exc_info=failure)
+        first = self._failed is None
+        if first:
+            self._failed = failure
+            self._idle.set()
+            log.critical("what was decided cannot be written, the node stops: %s", failure, exc_info=failure)
         for reply in (*(turn.replies if turn is not None else ()), *self._turn.replies):
             if not reply.done():
                 reply.set_exception(self._stopping())
-        self.on_failure(failure)
+        if first:
+            self.on_failure(failure)
 
     def _stopping(self) -> Refused:
         return refused(RefusalReason.SHUTTING_DOWN, f"the node stops, and has not kept this: {self._failed}")

@@ -27,11 +27,12 @@ from bacalhau.model.cid import Cid, InvalidCid, UnsupportedHash
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.node.contents import FIND_TIMEOUT_S
 from bacalhau.node.handoff import StreamBroken, drain, feed
+from bacalhau.node.needed import Needed
 from bacalhau.rpc.ipfs_service import Added, ContentStat, Fetching, ListedEntry, NewEntry
 from bacalhau.rpc.limits import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.ipfs.car import CarImported
@@ -94,13 +95,13 @@ class Ipfs:
         contents: Contents,
         *,
         gc_grace_us: int = DEFAULT_GRACE_US,
-        needed: Callable[[], Iterable[Cid]] = tuple,
+        needed: Needed | None = None,
     ) -> None:
         self._contents = contents
         self._store = contents.store
         self._pins = contents.pins
         self._gc_grace_us = gc_grace_us
-        self._needed = needed
+        self._needed = needed or Needed()
         self._writers = ThreadPoolExecutor(STREAMS_MAX, thread_name_prefix="ipfs-in")
         self._readers = ThreadPoolExecutor(STREAMS_MAX, thread_name_prefix="ipfs-out")
         # When each import began whose root is not known, and so neither pinned nor held, yet.
@@ -192,7 +193,7 @@ class Ipfs:
         with refusing():
             await self._in_thread(lambda: self._pins.remove(cid))
         kubo = self._contents.kubo
-        if kubo is not None and cid not in await self._in_thread(lambda: set(self._needed())):
+        if kubo is not None and cid not in await self._in_thread(lambda: set(self._needed.everything())):
             kubo.release_soon(cid)
 
     async def collect_garbage(self) -> Collected:
@@ -209,7 +210,7 @@ class Ipfs:
     def wanted(self) -> set[Cid]:
         """Every root that Kubo is to keep: not what is sealed, for Kubo serves all that it has, and tells of it.
         Reads databases: for threads."""
-        roots = {pin.cid for pin in self._pins.all()} | set(self._needed())
+        roots = {pin.cid for pin in self._pins.all()} | set(self._needed.everything())
         return {root for root in roots if self._contents.may_serve(root)}
 
     def provided(self) -> list[Cid]:
@@ -227,13 +228,14 @@ class Ipfs:
 
         def work() -> Collected:
             # What came after the look at the imports above is younger than `now_us`, and stays.
-            with self._collecting:
+            with self._collecting, self._needed.watched() as lately:
                 collected = garbage_collect(
                     self._store,
                     self._pins,
                     grace_us=grace_us,
                     clock_us=lambda: now_us,
-                    also=self._needed,
+                    also=self._needed.everything,
+                    lately=lately,
                     elsewhere=elsewhere,
                 )
                 if isinstance(self._store, PackBlockStore):
@@ -335,9 +337,9 @@ class _FetchingStore:
             self._running.cancel()
 
     def _fetch(self, cid: Cid) -> None:
-        if self._closed:
-            raise StreamBroken
         self._running = asyncio.run_coroutine_threadsafe(self._bring(cid), self._loop)
+        if self._closed:  # looked at last, for close() may come at any time and cancels only what it finds
+            self._running.cancel()
         try:
             self._running.result()
         except CancelledError as error:

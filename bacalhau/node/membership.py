@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.p2p.port import CannotConnect
-from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
+from bacalhau.rpc.peer_client import CONNECT_TIMEOUT_S, PeerLink, PeerUnreachable
 from bacalhau.scheduler.events import PeerHeard
 from bacalhau.wire.envelope import Opened, open_message, seal_message
 
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 PEERS_MAX = 1000
 HEARTBEATS_UNTIL_LOST = 3
 HEARTBEATS_UNTIL_FORGOTTEN = 720
+DIAL_S = 6.0
+"""Until a node answers at one of its addresses, of which it may name many: each gets its share."""
 TUNNEL_TIMEOUT_S = 10.0
 """Until a node answers over libp2p, which has a stream to open first."""
 GOSSIPED_HEARTBEATS = 2
@@ -217,8 +219,13 @@ class Membership:
         if dialling is None:
             dialling = asyncio.get_running_loop().create_task(self._dial(peer))
             self._dialling[node_id] = dialling
-            dialling.add_done_callback(lambda _: self._dialling.pop(node_id, None))
+            dialling.add_done_callback(lambda done: self._dialled(node_id, done))
         return await asyncio.shield(dialling)
+
+    def _dialled(self, node_id: str, dialling: asyncio.Task[PeerLink]) -> None:
+        del self._dialling[node_id]
+        if not dialling.cancelled():
+            dialling.exception()  # those who asked may have gone meanwhile
 
     def when_linked(self, node_id: str, then: Callable[[], None]) -> None:
         """Calls `then` where there is a connection to a known node: at once, or as soon as one is made. Not at all
@@ -269,15 +276,15 @@ class Membership:
             # It could not answer on a connection of its own.
             await self.network.reach(node_id)
         failures: list[str] = []
-        for address in peer.record.addresses:
+        addresses = peer.record.addresses
+        for address in addresses:
             try:
-                link = await PeerLink.open(address)
+                link = await PeerLink.open(address, min(CONNECT_TIMEOUT_S, DIAL_S / len(addresses)))
             except PeerUnreachable as failure:
                 failures.append(str(failure))
                 continue
             if link.certificate_digest == peer.record.certificate_digest:
-                peer.link, peer.tunnelled = link, False
-                return link
+                return await self._linked(peer, link, tunnelled=False)
             await link.close()
             failures.append(f"{address} has another certificate than {node_id} signed")
         failures = failures or [f"node {node_id} names no address"]
@@ -288,7 +295,13 @@ class Membership:
         if link.certificate_digest != peer.record.certificate_digest:
             await link.close()
             raise PeerUnreachable(f"over libp2p answers another certificate than {node_id} signed")
-        peer.link, peer.tunnelled = link, True
+        return await self._linked(peer, link, tunnelled=True)
+
+    async def _linked(self, peer: Peer, link: PeerLink, *, tunnelled: bool) -> PeerLink:
+        if self._peers.get(peer.record.node_id) is not peer:
+            await link.close()  # nobody else would
+            raise PeerUnreachable(f"node {peer.record.node_id} was forgotten while it was dialled")
+        peer.link, peer.tunnelled = link, tunnelled
         return link
 
     async def connect(self, address: str) -> Peer:
@@ -330,7 +343,7 @@ class Membership:
         except Refused as refusal:
             await link.close()
             raise PeerUnreachable(f"the node at {address} was refused, or refuses: {refusal}") from refusal
-        except PeerUnreachable:
+        except (PeerUnreachable, asyncio.CancelledError):
             await link.close()
             raise
         if peer.link is None:
@@ -412,7 +425,7 @@ class Membership:
         if peer.link is None:
             return
         try:
-            envelopes = await peer.link.get_peers()
+            envelopes = await peer.link.get_peers(PEERS_MAX)
         except (PeerUnreachable, Refused) as failure:
             log.info("peers of %s: %s", peer.record.node_id, failure)
             return

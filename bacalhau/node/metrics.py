@@ -19,7 +19,6 @@ from prometheus_client.exposition import start_http_server
 from prometheus_client.registry import Collector
 
 from bacalhau import __version__
-from bacalhau.market.ledger import Ledger
 from bacalhau.model.execution import ExecutionState
 from bacalhau.model.job import JobEventType
 from bacalhau.rpc.servers import CannotListen
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from bacalhau.market.ledger import Ledger
     from bacalhau.node.driver import Journal
     from bacalhau.node.node import Node
     from bacalhau.p2p.port import Network
@@ -302,8 +302,7 @@ def register_money(metrics: Metrics, node: Node) -> None:
 
     def total(ledger: Ledger, prefix: str, sign: int = 1) -> Values:
         """Of accounts on one side of the books: what is owed to this node stands there below zero."""
-        # Of a copy, for a page is made in a thread of its own.
-        return one(sign * Ledger(ledger.balances).total(prefix))
+        return one(sign * ledger.total(prefix))
 
     for name, about, value in (
         (
@@ -320,7 +319,7 @@ def register_money(metrics: Metrics, node: Node) -> None:
         (
             "disputed",
             "Pay that others left out or have not signed in time.",
-            lambda: one(sum(record.disputed_microcredits for record in tuple(receivables.records.values()))),
+            lambda: one(sum(record.disputed_microcredits for record in receivables.records.values())),
         ),
         (
             "unproven_exposure",

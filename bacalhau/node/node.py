@@ -32,6 +32,7 @@ from bacalhau.node.ledger import LedgerViews
 from bacalhau.node.machines import compute_config, requester_config
 from bacalhau.node.market import Market
 from bacalhau.node.membership import Membership
+from bacalhau.node.needed import Needed
 from bacalhau.node.network import start_network
 from bacalhau.node.outbox import Outbox
 from bacalhau.node.quotes import Quotes
@@ -212,7 +213,8 @@ class Node:
         self.contents = Contents(self.blocks, self.pins, self.membership, self.kubo)
         self.views = NodeViews(self.driver, self.membership, self._notices)
         self._stack.callback(self.contents.close)
-        self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed_contents)
+        self._needed = Needed(self._needed_contents)
+        self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed)
         self._stack.callback(self._ipfs.close)
         happenings = self._happenings = Happenings()
         self._recent = RecentJobs()
@@ -288,6 +290,7 @@ class Node:
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
         self._happenings.committed(write)
+        self._needed.committed(write)
         self.contents.committed(write)
         if self.kubo is not None:
             self.kubo.committed(write)

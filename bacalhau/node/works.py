@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bacalhau.ipfs.errors import IpfsError, NoPeerHas, StoreFull
 from bacalhau.ipfs.fetch import FetchLimit, FetchLimits
@@ -25,7 +26,7 @@ from bacalhau.runtime.executor import EngineFault, Outcome, Run
 from bacalhau.scheduler import events as ev
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.ipfs.layout import Imported
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 STDOUT, STDERR = 1, 2
 _TAIL_PAUSE_S = 0.05
 _TAIL_CHUNK_BYTES = 64 * 1024
@@ -50,7 +53,8 @@ _READERS_S = 10.0
 
 @dataclass(slots=True)
 class _Live:
-    """An execution that has a task. `workspace` is there once it is laid out; `ended` is set before it goes."""
+    """An execution that has a task. `workspace` is known before it is laid out, so that it goes however far that
+    came; `ended` is set before it goes."""
 
     task: asyncio.Task[None]
     workspace: Workspace | None = None
@@ -161,12 +165,9 @@ class Works:
                     live.unread.clear()
                     await live.unread.wait()
         if live.workspace is not None:
-            self._discard(live.workspace, live.left_empty)
-
-    def _discard(self, workspace: Workspace, left_empty: bool) -> None:
-        self._done.append((workspace, left_empty))
-        if self._removing is None:
-            self._removing = asyncio.get_running_loop().create_task(self._remove_done())
+            self._done.append((live.workspace, live.left_empty))
+            if self._removing is None:
+                self._removing = asyncio.get_running_loop().create_task(self._remove_done())
 
     async def _remove_done(self) -> None:
         """Removes workspaces some at a time: by the hundred, a thread for each costs more than the removal."""
@@ -193,13 +194,18 @@ class Works:
                     return None
                 outcome = resumed
             else:
+                live.workspace = self._workspaces.locate(record.id, attempt, spec)
                 # Short jobs come by the hundred: where little is to do, a thread costs more than doing it here.
                 workspace = self._workspaces.materialise_at_once(
                     self._contents.store, record.id, attempt, spec
                 )
                 if workspace is None:
                     fetched_bytes = await self._fetch_contents(record)
-                    workspace = await self._lay_out(record, attempt)
+                    workspace = await _in_thread(
+                        lambda stop: self._workspaces.materialise(
+                            self._contents.store, record.id, attempt, spec, stop
+                        )
+                    )
                 run = self._laid_out(live, record, attempt, workspace)
                 self._enter(record.id, ExecutionPhase.PREPARING)
                 await executor.prepare(run, self._progress(record.id))
@@ -211,25 +217,6 @@ class Works:
         live.ended.set()
         self._enter(record.id, ExecutionPhase.PUBLISHING)
         return await self._publish(live, run, outcome, fetched_bytes)
-
-    async def _lay_out(self, record: WorkRecord, attempt: int) -> Workspace:
-        """In a thread, for which an execution that is stopped meanwhile does not wait: what the thread lays out goes
-        once it is all there."""
-        laying = asyncio.ensure_future(
-            asyncio.to_thread(
-                self._workspaces.materialise, self._contents.store, record.id, attempt, record.award.spec
-            )
-        )
-        try:
-            return await asyncio.shield(laying)
-        except asyncio.CancelledError:
-            laying.add_done_callback(self._discard_unused)
-            raise
-
-    def _discard_unused(self, laying: asyncio.Future[Workspace]) -> None:
-        # A fault has removed it already; the end of the node leaves it to the next start.
-        if not laying.cancelled() and laying.exception() is None:
-            self._discard(laying.result(), left_empty=False)
 
     def _executor(self, engine: Engine) -> Executor:
         executor = self._executors.get(engine)
@@ -263,7 +250,9 @@ class Works:
             # A container may have changed the folders themselves; a WASM program cannot.
             live.left_empty = imported is not None and run.spec.engine is Engine.WASM
             if imported is None:
-                imported = await asyncio.to_thread(self._workspaces.publish, store, run, outcome.exit_code)
+                imported = await _in_thread(
+                    lambda stop: self._workspaces.publish(store, run, outcome.exit_code, stop)
+                )
             result, result_bytes = imported.cid, imported.size_bytes
             if not sealed:
                 self._contents.provide(imported.cid)
@@ -359,6 +348,19 @@ class _Throttle:
             self._next = now + _PROGRESS_PAUSE_S
             event = ev.ProgressMade(self._execution_id, done_bytes, total_bytes)
             self._loop.call_soon_threadsafe(self._driver.tell_compute, event)
+
+
+async def _in_thread(work: Callable[[threading.Event], T]) -> T:
+    """What `work` returns. Cancelling this sets the event and waits for the end of the thread: nothing is written to
+    the disk any more once the end of an execution is reported, and its resources are free."""
+    stop = threading.Event()
+    thread = asyncio.ensure_future(asyncio.to_thread(work, stop))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.gather(thread, return_exceptions=True)
+        raise
 
 
 async def _tail(live: _Live, workspace: Workspace, follow: bool) -> AsyncGenerator[tuple[int, bytes], None]:

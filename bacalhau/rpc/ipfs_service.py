@@ -15,7 +15,7 @@ from bacalhau.ipfs.unixfs import EntryKind
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.rpc.limits import ADD_CHUNK_BYTES_MAX, IPFS_PAGE_SIZE_DEFAULT, IPFS_PAGE_SIZE_MAX
-from bacalhau.rpc.peer_api import read_page
+from bacalhau.rpc.paging import read_page
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import ipfs_service_pb2 as pb
 from bacalhau.v1 import ipfs_service_pb2_grpc

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.rpc.limits import PAGE_SIZE_MAX
-from bacalhau.rpc.peer_api import read_page
+from bacalhau.rpc.paging import read_page
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import envelope_pb2, ledger_pb2, ledger_service_pb2_grpc
 from bacalhau.v1 import ledger_service_pb2 as pb

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bacalhau.model.refusals import Refused
 from bacalhau.model.reputation import Role
 from bacalhau.rpc.limits import PAGE_SIZE_MAX
-from bacalhau.rpc.peer_api import read_page
+from bacalhau.rpc.paging import read_page
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import exchange_pb2, node_pb2, node_service_pb2, node_service_pb2_grpc
 from bacalhau.wire import fields

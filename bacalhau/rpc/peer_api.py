@@ -20,6 +20,7 @@ from bacalhau.model.refusals import Refusal, RefusalReason, Refused, refused
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
 from bacalhau.rpc.at_once import AtOnce
+from bacalhau.rpc.paging import read_page
 from bacalhau.rpc.receipts import answer_to_proto
 from bacalhau.rpc.stalled import taken_within
 from bacalhau.rpc.status import abort
@@ -453,12 +454,3 @@ def _cid(raw: bytes) -> Cid:
         return Cid.from_raw(raw)
     except InvalidCid as error:
         raise refused(RefusalReason.MALFORMED, str(error)) from error
-
-
-def read_page(token: str, size: int, size_max: int, default: int | None = None) -> tuple[int, int]:
-    """(offset, size) of a page whose token is an offset. Raises Refused(MALFORMED)."""
-    if token and not (token.isascii() and token.isdigit() and len(token) < 12):
-        raise refused(RefusalReason.MALFORMED, "page_token is not one that this node gave")
-    if size < 0:
-        raise refused(RefusalReason.MALFORMED, f"page_size must not be negative, got {size}")
-    return int(token or 0), min(size or default or size_max, size_max)

@@ -12,7 +12,7 @@ import grpc.aio
 from bacalhau.market.bidding import Quote
 from bacalhau.model.cid import Cid, InvalidCid
 from bacalhau.model.refusals import Refused
-from bacalhau.rpc.limits import CHANNEL_OPTIONS
+from bacalhau.rpc.limits import CHANNEL_OPTIONS, PEER_PAGE_SIZE_MAX
 from bacalhau.rpc.receipts import answer_from_proto
 from bacalhau.rpc.status import refusal_of
 from bacalhau.rpc.tls import SERVER_NAME, certificate_digest
@@ -99,9 +99,19 @@ class PeerLink:
         response = await self._call(self._peers.Announce, request)
         return response.record  # type: ignore[no-any-return]
 
-    async def get_peers(self) -> list[SignedEnvelope]:
-        response = await self._call(self._peers.GetPeers, peer_service_pb2.GetPeersRequest())
-        return list(response.records)
+    async def get_peers(self, records_max: int = PEER_PAGE_SIZE_MAX) -> list[SignedEnvelope]:
+        """The records that the node knows, page by page, so many at most. One whose pages are small is asked no more
+        often for it."""
+        records: list[SignedEnvelope] = []
+        token = ""
+        for _ in range(-(-records_max // PEER_PAGE_SIZE_MAX)):
+            request = peer_service_pb2.GetPeersRequest(page_token=token)
+            response = await self._call(self._peers.GetPeers, request)
+            records += response.records
+            token = response.next_page_token
+            if not token:
+                break
+        return records[:records_max]
 
     # --- RequesterService ---
 

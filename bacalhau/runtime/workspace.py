@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import stat
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,6 +65,11 @@ _SMALL_BYTES: Final = 256 * 1024
 _SMALL_ENTRIES: Final = 64
 _AT_ONCE_BYTES: Final = 8 * 1024
 _SPARES_MAX: Final = 64
+_NEVER: Final = threading.Event()
+
+
+class Stopped(Exception):
+    """The caller's `stop` was set meanwhile."""
 
 
 class Workspaces:
@@ -93,11 +99,18 @@ class Workspaces:
             stderr=root / "stderr",
         )
 
-    def materialise(self, store: BlockStore, execution_id: str, attempt: int, spec: JobSpec) -> Workspace:
+    def materialise(
+        self,
+        store: BlockStore,
+        execution_id: str,
+        attempt: int,
+        spec: JobSpec,
+        stop: threading.Event = _NEVER,
+    ) -> Workspace:
         """Lay out the workspace of a new attempt: inputs and modules from the store, empty outputs.
 
         What an earlier life of the node left in its place is removed. All inputs together have to fit into
-        the job's disk allowance."""
+        the job's disk allowance. Raises Stopped soon after `stop` is set; then nothing is left."""
         workspace = self.locate(execution_id, attempt, spec)
         _check_output_names(spec)
         try:
@@ -110,13 +123,14 @@ class Workspaces:
                 self._runs.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._modules.mkdir(parents=True, exist_ok=True, mode=0o700)
                 workspace.root.mkdir(mode=0o700)
-            self._fill(store, workspace, spec)
+            self._fill(store, workspace, spec, stop)
+            _check(stop)
         except OSError as error:
             self.remove(workspace)
             raise _fault(
                 FaultKind.STORAGE_FULL, f"the workspace {workspace.root} cannot be laid out: {error.strerror}"
             ) from error
-        except EngineFault:
+        except (EngineFault, Stopped):
             self.remove(workspace)
             raise
         return workspace
@@ -159,46 +173,55 @@ class Workspaces:
         else:
             spares.append(spare)
 
-    def _fill(self, store: BlockStore, workspace: Workspace, spec: JobSpec) -> None:
+    def _fill(self, store: BlockStore, workspace: Workspace, spec: JobSpec, stop: threading.Event) -> None:
         room_bytes = spec.resources.disk_bytes
         if workspace.inputs:
             workspace.inputs[0].parent.mkdir()
         for source, place in zip(spec.inputs, workspace.inputs, strict=True):
-            room_bytes -= _export(store, source.cid, place, room_bytes, spec.resources.disk_bytes)
+            room_bytes -= _export(store, source.cid, place, room_bytes, spec.resources.disk_bytes, stop)
         for cid, place in zip(_module_cids(spec), workspace.modules, strict=True):
-            self._provide_module(store, cid, place, spec.resources.disk_bytes)
+            self._provide_module(store, cid, place, spec.resources.disk_bytes, stop)
         if workspace.outputs:
             workspace.outputs[0].parent.mkdir()
         for place in workspace.outputs:
             place.mkdir()
             place.chmod(0o777)  # the program may run as any user, and the umask is the node's
 
-    def _provide_module(self, store: BlockStore, cid: Cid, place: Path, allowed_bytes: int) -> None:
+    def _provide_module(
+        self, store: BlockStore, cid: Cid, place: Path, allowed_bytes: int, stop: threading.Event
+    ) -> None:
         """A module's file is made once and never changes, as its name is its content's."""
         try:
             os.utime(place)  # used now, for `sweep`
         except FileNotFoundError:
             try:
-                _export(store, cid, place, allowed_bytes, allowed_bytes)
+                _export(store, cid, place, allowed_bytes, allowed_bytes, stop)
             except EngineFault:
                 if not place.exists():  # else another run has made it meanwhile
                     raise
         if not place.is_file():
             raise _fault(FaultKind.INVALID_MODULE, f"the module {cid} is a folder; name the CID of the file")
 
-    def publish(self, store: BlockStore, run: Run, exit_code: int) -> Imported:
+    def publish(
+        self, store: BlockStore, run: Run, exit_code: int, stop: threading.Event = _NEVER
+    ) -> Imported:
         """Store the result folder: stdout, stderr, exitCode (decimal, no newline), and a folder for each
         output.
 
         The CIDs are those of `ipfs add -r`. An output that holds a socket, a device or a symlink which can
-        lead out of it is refused; one that is too large for the job's disk allowance as well."""
+        lead out of it is refused; one that is too large for the job's disk allowance as well. Raises Stopped
+        soon after `stop` is set; blocks that are stored by then stay."""
+
+        def check(read_bytes: int) -> None:
+            _check(stop)
+
         files = {"exitCode": str(exit_code).encode()}
         folders: dict[str, Imported] = {}
         try:
             for name, path in (("stdout", run.workspace.stdout), ("stderr", run.workspace.stderr)):
                 content = _read_small(path)
                 if content is None:
-                    folders[name] = import_path(store, path)
+                    folders[name] = import_path(store, path, progress=check)
                 else:
                     files[name] = content
             used_bytes = 0
@@ -207,7 +230,10 @@ class Workspaces:
                 used_bytes += scan.used_bytes
                 if used_bytes > run.spec.resources.disk_bytes:
                     raise EngineFault(disk_fault(used_bytes, run.spec.resources.disk_bytes))
-                folders[output.name] = _import_small(store, path) if scan.small else import_path(store, path)
+                if scan.small:
+                    folders[output.name] = _import_small(store, path)
+                else:
+                    folders[output.name] = import_path(store, path, progress=check)
             return import_files(store, files, extra=folders)
         except StoreFull as error:
             raise _fault(FaultKind.STORAGE_FULL, f"the result cannot be stored: {error}") from error
@@ -313,11 +339,18 @@ def _check_output_names(spec: JobSpec) -> None:
         taken.add(output.name)
 
 
-def _export(store: BlockStore, cid: Cid, place: Path, room_bytes: int, allowed_bytes: int) -> int:
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Stopped
+
+
+def _export(
+    store: BlockStore, cid: Cid, place: Path, room_bytes: int, allowed_bytes: int, stop: threading.Event
+) -> int:
     """Write `cid` to `place`; returns its bytes."""
     try:
         limits = TreeLimits(max_bytes=max(room_bytes, 0), max_entries=MAX_INPUT_ENTRIES, max_depth=DEPTH_MAX)
-        return export(store, cid, place, limits=limits).size_bytes
+        return export(store, cid, place, limits=limits, progress=lambda _: _check(stop)).size_bytes
     except BlockNotFound as error:
         raise _fault(FaultKind.INPUT_UNAVAILABLE, f"the content {cid} is not complete: {error}") from error
     except LimitExceeded as error:

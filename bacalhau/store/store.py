@@ -79,6 +79,7 @@ class Store:
         self._path = path
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
+        self._long_read_lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -95,9 +96,10 @@ class Store:
                 self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
                 self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
                 self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                opened.append(self._connect())
-                self._reader = opened[1]
-                self._reader.execute("PRAGMA query_only = ON")
+                opened += [self._connect(), self._connect()]
+                _, self._reader, self._long_reader = opened
+                for reader in (self._reader, self._long_reader):
+                    reader.execute("PRAGMA query_only = ON")
         except BaseException:  # whatever it was, the file is let go before it goes on
             for connection in opened:
                 connection.close()
@@ -110,7 +112,8 @@ class Store:
 
     def close(self) -> None:
         """Waits for what is under way."""
-        with self._write_lock, self._read_lock:
+        with self._write_lock, self._read_lock, self._long_read_lock:
+            self._long_reader.close()
             self._reader.close()
             self._writer.close()
 
@@ -141,10 +144,11 @@ class Store:
                     database.execute("ROLLBACK")
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A read transaction: all reads in it see the same state."""
-        database = self._reader
-        with self._read_lock, self._explained():
+    def _reading(self, *, long: bool = False) -> Iterator[sqlite3.Connection]:
+        """A read transaction: all reads in it see the same state. For one that takes `long` no other waits."""
+        database = self._long_reader if long else self._reader
+        lock = self._long_read_lock if long else self._read_lock
+        with lock, self._explained():
             database.execute("BEGIN")
             try:
                 yield database
@@ -264,7 +268,7 @@ class Store:
     def needed_contents(self, since_us: int) -> set[Cid]:
         """What must not be collected: the results of jobs and work that have ended since then, or have not; and what
         open jobs and unsettled work run from."""
-        with self._reading() as database:
+        with self._reading(long=True) as database:
             needed = queries.results_since(database, since_us)
             for job in queries.open_jobs(database):
                 needed.update(job.spec.contents())

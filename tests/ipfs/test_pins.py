@@ -145,6 +145,46 @@ def test_a_pin_that_comes_while_a_collection_runs_counts(pins: Pins) -> None:
     assert find_missing(store, folder.cid) is None
 
 
+def test_a_root_that_is_named_while_a_collection_runs_counts(pins: Pins) -> None:
+    store = MemoryBlockStore()
+    folder, other = import_files(store, {"a": b"late"}), import_files(store, {"a": b"other"})
+    named = iter([{folder.cid}])
+    garbage_collect(store, pins, grace_us=0, lately=lambda: next(named, set()))
+    assert find_missing(store, folder.cid) is None
+    assert not store.has(other.cid)
+
+
+class HoldsOnRead(PinsLate):
+    """Another thread takes a hold whenever a block is read."""
+
+    held = 0
+
+    def get(self, cid: Cid) -> bytes:
+        self.hold()
+        return super().get(cid)
+
+    def hold(self) -> set[Cid]:
+        def take() -> None:
+            with self.pins.hold(FIRST):
+                self.held += 1
+
+        before = self.held
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join(5)
+        assert self.held == before + 1
+        return set()
+
+
+def test_a_hold_waits_for_nothing_that_a_collection_reads(pins: Pins) -> None:
+    store = HoldsOnRead(pins)
+    late = import_files(store, {"a": b"late"}).cid
+    store.late = late
+    import_files(store, {"a": b"stray"})
+    garbage_collect(store, pins, grace_us=0, also=store.hold)
+    assert find_missing(store, late) is None
+
+
 def test_imports_that_run_beside_collections_lose_nothing(tmp_path: Path, pins: Pins) -> None:
     store = PackBlockStore(tmp_path / "blocks")
     done = threading.Event()

@@ -313,6 +313,26 @@ async def test_a_bug_in_a_machine_stops_the_node_for_its_memory_cannot_be_truste
     assert outside.failures == [bug]
 
 
+async def test_who_waits_for_room_on_disk_hears_that_the_node_stops_for_another_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(event: object, *, now: int) -> fx.Effects:
+        raise AssertionError("an invariant broke")
+
+    outside = Outside(tmp_path)
+    with contextlib.closing(outside.disk):
+        outside.disk.fails_at_once = StoreFull("no room")
+        submitting = asyncio.ensure_future(outside.submit("j-1"))
+        await some_turns()
+        monkeypatch.setattr(outside.driver.requester, "handle", broken)
+        with pytest.raises(AssertionError):
+            outside.driver.tell_requester(ev.PeerHeard("n1"))
+        await outside.driver.stop()
+        with pytest.raises(Refused, match="has not kept this"):
+            async with asyncio.timeout(5):
+                await submitting
+
+
 async def test_what_was_committed_and_not_sent_is_sent_by_the_next_life(tmp_path: Path) -> None:
     """A kill between the commit and the sending."""
     first = Outside(tmp_path)

@@ -36,7 +36,7 @@ from tests.rpc.served_ipfs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -298,3 +298,27 @@ async def test_a_kubo_that_takes_nothing_holds_nobody_up_for_long(monkeypatch: p
         assert b"/pin/ls" in asked[1]
         await slow.close()
     server.close()
+
+
+async def test_once_a_source_has_the_root_the_others_are_asked_no_longer(tmp_path: Path) -> None:
+    cancelled = asyncio.Event()
+
+    class Silent:
+        name = "silent"
+
+        async def get_blocks(
+            self, cids: Sequence[Cid], *, recursive: bool
+        ) -> AsyncIterator[tuple[Cid, bytes]]:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+            yield cids[0], b""
+
+    async with serving(tmp_path) as served:
+        cid = import_stream(served.elsewhere, [b"there"]).cid
+        silent = Silent()
+        served.contents.own_sources = lambda: [silent]  # type: ignore[method-assign]
+        await served.contents.claim(cid)
+        async with asyncio.timeout(1):
+            await cancelled.wait()

@@ -11,6 +11,8 @@ import pytest
 
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.node import membership
+from bacalhau.node.contents import LINK_S
+from bacalhau.rpc.limits import PEER_PAGE_SIZE_MAX
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.v1 import peer_service_pb2, peer_service_pb2_grpc
 from tests.node.live import HEARTBEAT_US, Stranger, peer_channel, refusal_from, running, until
@@ -40,6 +42,20 @@ async def test_a_newcomer_learns_of_the_peers_of_its_peer_and_they_of_it(tmp_pat
         async with running(tmp_path / "c", peers=(a.peer_address,)) as c:
             await until_live(c, a, b)
             await until_live(b, a, c)
+
+
+async def test_a_newcomer_learns_of_more_nodes_than_fit_a_page(tmp_path: Path) -> None:
+    strangers = [Stranger() for _ in range(PEER_PAGE_SIZE_MAX + 20)]
+    async with running(tmp_path / "a", heartbeat_us=5_000_000) as a:
+        async with peer_channel(a) as channel:
+            announce = peer_service_pb2_grpc.PeerServiceStub(channel).Announce
+            for stranger in strangers:
+                await announce(peer_service_pb2.AnnounceRequest(record=record_of(stranger, a)))
+        async with running(tmp_path / "b", peers=(a.peer_address,)) as b:
+            wanted = {stranger.key.node_id for stranger in strangers}
+            await until(
+                lambda: wanted <= {peer.record.node_id for peer in b.membership.peers()}, "all are known"
+            )
 
 
 async def test_a_node_that_stops_is_not_live_after_three_heartbeats_and_comes_back_on_another_port(
@@ -131,3 +147,45 @@ async def test_a_node_that_never_answered_is_forgotten(tmp_path: Path) -> None:
         a.membership.announced(opened, envelope, "peer", direct=False)
         assert a.membership.live_ids() == []
         await until(lambda: not a.membership.peers(), "it is forgotten")
+
+
+async def test_a_node_whose_addresses_are_silent_holds_up_no_look_up_of_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "DIAL_S", 2.0)
+    silent = [socket.create_server(("127.0.0.1", 0)) for _ in range(8)]
+    addresses = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in silent)
+    stranger = Stranger()
+    async with (
+        running(tmp_path / "a", heartbeat_us=5_000_000) as a,
+        running(tmp_path / "b", peers=(a.peer_address,)) as b,
+    ):
+        await until_live(a, b)
+        async with peer_channel(a) as channel:
+            announce = peer_service_pb2_grpc.PeerServiceStub(channel).Announce
+            record = record_of(stranger, a, addresses=addresses)
+            await announce(peer_service_pb2.AnnounceRequest(record=record))
+        assert stranger.key.node_id in a.membership.live_ids()
+        async with asyncio.timeout(LINK_S + 1):
+            assert await a.contents.sources() == [await a.membership.link(b.node_id)]
+        # The dial goes on, for all of the addresses together no longer than it may take.
+        async with asyncio.timeout(membership.DIAL_S + 1):
+            with pytest.raises(PeerUnreachable):
+                await a.membership.link(stranger.key.node_id)
+    for server in silent:
+        server.close()
+
+
+async def test_a_link_that_is_made_with_a_node_forgotten_meanwhile_is_closed(tmp_path: Path) -> None:
+    async with running(tmp_path / "a") as a, running(tmp_path / "b", heartbeat_us=60_000_000) as b:
+        await b.membership.connect(a.peer_address)
+        await until_live(a, b)
+        await a.membership.close()
+        [peer] = a.membership.peers()
+        peer.link = None
+        dialling = asyncio.create_task(a.membership.link(b.node_id))
+        await asyncio.sleep(0)
+        del a.membership._peers[b.node_id]
+        with pytest.raises(PeerUnreachable, match="forgotten"):
+            await dialling
+        assert peer.link is None

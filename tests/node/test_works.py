@@ -1,14 +1,13 @@
-"""What an execution needs on disk goes with it."""
+"""Executions that are stopped while a thread works for them."""
 
 from __future__ import annotations
 
+import os
 import threading
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.importer import import_stream
-from bacalhau.model.job import JobState
-from bacalhau.runtime.workspace import Workspaces
+from bacalhau.ipfs.layout import ImportOptions
 from bacalhau.v1 import job_service_pb2
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
 from tests.node.live import client_of, running, until, wasm_job
@@ -16,38 +15,47 @@ from tests.node.live import client_of, running, until, wasm_job
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
+    from bacalhau.model.cid import Cid
     from bacalhau.node.node import Node
-    from bacalhau.runtime.executor import Workspace
+
+CHUNK_BYTES = 256 * 1024
 
 
-def state(node: Node, job_id: str) -> JobState | None:
-    job = node.store.job(job_id)
-    return None if job is None else job.state
+class SlowReads:
+    """Whoever reads the slow content waits until it may go on."""
+
+    def __init__(self, node: Node, slow: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered = threading.Event()
+        self.may_go_on = threading.Event()
+        self._get = node.blocks.get
+        self._slow = slow
+        monkeypatch.setattr(node.blocks, "get", self.get)
+
+    def get(self, cid: Cid) -> bytes:
+        block = self._get(cid)
+        if block == self._slow:
+            self.entered.set()
+            self.may_go_on.wait(10)
+        return block
 
 
-async def test_a_job_that_is_cancelled_while_its_inputs_are_laid_out_leaves_none_of_them(
-    tmp_path: Path,
+async def test_a_job_cancelled_while_its_inputs_are_laid_out_ends_when_they_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, cancelled, ended = threading.Event(), threading.Event(), threading.Event()
-    lay_out = Workspaces.materialise
-
-    def slowly(workspaces: Workspaces, *words: Any) -> Workspace:
-        begun.set()
-        assert cancelled.wait(30)
-        workspace = lay_out(workspaces, *words)
-        assert (workspace.root / "inputs" / "0").is_file()
-        ended.set()
-        return workspace
-
-    async with running(tmp_path) as node:
-        spec = wasm_job(node, inputs=(import_stream(node.blocks, [b"an input"]).cid,))
-        with patch.object(Workspaces, "materialise", slowly):
-            async with client_of(node) as channel:
-                answer = await JobServiceStub(channel).SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec))
-            job_id = str(answer.job.id)
-            await until(begun.is_set, "the inputs are laid out")
-            await node.jobs.cancel(job_id, "")
-            await until(lambda: state(node, job_id) is JobState.CANCELLED, "the job is cancelled")
-            cancelled.set()
-            await until(ended.is_set, "the inputs are there")
-        await until(lambda: not list((tmp_path / "workspaces" / "runs").iterdir()), "the workspace is gone")
+    async with running(tmp_path) as node, client_of(node) as channel:
+        chunks = [os.urandom(CHUNK_BYTES) for _ in range(8)]
+        # Raw leaves are read by nothing before that.
+        cid = import_stream(node.blocks, chunks, options=ImportOptions(raw_leaves=True)).cid
+        reads = SlowReads(node, chunks[3], monkeypatch)
+        jobs = JobServiceStub(channel)
+        spec = wasm_job(node, inputs=(cid,))
+        job_id = (await jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec))).job.id
+        await until(reads.entered.is_set, "the inputs are being laid out")
+        runs = tmp_path / "workspaces" / "runs"
+        assert len(list(runs.iterdir())) == 1
+        await jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id))
+        reads.may_go_on.set()
+        await until(lambda: not node.store.unsettled_work(), "the work has ended")
+        assert list(runs.iterdir()) == []

@@ -256,9 +256,8 @@ async def test_cancelling_what_is_not_here_has_no_effect(peers: grpc.aio.Channel
 
 
 def record_of(stranger: Stranger, node: Node, **changes: Any) -> SignedEnvelope:
-    record = replace(
-        node.membership.record, node_id=stranger.key.node_id, addresses=("127.0.0.1:9",), **changes
-    )
+    fields = {"node_id": stranger.key.node_id, "addresses": ("127.0.0.1:9",)} | changes
+    record = replace(node.membership.record, **fields)
     return stranger.seal(record, at_us=node.clock.now())
 
 

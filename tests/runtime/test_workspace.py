@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from bacalhau.model.job import DockerTask, InputSource, JobSpec, OutputPath, Was
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB
 from bacalhau.runtime.executor import EngineFault, Run
 from bacalhau.runtime.limits import TooDeep, disk_used_bytes, duration_text, size_text
-from bacalhau.runtime.workspace import Workspaces
+from bacalhau.runtime.workspace import Stopped, Workspaces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,42 @@ def test_a_file_can_be_an_input(workspaces: Workspaces, store: MemoryBlockStore,
     cid = import_path(store, tmp_path / "data").cid
     workspace = laid_out(workspaces, store, docker_spec(inputs=(InputSource(cid, "/data.txt"),))).workspace
     assert workspace.inputs[0].read_bytes() == b"just a file"
+
+
+class StopsAt(MemoryBlockStore):
+    """Sets `stop` when this content is read."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.stop = threading.Event()
+        self._content = content
+
+    def get(self, cid: Cid) -> bytes:
+        block = super().get(cid)
+        if self._content in block:
+            self.stop.set()
+        return block
+
+
+@pytest.mark.parametrize("content", [b"the first", b"the last"])
+def test_laying_out_that_is_stopped_leaves_nothing(workspaces: Workspaces, content: bytes) -> None:
+    store = StopsAt(content)
+    cids = [import_files(store, {"file": content}).cid for content in (b"the first", b"the last")]
+    inputs = tuple(InputSource(cid, f"/inputs/{number}") for number, cid in enumerate(cids))
+    spec = docker_spec(inputs=inputs)
+    with pytest.raises(Stopped):
+        workspaces.materialise(store, "e-1", 1, spec, store.stop)
+    assert not workspaces.locate("e-1", 1, spec).root.exists()
+
+
+def test_publishing_that_is_stopped_stores_no_more(workspaces: Workspaces, store: MemoryBlockStore) -> None:
+    run = laid_out(workspaces, store, docker_spec(outputs=OUTPUTS))
+    (run.workspace.outputs[0] / "large").write_bytes(bytes(MIB))
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        workspaces.publish(store, run, 0, stop)
+    assert list(store.keys()) == []
 
 
 def test_a_module_is_written_once_for_all_runs(workspaces: Workspaces, store: MemoryBlockStore) -> None:

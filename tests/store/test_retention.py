@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 from bacalhau.model.auction import Clearing, ClearingRule
 from bacalhau.model.job import JobState
 from bacalhau.scheduler.records import AuctionCleared, BidKept, JobChanged, WorkState
-from bacalhau.store import retention
+from bacalhau.store import queries, retention
 from bacalhau.store.store import Store
 from tests.store import histories as h
 
@@ -104,6 +105,20 @@ def test_what_open_jobs_and_unsettled_work_run_from_is_needed_however_old(store:
     assert store.needed_contents(10**15) == set(job.work.award.spec.contents())
     store.commit([replace(job.work, state=WorkState.SETTLED)])
     assert store.needed_contents(10**15) == set()
+
+
+def test_while_the_needed_contents_are_read_other_reads_go_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(database: sqlite3.Connection) -> list[object]:
+        other = threading.Thread(target=store.get_meta, args=("key",))
+        other.start()
+        other.join(5)
+        assert not other.is_alive()
+        return []
+
+    monkeypatch.setattr(queries, "open_jobs", slow)
+    store.needed_contents(0)
 
 
 def test_more_than_a_batch_goes_in_one_pruning(store: Store) -> None:
