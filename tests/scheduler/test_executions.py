@@ -362,30 +362,6 @@ def test_a_vacant_slot_is_filled_before_a_lapsed_execution_is_given_up(requester
     assert requester.execution_state("e-2") is ExecutionState.FAILED
 
 
-def test_an_auction_ends_in_time_though_nothing_was_missing_for_a_part_of_it(requester: Requester) -> None:
-    """n1 comes back while its slot is offered, and fails then; the offer stayed open for the award to n3."""
-    requester.hear("n1", "n2", "n3")
-    requester.submit(a_spec(count=2), now=0)
-    for node_id, price in (("n1", 100), ("n2", 200), ("n3", 300)):
-        requester.bid(node_id, price, now=0)
-    requester.confirm("e-2", now=0)
-    requester.confirm("e-3", now=0)
-    requester.renew("n2", "e-3", seconds(20))
-    requester.hear("n3", "n4", "n5", now=seconds(26))
-    requester.report("n2", "e-3", now=seconds(28), fault=BROKEN)
-    requester.bid("n3", 300, id="b-3", now=seconds(28) + 10)
-    requester.expire(seconds(29))
-    assert requester.awards() == [("n3", 300)]
-    requester.expire(seconds(30))
-    (offer,) = requester.sent(fx.SendOffer)
-    requester.renew("n1", "e-2", seconds(30) + 10)
-    requester.report("n1", "e-2", now=seconds(30) + 20, fault=BROKEN)
-    assert requester.machine.deadline() == seconds(31)
-    requester.bid("n4", 400, id="b-4", offer_id=offer.offer.id, now=seconds(30) + 30)
-    requester.expire(seconds(31))
-    assert requester.awards() == [("n4", 400)]
-
-
 def test_a_job_whose_only_node_is_lost_fails_as_node_lost(requester: Requester) -> None:
     requester.hear("n1")
     requester.submit(now=0)

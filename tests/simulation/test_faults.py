@@ -15,8 +15,8 @@ from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler.capacity import CapacityLedger
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.events import (
+    BidReceived,
     CommitmentReceived,
-    DeclineReceived,
     LeaseRenewed,
     NoteReceived,
     ReceiptReceived,
@@ -230,11 +230,13 @@ class ClearsWrongly(RequesterMachine):
 
 
 class IgnoresWithdrawals(RequesterMachine):
-    """Takes no decline of a node that has bid."""
+    """Takes a bid that comes behind the decline by which its node had withdrawn it."""
 
     def handle(self, event: RequesterEvent, *, now: int) -> fx.Effects:
-        if isinstance(event, DeclineReceived) and self.acknowledged(event.decline.offer_id, event.node_id):
-            return fx.Effects()
+        if isinstance(event, BidReceived):
+            for job in self._jobs.values():
+                if job.auction is not None:
+                    job.auction.declined_us.clear()
         return super().handle(event, now=now)
 
 
