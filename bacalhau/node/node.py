@@ -183,10 +183,12 @@ class Node:
         folder = self.settings.data_dir
         self.store = Store(folder / "journal.sqlite")
         self._stack.callback(self.store.close)
-        self.blocks = PackBlockStore(folder / "blocks", reserve_bytes=self.settings.disk_reserve_bytes)
+        with startup.opening(folder / "blocks" / "blocks.sqlite"):
+            self.blocks = PackBlockStore(folder / "blocks", reserve_bytes=self.settings.disk_reserve_bytes)
         self._stack.callback(self.blocks.close)
         startup.take_up_blocks(self.store, self.blocks)
-        self.pins = Pins(folder / "pins.sqlite")
+        with startup.opening(folder / "pins.sqlite"):
+            self.pins = Pins(folder / "pins.sqlite")
         self._stack.callback(self.pins.close)
         self._room = DiskRoom(folder, self.settings.disk_reserve_bytes)
         self.clock = Clock(int(self.store.get_meta(CLOCK_META) or 0))

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import resource
+import sqlite3
 import ssl
 import stat
 from typing import TYPE_CHECKING
@@ -18,9 +19,11 @@ from bacalhau.ipfs.errors import StoreFull
 from bacalhau.ipfs.kubo_rpc import InvalidAddress, KuboRpc, PackageMissing
 from bacalhau.node.kubo import Kubo
 from bacalhau.node.trace import Trace
+from bacalhau.store.errors import explained
 from bacalhau.wire.identity import NodeKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -112,6 +115,15 @@ def read_token(path: Path | None) -> str | None:
         raise CannotStart(f"the token in {path} must be at least 16 printable ASCII characters")
     _warn_of_readers(path)
     return token
+
+
+@contextlib.contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Around the opening of a database of the node's folder. Raises StoreError, which says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
 
 
 def read_tls(settings: Settings) -> tuple[bytes, bytes] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import logging
 import os
 import ssl
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 SERVER_NAME = "bacalhau"
 """The name in every node's certificate; what a caller checks is the pinned digest, not a name."""
@@ -38,15 +41,25 @@ def certificate_digest(certificate_pem: bytes) -> bytes:
 
 
 def load_or_make(folder: Path) -> Certificate:
-    """The node's certificate, made at the first call and kept in `peer.crt` and `peer.key` (mode 0600)."""
+    """The node's certificate, made at the first call and kept in `peer.crt` and `peer.key` (mode 0600). A pair that is
+    damaged is made anew: others take it by the node's next record."""
     certificate_path, key_path = folder / "peer.crt", folder / "peer.key"
-    if not (certificate_path.exists() and key_path.exists()):
-        made = _make()
-        for path, content in ((key_path, made.key_pem), (certificate_path, made.certificate_pem)):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-    return Certificate(certificate_path.read_bytes(), key_path.read_bytes())
+    if certificate_path.exists() and key_path.exists():
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_path, key_path, password="")
+            return Certificate(certificate_path.read_bytes(), key_path.read_bytes())
+        except (ssl.SSLError, ValueError) as error:
+            log.warning("%s and %s are damaged, and made anew: %s", certificate_path, key_path, error)
+    made = _make()
+    for path, content in ((key_path, made.key_pem), (certificate_path, made.certificate_pem)):
+        temporary = path.with_name(f".{path.name}.new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    return made
 
 
 def _make() -> Certificate:
