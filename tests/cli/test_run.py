@@ -371,23 +371,7 @@ def test_terminal_gets_a_moving_line_that_is_gone_before_the_program_writes(
         event("AWARD_CONFIRMED", execution_id="e-1"),
         ended(execution("e-1")),
     ]
-    terminal, side = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bacalhau", "docker", "run", "ubuntu"],
-            stdout=side,
-            stderr=side,
-            cwd=tmp_path,
-            env=environment(scripted.port) | {"TERM": "xterm", "COLUMNS": "100"},
-        )
-        os.close(side)
-        shown = b""
-        while chunk := _read(terminal):
-            shown += chunk
-        assert process.wait(20) == 0
-    finally:
-        os.close(terminal)
-    text = shown.decode()
+    text = _shown_on_a_terminal(scripted, tmp_path)
     assert "1.4 MiB of 2.8 MiB" in text
     assert "from the program\r\n" in text
     assert "1.4 MiB" not in text.partition("from the program")[2]
@@ -405,28 +389,35 @@ def test_terminal_shows_how_long_a_program_runs_until_it_writes(
         event("PROGRESS", execution_id="e-1", phase=running),
         ended(execution("e-1")),
     ]
+    shown = _shown_on_a_terminal(scripted, tmp_path, lambda shown: seen.set() if b"0:00:0" in shown else None)
+    before, _, after = shown.partition("from the program\r\n")
+    assert "running on n-a (attempt 2)" in before
+    assert "0:00:0" in before
+    assert after.startswith(f"result {RESULT_CID}")
+
+
+def _shown_on_a_terminal(
+    scripted: ScriptedNode, folder: Path, looked: Callable[[bytes], None] = lambda shown: None
+) -> str:
+    """What `docker run ubuntu` writes to a terminal until it ends; `looked` gets all of it after each piece."""
     terminal, side = pty.openpty()
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "bacalhau", "docker", "run", "ubuntu"],
             stdout=side,
             stderr=side,
-            cwd=tmp_path,
+            cwd=folder,
             env=environment(scripted.port) | {"TERM": "xterm", "COLUMNS": "100"},
         )
         os.close(side)
         shown = b""
         while chunk := _read(terminal):
             shown += chunk
-            if b"0:00:0" in shown:
-                seen.set()
+            looked(shown)
         assert process.wait(20) == 0
     finally:
         os.close(terminal)
-    before, _, after = shown.decode().partition("from the program\r\n")
-    assert "running on n-a (attempt 2)" in before
-    assert "0:00:0" in before
-    assert after.startswith(f"result {RESULT_CID}")
+    return shown.decode()
 
 
 def _read(terminal: int) -> bytes:

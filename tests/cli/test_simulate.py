@@ -10,10 +10,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars
+import psutil
 import pytest
 
 from bacalhau.cli.main import run
@@ -23,6 +23,8 @@ from bacalhau.simulation.profile import Machines
 from tests.e2e.nodes import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bacalhau.scheduler import effects as fx
     from bacalhau.scheduler.events import RequesterEvent
 
@@ -161,30 +163,26 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_anything_runs(
     assert (shown.out, shown.err) == ("", f"bacalhau: {tmp_path / 'out'}: File exists\n")
 
 
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _runs(pid: int) -> bool:
+def _runs(process: psutil.Process) -> bool:
     """It is there, and is no zombie that nobody has waited for."""
     try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
 def test_a_sweep_that_is_interrupted_ends_at_once_with_all_its_workers(by: signal.Signals, code: int) -> None:
     grid = ["--set", "jobs=10000000", "--sweep", "seed=1,2,3,4", "--workers", "2"]
     command = [sys.executable, "-m", "bacalhau", "simulate", "first-price", *grid]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as sweep:
         try:
-            wait_until(lambda: len(_children(sweep.pid)) == 2, "both workers run")
-            workers = _children(sweep.pid)
+            parent = psutil.Process(sweep.pid)
+            wait_until(lambda: len(parent.children()) == 2, "both workers run")
+            workers = parent.children()
             sweep.send_signal(by)
             assert sweep.wait(timeout=30) == code
-            wait_until(lambda: not any(_runs(pid) for pid in workers), "no worker runs")
+            wait_until(lambda: not any(map(_runs, workers)), "no worker runs")
             assert sweep.stderr is not None
             assert sweep.stderr.read().strip() == b""
         finally:
