@@ -64,7 +64,8 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _SMALL_BYTES: Final = 256 * 1024
 _SMALL_ENTRIES: Final = 64
 _AT_ONCE_BYTES: Final = 8 * 1024
-_SPARES_MAX: Final = 64
+# As many as short jobs come at once: a burst finds a folder ready for each. Empty ones take 16 KiB.
+_SPARES_MAX: Final = 512
 _NEVER: Final = threading.Event()
 
 
