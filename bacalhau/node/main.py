@@ -15,7 +15,7 @@ from bacalhau.config import DEFAULT_TARIFF, InvalidSetting, Settings
 from bacalhau.market.credit import CreditPolicy
 from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
-from bacalhau.node.allocator import keep_freed_memory
+from bacalhau.node.allocator import keep_freed_memory, pass_over_what_stays
 from bacalhau.node.network import P2P_MISSING, p2p_installed
 from bacalhau.node.node import Node
 from bacalhau.node.startup import CannotStart, allow_open_files
@@ -159,6 +159,7 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, stopped.set)
     node = await Node.start(settings)
     try:
+        pass_over_what_stays()
         _announce(node)
         waiting = loop.create_task(stopped.wait())
         await asyncio.wait((waiting, node.failed), return_when=asyncio.FIRST_COMPLETED)
