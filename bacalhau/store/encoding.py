@@ -6,8 +6,7 @@ made valid UTF-8 here, for file names in an engine's message may not be.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from bacalhau.market.audit import entry_of
 from bacalhau.model.cid import Cid
@@ -30,7 +29,7 @@ from bacalhau.wire.auction import (
     entry_to_proto,
 )
 from bacalhau.wire.execution import fault_from_proto, fault_to_proto, report_from_proto, report_to_proto
-from bacalhau.wire.job import spec_from_proto, spec_to_proto
+from bacalhau.wire.job import spec_from_proto
 from bacalhau.wire.market import (
     award_from_proto,
     award_to_proto,
@@ -48,6 +47,7 @@ from bacalhau.wire.receipt import (
     receipt_to_proto,
 )
 from bacalhau.wire.refusal import refusal_from_proto, refusal_to_proto
+from bacalhau.wire.remembered import remembered
 from bacalhau.wire.verification import reputation_from_proto, reputation_to_proto
 
 if TYPE_CHECKING:
@@ -60,14 +60,6 @@ if TYPE_CHECKING:
     from bacalhau.model.market import Award, Bid, JobOffer, PaymentTerms
     from bacalhau.model.refusals import Refusal
     from bacalhau.model.reputation import Reputation, Role
-
-
-# Rows are written whole at each step of a life in which these do not change. Few, for each may hold a large spec.
-_REMEMBERED: Final = 32
-
-
-def spec_bytes(spec: JobSpec) -> bytes:
-    return spec_to_proto(spec).SerializeToString()
 
 
 def spec_of(data: bytes) -> JobSpec:
@@ -123,7 +115,7 @@ def bid_set_of(data: bytes) -> list[BidSetEntry]:
     return [entry_from_proto(entry) for entry in auction_pb2.BidSet.FromString(data).entries]
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@remembered
 def award_bytes(award: Award) -> bytes:
     return award_to_proto(award).SerializeToString()
 
@@ -132,7 +124,7 @@ def award_of(data: bytes) -> Award:
     return award_from_proto(market_pb2.Award.FromString(data))
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@remembered
 def payment_bytes(payment: PaymentTerms) -> bytes:
     return payment_to_proto(payment).SerializeToString()
 
@@ -142,7 +134,7 @@ def payment_of(data: bytes | None) -> PaymentTerms:
     return WHOLE_PRICE if data is None else payment_from_proto(payment_pb2.PaymentTerms.FromString(data))
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@remembered
 def receipt_bytes(receipt: Receipt) -> bytes:
     return receipt_to_proto(receipt).SerializeToString()
 
@@ -159,9 +151,13 @@ def note_of(data: bytes) -> SettlementNote:
     return note_from_proto(receipt_pb2.SettlementNote.FromString(data))
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def report_bytes(report: ExecutionReport | None) -> bytes | None:
-    return None if report is None else report_to_proto(report).SerializeToString()
+    return None if report is None else _report_bytes(report)
+
+
+@remembered
+def _report_bytes(report: ExecutionReport) -> bytes:
+    return report_to_proto(report).SerializeToString()
 
 
 def report_of(data: bytes | None) -> ExecutionReport | None:

@@ -27,6 +27,7 @@ from bacalhau.scheduler.records import (
     WorkState,
 )
 from bacalhau.store import encoding
+from bacalhau.wire.job import spec_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +68,7 @@ _COMPACT_JSON: Final = json.JSONEncoder(separators=(",", ":"))
 def _accepted_row(record: JobAccepted) -> Row:
     return (
         record.id,
-        encoding.spec_bytes(record.spec),
+        spec_bytes(record.spec),
         encoding.inputs_bytes(record.inputs),
         record.spec_digest,
         record.created_us,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -31,6 +30,7 @@ from bacalhau.model.refusals import RefusalReason, refused
 from bacalhau.v1 import job_pb2
 from bacalhau.wire import fields, limits
 from bacalhau.wire.auction import check_reserve, terms_from_proto, terms_to_proto
+from bacalhau.wire.remembered import remembered
 from bacalhau.wire.resources import job_resources_from_proto, price_from_proto, resources_to_proto
 from bacalhau.wire.verification import verification_from_proto, verification_to_proto
 
@@ -46,8 +46,6 @@ DEFAULT_TARGET: Final = "/inputs"
 # The result folder has these of its own beside the outputs.
 RESERVED_OUTPUT_NAMES: Final = frozenset({"stdout", "stderr", "exitCode"})
 
-# At most 32 times MAX_SPEC_BYTES is held for it.
-_SPECS_REMEMBERED: Final = 32
 # The grammar of the distribution project's reference package: [host[:port]/]path[:tag][@digest].
 _HOST: Final = r"(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*(?:\.[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*)*|\[[0-9A-Fa-f:]+\])"
 _PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
@@ -61,18 +59,16 @@ _IMAGE: Final = re.compile(
 
 def spec_digest(spec: JobSpec) -> bytes:
     """SHA-256 of the spec as winners receive it, which the offer names and the award has to fit."""
-    return hashlib.sha256(_message_of(spec).SerializeToString(deterministic=True)).digest()
+    return hashlib.sha256(spec_bytes(spec)).digest()
 
 
 def spec_to_proto(spec: JobSpec) -> job_pb2.JobSpec:
-    message = job_pb2.JobSpec()
-    message.CopyFrom(_message_of(spec))
-    return message
+    return job_pb2.JobSpec.FromString(spec_bytes(spec))
 
 
-@lru_cache(maxsize=_SPECS_REMEMBERED)
-def _message_of(spec: JobSpec) -> job_pb2.JobSpec:
-    """Shared, so never to be changed: one job's spec is converted ten times from its submission to its receipt."""
+@remembered
+def spec_bytes(spec: JobSpec) -> bytes:
+    """The spec as winners receive it, always the same bytes."""
     message = job_pb2.JobSpec(
         name=spec.name,
         labels=labels_to_proto(spec.labels),
@@ -104,7 +100,7 @@ def _message_of(spec: JobSpec) -> job_pb2.JobSpec:
             message.wasm.import_modules.extend(
                 job_pb2.WasmImport(name=module.name, cid=str(module.cid)) for module in wasm.imports
             )
-    return message
+    return message.SerializeToString(deterministic=True)
 
 
 def spec_from_proto(
