@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bacalhau.background import Background
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.p2p.port import CannotConnect
@@ -80,7 +81,7 @@ class Membership:
         """Address -> id of the node that answered there."""
         self._peers: dict[str, Peer] = {}
         self._dialling: dict[str, asyncio.Task[PeerLink]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._announcing: dict[str, asyncio.Task[object]] = {}
         """By node id or configured address: heartbeats under way."""
         self.record = record(driver.clock.now())
@@ -203,9 +204,7 @@ class Membership:
     def _drop_link(self, peer: Peer) -> None:
         if peer.link is not None:
             link, peer.link = peer.link, None
-            task = asyncio.get_running_loop().create_task(link.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._background.start(f"closing the link to {peer.record.node_id}", link.close())
 
     async def link(self, node_id: str) -> PeerLink:
         """A connection to a known node, whose certificate is the one that its record names. Raises
@@ -381,14 +380,8 @@ class Membership:
         if to in self._announcing:
             work.close()
             return
-        task = asyncio.get_running_loop().create_task(work)
-        self._announcing[to] = task
-        task.add_done_callback(lambda done: self._announced(to, done))
-
-    def _announced(self, to: str, task: asyncio.Task[object]) -> None:
-        del self._announcing[to]
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            log.error("the heartbeat to %s failed", to, exc_info=failure)
+        task = self._announcing[to] = self._background.start(f"the heartbeat to {to}", work)
+        task.add_done_callback(lambda _: self._announcing.pop(to))
 
     def _forget_lost(self) -> None:
         """A node that was not heard from for long is forgotten; one that never was, soon."""
@@ -443,10 +436,10 @@ class Membership:
                 log.info("a record that %s passed on: %s", peer.record.node_id, refusal)
 
     async def close(self) -> None:
-        tasks = [*self._dialling.values(), *self._announcing.values()]
-        for task in tasks:
+        for task in (*self._dialling.values(), *self._announcing.values()):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._dialling.values(), return_exceptions=True)
+        await self._background.ended()
         for peer in self._peers.values():
             if peer.link is not None:
                 await peer.link.close()

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
+from bacalhau.background import Background
 from bacalhau.config import Settings, machine_capacity
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import Pins
@@ -59,8 +60,7 @@ from bacalhau.store.errors import StoreError
 from bacalhau.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping
-    from typing import Any
+    from collections.abc import Callable, Collection, Mapping
 
     from bacalhau.ipfs.pins import Collected
     from bacalhau.model.cid import Cid
@@ -88,7 +88,8 @@ class Node:
         self.settings = settings
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._stack = AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
+        # What runs as long as the node does; when it fails, the node does.
+        self._background = Background(self._cannot_go_on)
 
     @classmethod
     async def start(cls, settings: Settings) -> Node:
@@ -144,13 +145,14 @@ class Node:
         if self._metrics is not None and settings.metrics_port is not None:
             await self._metrics.serve(self, settings.metrics_port)
             self._stack.push_async_callback(self._metrics.close)
-        self._go_on(self.membership.run())
-        self._go_on(self._engines.watch(self._engines_changed))
-        self._go_on(self._room.watch(self.driver))
+        start = self._background.start
+        start("membership", self.membership.run())
+        start("the watch over the engines", self._engines.watch(self._engines_changed))
+        start("the watch over the disk", self._room.watch(self.driver))
         if self.kubo is not None:
-            self._go_on(self.kubo.run(self._ipfs.wanted))
-        self._go_on(self._upkeep())
-        self._go_on(self._provide_again())
+            start("what is kept in Kubo", self.kubo.run(self._ipfs.wanted))
+        start("upkeep", self._upkeep())
+        start("announcing what is kept", self._provide_again())
 
     async def _start_network(self, key: NodeKey) -> None:
         network = await start_network(
@@ -167,17 +169,9 @@ class Node:
             self.contents.network = network
             self._stack.push_async_callback(network.stop)
 
-    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs it as long as the node does; when it fails, the node does."""
-        task = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(self._task_done)
-        self._tasks.append(task)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        failure = None if task.cancelled() else task.exception()
-        if failure is not None:
-            log.critical("the node stops: %s", failure, exc_info=failure)
-            self._fail(failure)
+    def _cannot_go_on(self, what: str, failure: BaseException) -> None:
+        log.critical("%s failed, the node stops: %s", what, failure, exc_info=failure)
+        self._fail(failure)
 
     def _open_stores(self) -> None:
         folder = self.settings.data_dir
@@ -360,7 +354,7 @@ class Node:
         keep = [record.id for record in work]
         # Before anything new starts, which would not be among those to keep.
         await asyncio.to_thread(self._workspaces.sweep, keep)
-        self._go_on(self._reap(keep))
+        self._background.start("removing what was left", self._reap(keep))
         await asyncio.to_thread(self.contents.seal_again, work, executions)
         self.driver.restore(work, jobs, executions, self.store.reputations(), self.store.books())
 
@@ -415,7 +409,7 @@ class Node:
         self.driver.tell_compute(self._engines.changed())
         self.membership.refresh()
         # One that came back may still run what was reported as failed while it was away.
-        self._go_on(self._reap(self.driver.compute.unsettled))
+        self._background.start("removing what was left", self._reap(self.driver.compute.unsettled))
 
     def _notices(self) -> tuple[str, ...]:
         """What is wrong, for people."""
@@ -481,9 +475,7 @@ class Node:
                 self.driver.tell_compute(ShutdownBegun())
         if hasattr(self, "works"):
             self.works.shut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         await self._stack.aclose()
 
 

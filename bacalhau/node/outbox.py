@@ -15,6 +15,7 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from bacalhau.background import Background
 from bacalhau.model.frozen import replace
 from bacalhau.model.refusals import Refusal, Refused
 from bacalhau.node.prompt_awards import CALL_AFTER_S
@@ -28,7 +29,8 @@ from bacalhau.wire.job import spec_digest
 from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from typing import Any
 
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.ledger import Receipt, SettlementNote
@@ -93,7 +95,7 @@ class Outbox:
         self._repeating: set[str] = set()
         """Offers that are gossiped again and again."""
         self._receipts = ReceiptSender(self._self_id, driver, membership, store, self._seal)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._closed = False
 
     def deliver_here(self, send: fx.Send) -> fx.Send | None:
@@ -133,9 +135,7 @@ class Outbox:
 
     async def close(self) -> None:
         self._closed = True
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
     # --- to this node ---
 
@@ -417,12 +417,5 @@ class Outbox:
             recipient=recipient,
         )
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            log.error("a delivery failed", exc_info=failure)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background.start("a delivery", work)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from bacalhau.background import Background
 from bacalhau.ipfs.errors import IpfsError, NoPeerHas, UnsupportedDag
 from bacalhau.ipfs.fetch import FetchLimit, FetchLimits
 from bacalhau.node.comparing import compare
@@ -32,7 +33,7 @@ class Results:
         self._driver = driver
         self._contents = contents
         self._node_id = node_id
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def settle_here(self, start: FetchResult) -> bool:
         """A result of this node's own is here already, and a small one came with its report."""
@@ -45,9 +46,7 @@ class Results:
         return here
 
     def fetch(self, start: FetchResult) -> None:
-        task = asyncio.get_running_loop().create_task(self._fetch(start))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.start(f"fetching the result of {start.execution_id}", self._fetch(start))
 
     async def _fetch(self, start: FetchResult) -> None:
         try:
@@ -97,9 +96,7 @@ class Results:
             return None
 
     async def close(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
 
 def _bound_bytes(start: FetchResult) -> int:
