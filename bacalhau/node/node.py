@@ -40,6 +40,7 @@ from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
+from bacalhau.node.serving import Serving
 from bacalhau.node.views import NodeViews
 from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
@@ -161,12 +162,11 @@ class Node:
             self._inbound,
             self.clock.now,
             self.peer_address,
-            self.contents.whole_store,
-            self.contents.may_serve,
+            self.serving.store,
+            self.serving.may_serve,
         )
         if network is not None:
             self.membership.network = network
-            self.contents.network = network
             self._stack.push_async_callback(network.stop)
 
     def _cannot_go_on(self, what: str, failure: BaseException) -> None:
@@ -207,16 +207,19 @@ class Node:
         if self.kubo is not None:
             self._stack.push_async_callback(self.kubo.close)
         self.contents = Contents(self.blocks, self.pins, self.membership, self.kubo)
+        self.serving = Serving(self.contents.whole_store, self.membership)
         self.views = NodeViews(self.driver, self.membership, self._notices)
-        self._stack.callback(self.contents.close)
+        self._stack.callback(self.serving.close)
         self._needed = Needed(self._needed_contents)
-        self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed)
+        self._ipfs = Ipfs(self.contents, self.serving, gc_grace_us=settings.gc_grace_us, needed=self._needed)
         self._stack.callback(self._ipfs.close)
         happenings = self._happenings = Happenings()
         self._recent = RecentJobs()
         workspaces = Workspaces(settings.data_dir / "workspaces")
         self._workspaces = workspaces
-        self.works = Works(self.driver, self._engines.executors, workspaces, self.contents, key.node_id)
+        self.works = Works(
+            self.driver, self._engines.executors, workspaces, self.contents, self.serving, key.node_id
+        )
         self._stack.push_async_callback(self.works.close)
         programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
         self._asks = Asks(self.driver, self.contents, key.node_id, programs)
@@ -244,14 +247,15 @@ class Node:
             self.store,
             self.membership,
             self.works,
-            self.contents,
+            self.contents.small_results,
+            self.serving,
             happenings,
             quotes,
             ids,
             settings.lease_us,
         )
         outbox = self._make_outbox(key, happenings)
-        self._results = Results(self.driver, self.contents, key.node_id)
+        self._results = Results(self.driver, self.contents, self.serving.seals, key.node_id)
         self._stack.push_async_callback(self._results.close)
         self._set_hooks(outbox)
 
@@ -272,7 +276,7 @@ class Node:
             key,
             self.driver,
             self.membership,
-            self.contents,
+            self.contents.small_results,
             happenings,
             draw_id,
             self.settings.lease_us,
@@ -287,7 +291,7 @@ class Node:
         self._recent.committed(write)
         self._happenings.committed(write)
         self._needed.committed(write)
-        self.contents.committed(write)
+        self.serving.committed(write)
         if self.kubo is not None:
             self.kubo.committed(write)
         if self._metrics is not None:
@@ -355,7 +359,7 @@ class Node:
         # Before anything new starts, which would not be among those to keep.
         await asyncio.to_thread(self._workspaces.sweep, keep)
         self._background.start("removing what was left", self._reap(keep))
-        await asyncio.to_thread(self.contents.seal_again, work, executions)
+        await asyncio.to_thread(self.serving.seal_again, work, executions)
         self.driver.restore(work, jobs, executions, self.store.reputations(), self.store.books())
 
     async def _reap(self, keep: Collection[str]) -> None:
@@ -460,7 +464,7 @@ class Node:
     async def _provide_again(self) -> None:
         while True:
             try:
-                self.contents.provide_again(await asyncio.to_thread(self._ipfs.provided))
+                self.serving.provide_again(await asyncio.to_thread(self._ipfs.provided))
             except StoreError as failure:
                 log.warning("what is kept is announced again later: %s", failure)
             await asyncio.sleep(self.settings.provide_again_us / 1e6)

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, JobOffer, LeaseRenewal
-    from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.inbound import Inbound
     from bacalhau.node.membership import Membership
+    from bacalhau.node.small_results import SmallResults
     from bacalhau.store.store import Store
     from bacalhau.wire.identity import NodeKey
 
@@ -66,7 +66,7 @@ class Outbox:
         key: NodeKey,
         driver: Driver,
         membership: Membership,
-        contents: Contents,
+        small_results: SmallResults,
         happenings: Happenings,
         ids: Callable[[str], str],
         lease_us: int,
@@ -81,7 +81,7 @@ class Outbox:
         self._membership = membership
         self._ids = ids
         self._lease_us = lease_us
-        self._contents = contents
+        self._small_results = small_results
         self._happenings = happenings
         self._store = store
         self._inbound = inbound
@@ -369,7 +369,7 @@ class Outbox:
 
     async def _send_report(self, to: str, report: ExecutionReport) -> Refusal | PeerUnreachable | None:
         """With a small result along, which saves the requester from asking for it."""
-        blocks = self._contents.small_blocks(report.result) if report.result is not None else []
+        blocks = self._small_results.blocks_of(report.result) if report.result is not None else []
 
         async def send(link: PeerLink, envelope: SignedEnvelope) -> None:
             await link.report_execution(envelope, blocks)

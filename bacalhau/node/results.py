@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bacalhau.model.verification import Compared
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
+    from bacalhau.node.seals import Seals
     from bacalhau.scheduler.effects import FetchResult
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,10 @@ _SLACK_BYTES = 1 << 20
 class Results:
     """One task a result."""
 
-    def __init__(self, driver: Driver, contents: Contents, node_id: str) -> None:
+    def __init__(self, driver: Driver, contents: Contents, seals: Seals, node_id: str) -> None:
         self._driver = driver
         self._contents = contents
+        self._seals = seals
         self._node_id = node_id
         self._background = Background()
 
@@ -40,7 +42,7 @@ class Results:
         if start.verification is not None or self._contents.kubo is not None:
             return False  # its blocks have to be read, or Kubo told
         own = start.node_id == self._node_id and self._contents.store.has(start.result)
-        here = own or self._contents.remembers(start.result)
+        here = own or self._contents.small_results.remembers(start.result)
         if here:
             self._driver.tell_requester(ResultFetched(start.execution_id))
         return here
@@ -62,7 +64,7 @@ class Results:
 
     async def _fetch_and_tell(self, start: FetchResult) -> None:
         if start.verification is not None:
-            self._contents.seals.seal(f"fetched {start.execution_id}", [start.result])
+            self._seals.seal(f"fetched {start.execution_id}", [start.result])
         pause_s = FIRST_PAUSE_S
         for attempt in range(1, ATTEMPTS + 1):
             try:

@@ -23,7 +23,7 @@ from bacalhau.model.market import MICROCREDITS_PER_CREDIT, JobOffer, Tariff
 from bacalhau.model.quantities import format_duration
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB, Resources
-from bacalhau.node import contents, recent
+from bacalhau.node import recent, small_results
 from bacalhau.node.membership import PEERS_MAX
 from bacalhau.node.results import RESULT_BYTES_MAX
 from bacalhau.p2p import dht, providers
@@ -260,7 +260,7 @@ def test_what_is_kept_in_memory_is_bounded_as_the_document_says() -> None:
     bounds = (
         f"{recent.JOBS_MAX:,} jobs",
         f"{small._max_blocks:,} blocks, {small._max_bytes // MIB} MiB",
-        f"{contents._REMEMBERED_MAX:,} results",
+        f"{small_results._REMEMBERED_MAX:,} results",
         f"{providers.KEYS_MAX:,} keys, 2 MiB",
         f"{dht.WAITING_MAX:,} results",
         f"{packstore._CACHE_KIB} KiB",
