@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.frozen import replace
-from bacalhau.model.market import PPM
+from bacalhau.model.units import PPM
 
 if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionReport, Usage

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.market.reputation import NEW_SCORE_PPM, price_factor_ppm
 from bacalhau.model.frozen import dataclass, replace
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.market import PPM
-from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB, PPM, SECOND_US
 
 if TYPE_CHECKING:
     from bacalhau.model.market import JobOffer, Tariff

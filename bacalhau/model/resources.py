@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from bacalhau.model.frozen import dataclass
-
-MIB = 1024 * 1024
-GIB = 1024 * MIB
+from bacalhau.model.units import GIB, KIB, MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def amount_text(name: str, amount: int) -> str:
 
 
 def _size(size_bytes: int) -> str:
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")):
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size_bytes >= unit:
             return f"{_decimal(size_bytes * 10 // unit, 10)} {name}"
     return f"{size_bytes} bytes"

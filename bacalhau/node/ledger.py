@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bacalhau.market import ledger as books
 from bacalhau.model.ledger import Balance, TradeSide
 from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.units import SECOND_US
 from bacalhau.rpc.ledger_service import NodeBalance, PeerBalance
 from bacalhau.scheduler.events import PeerTrusted, SettlementRecorded
 from bacalhau.wire.envelope import seal
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from bacalhau.store.store import Store
     from bacalhau.wire.identity import NodeKey
 
-_VALID_FOR_US = 60 * 1_000_000
+_VALID_FOR_US = 60 * SECOND_US
 
 
 class LedgerViews:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from bacalhau.background import Background
 from bacalhau.model.frozen import replace
 from bacalhau.model.refusals import Refusal, Refused
+from bacalhau.model.units import SECOND_US
 from bacalhau.node.prompt_awards import CALL_AFTER_S
 from bacalhau.node.receipts import ReceiptSender, signed_again
 from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VALID_FOR_US = 60 * 1_000_000
+VALID_FOR_US = 60 * SECOND_US
 """How long a statement may travel; offers, which are repeated, are signed anew each time."""
 
 REPEAT_FIRST_S, REPEAT_LAST_S = 0.5, 5.0

@@ -9,6 +9,7 @@ from bacalhau.market.bidding import Answers, Ask, Quote
 from bacalhau.market.clearing import SealedBid, clear
 from bacalhau.model.market import Bid
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused
+from bacalhau.model.units import SECOND_US
 from bacalhau.rpc.job_service import Estimate, Quoted
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.scheduler.auctions import offer_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bacalhau.wire.identity import NodeKey
 
 _VALID_FOR_US = 60_000_000
-_BID_WINDOW_US = 1_000_000
+_BID_WINDOW_US = SECOND_US
 _ASKED_AT_ONCE = 64
 
 

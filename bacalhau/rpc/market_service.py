@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bacalhau.model.job import SECOND_US
 from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.units import DAY_US
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import market_service_pb2 as pb
 from bacalhau.v1 import market_service_pb2_grpc
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Context = ServicerContext[Any, Any]
 
-PRICES_SINCE_DEFAULT_US = 7 * 24 * 3600 * SECOND_US
+PRICES_SINCE_DEFAULT_US = 7 * DAY_US
 
 
 @dataclass(frozen=True, slots=True)

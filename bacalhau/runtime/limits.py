@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from bacalhau.model.execution import Fault, FaultKind
-from bacalhau.model.resources import GIB, MIB
+from bacalhau.model.units import GIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -22,9 +22,9 @@ from bacalhau.market.payment import is_payable
 from bacalhau.market.reputation import ReputationBook
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.frozen import replace
-from bacalhau.model.job import SECOND_US
 from bacalhau.model.refusals import ENDS_WORK, Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Role
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.awards import answer_repeated_award, award_mismatch

@@ -24,9 +24,10 @@ from bacalhau.market.reputation import ReputationBook
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model.auction import ClearedAward, Clearing
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
-from bacalhau.model.job import SECOND_US, JobEventType, JobState
+from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Role
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.auctions import Auctions

@@ -25,8 +25,9 @@ from bacalhau.market.verification import (
 )
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.frozen import replace
-from bacalhau.model.job import SECOND_US, JobEventType
+from bacalhau.model.job import JobEventType
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler.effects import Effects, SendRevealRequest, refuse
 

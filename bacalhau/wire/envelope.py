@@ -25,6 +25,7 @@ from bacalhau.model.ledger import Receipt, SettlementNote
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.v1 import envelope_pb2
 from bacalhau.wire import auction, execution, fields, limits, market, node, receipt, verification
@@ -257,10 +258,10 @@ def _received(opened: Opened[Any], now_us: int, self_id: str) -> Opened[Any]:
     early_us = opened.issued_at_us - now_us
     if early_us > limits.CLOCK_SKEW_US or now_us > opened.stale_after_us:
         if early_us > 0:
-            when = f"{early_us // limits.SECOND_US} s in the future"
+            when = f"{early_us // SECOND_US} s in the future"
         else:
-            valid_for = opened.valid_for_us // limits.SECOND_US
-            when = f"{-early_us // limits.SECOND_US} s ago, to be valid for {valid_for} s"
+            valid_for = opened.valid_for_us // SECOND_US
+            when = f"{-early_us // SECOND_US} s ago, to be valid for {valid_for} s"
         raise refused(
             RefusalReason.STALE,
             f"the statement was signed {when}: check the clocks of both machines",

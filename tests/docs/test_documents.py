@@ -18,11 +18,12 @@ from bacalhau.market.payment import pay_microcredits
 from bacalhau.market.pricing import LinearPrice, Situation
 from bacalhau.model.auction import ClearingRule
 from bacalhau.model.execution import FaultKind, Usage
-from bacalhau.model.job import DEFAULT_EXECUTION_TIMEOUT_US, SECOND_US, Engine, JobState, NetworkMode
-from bacalhau.model.market import MICROCREDITS_PER_CREDIT, JobOffer, Tariff
+from bacalhau.model.job import DEFAULT_EXECUTION_TIMEOUT_US, Engine, JobState, NetworkMode
+from bacalhau.model.market import JobOffer, Tariff
 from bacalhau.model.quantities import format_duration
 from bacalhau.model.refusals import RefusalReason
-from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB, Resources
+from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, Resources
+from bacalhau.model.units import MIB, MICROCREDITS_PER_CREDIT, SECOND_US
 from bacalhau.node import recent, small_results
 from bacalhau.node.membership import PEERS_MAX
 from bacalhau.node.results import RESULT_BYTES_MAX

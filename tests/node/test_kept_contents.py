@@ -17,23 +17,13 @@ from bacalhau.ipfs.kubo_rpc import KuboRpc
 from bacalhau.model.cid import Cid
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import RefusalReason
+from bacalhau.model.units import MIB
 from bacalhau.node import kubo
 from bacalhau.node.kubo import Kubo
 from bacalhau.node.seals import SealingStore
 from bacalhau.v1 import ipfs_service_pb2 as pb
 from tests.ipfs.conftest import make_tree, random_bytes
-from tests.rpc.served_ipfs import (
-    MIB,
-    Served,
-    add,
-    chunks,
-    content_of,
-    entry,
-    get,
-    refused,
-    requests_for,
-    serving,
-)
+from tests.rpc.served_ipfs import Served, add, chunks, content_of, entry, get, refused, requests_for, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.dag import iter_cids
 from bacalhau.model.execution import ExecutionState
-from bacalhau.model.job import SECOND_US, JobState, Timeouts
+from bacalhau.model.job import JobState, Timeouts
 from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.v1 import block_service_pb2, job_service_pb2
 from bacalhau.v1.block_service_pb2_grpc import BlockServiceStub

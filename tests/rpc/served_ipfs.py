@@ -14,6 +14,7 @@ import pytest
 from bacalhau.ipfs.kubo_rpc import KuboRpc
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import DEFAULT_GRACE_US, Pins
+from bacalhau.model.units import MIB
 from bacalhau.node.contents import Contents
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.kubo import Kubo
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from bacalhau.model.refusals import RefusalReason
 
 ABSENT = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
-MIB = 1024 * 1024
 
 
 class OtherNode:

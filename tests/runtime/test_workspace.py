@@ -18,7 +18,8 @@ from bacalhau.ipfs.importer import import_files, import_path
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.job import DockerTask, InputSource, JobSpec, OutputPath, WasmImport, WasmTask
-from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB
+from bacalhau.model.resources import DEFAULT_JOB_RESOURCES
+from bacalhau.model.units import MIB
 from bacalhau.runtime.executor import EngineFault, Run
 from bacalhau.runtime.limits import TooDeep, disk_used_bytes, duration_text, size_text
 from bacalhau.runtime.workspace import Stopped, Workspaces
