@@ -293,10 +293,10 @@ def run_pin(args: argparse.Namespace) -> int:
 
 def run_gc(args: argparse.Namespace) -> int:
     from bacalhau.cli.connection import Node
-    from bacalhau.model.quantities import show_bytes
+    from bacalhau.model.units import size_text
     from bacalhau.v1.ipfs_service_pb2 import CollectGarbageRequest
 
     node = Node.of(args)
     answer = node.call(node.ipfs.CollectGarbage, CollectGarbageRequest(), timeout=None)
-    print(f"removed {answer.blocks} blocks, {show_bytes(answer.freed_bytes)}")
+    print(f"removed {answer.blocks} blocks, {size_text(answer.freed_bytes)}")
     return OK

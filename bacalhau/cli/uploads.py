@@ -99,13 +99,13 @@ def read_data_url(url: str) -> bytes:
 def _upload(node: Node, reference: str, *, quiet: bool) -> str:
     if reference.startswith(DATA_REFERENCE):
         return add_bytes(node, iter([read_data_url(reference)])).cid
-    from bacalhau.model.quantities import show_bytes
+    from bacalhau.model.units import size_text
 
     path = reference.removeprefix(FILE_REFERENCE)
     with Counter(f"adding {path}", quiet=quiet) as counter:
         answer = add_source(node, Source(path), sent=counter)
     if not quiet:
-        print(f"added {path} as {answer.cid} ({show_bytes(answer.size_bytes)})", file=sys.stderr)
+        print(f"added {path} as {answer.cid} ({size_text(answer.size_bytes)})", file=sys.stderr)
     return answer.cid
 
 
@@ -126,17 +126,17 @@ class Counter:
         return self
 
     def __call__(self, count: int) -> None:
-        from bacalhau.model.quantities import show_bytes
+        from bacalhau.model.units import size_text
 
         self._bytes += count
         if self._shown and self._due(self.INTERVAL_SECONDS):
-            self._line(show_bytes(self._bytes))
+            self._line(size_text(self._bytes))
 
     def coming(self, done_bytes: int, total_bytes: int) -> None:
         """How much the node has of what it fetches itself: that may take long, so that a pipe gets lines."""
-        from bacalhau.model.quantities import show_bytes
+        from bacalhau.model.units import size_text
 
-        figures = f"{show_bytes(done_bytes)} of {show_bytes(total_bytes)} from other nodes"
+        figures = f"{size_text(done_bytes)} of {size_text(total_bytes)} from other nodes"
         if self._shown and self._due(self.INTERVAL_SECONDS):
             self._line(figures)
         elif not (self._shown or self._quiet) and self._due(PLAIN_INTERVAL_SECONDS):

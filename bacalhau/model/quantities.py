@@ -79,15 +79,6 @@ def format_bytes(size_bytes: int) -> str:
     return str(size_bytes)
 
 
-def show_bytes(size_bytes: int) -> str:
-    """Bytes for people, rounded: `1.4 MiB`."""
-    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if size_bytes >= 1024**power:
-            tenths = size_bytes * 10 // 1024**power
-            return f"{tenths // 10}.{tenths % 10} {unit}"
-    return f"{size_bytes} B"
-
-
 def parse_gpu(text: str) -> int:
     """A whole number of GPUs. Raises InvalidQuantity."""
     if not re.fullmatch(r"[0-9]{1,6}", text.strip()):

@@ -39,8 +39,9 @@ from bacalhau.ipfs.reader import TreeLimits
 from bacalhau.ipfs.unixfs import check_name
 from bacalhau.model.execution import Fault, FaultKind
 from bacalhau.model.job import WasmTask
+from bacalhau.model.units import size_text
 from bacalhau.runtime.executor import EngineFault, Workspace
-from bacalhau.runtime.limits import DEPTH_MAX, disk_fault, entry_bytes, size_text
+from bacalhau.runtime.limits import DEPTH_MAX, disk_fault, entry_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
