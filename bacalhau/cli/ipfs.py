@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bacalhau.cli.failures import OK, UsageFailure
 from bacalhau.cli.parsing import Subparsers, add_group, add_switch, add_verb
+from bacalhau.rpc.limits import ADD_CHUNK_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,9 +128,9 @@ def _options(args: argparse.Namespace) -> AddOptions:
     from bacalhau.v1.ipfs_service_pb2 import AddOptions
 
     size = args.chunker.removeprefix("size-")
-    if not args.chunker.startswith("size-") or not size.isdigit() or not 0 < int(size) <= 1024 * 1024:
+    if not args.chunker.startswith("size-") or not size.isdigit() or not 0 < int(size) <= ADD_CHUNK_BYTES_MAX:
         raise UsageFailure(
-            f"the chunker {args.chunker!r} is not supported: use size-BYTES up to size-1048576"
+            f"the chunker {args.chunker!r} is not supported: use size-BYTES up to size-{ADD_CHUNK_BYTES_MAX}"
         )
     return AddOptions(
         cid_version=args.cid_version, raw_leaves=args.raw_leaves, chunk_bytes=int(size), no_pin=not args.pin

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bacalhau.cli.failures import NodeFailure, UsageFailure
 from bacalhau.cli.mounts import DATA_REFERENCE, FILE_REFERENCE
 from bacalhau.cli.progress import PLAIN_INTERVAL_SECONDS
+from bacalhau.rpc.limits import ADD_CHUNK_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from bacalhau.cli.connection import Node
     from bacalhau.v1.ipfs_service_pb2 import AddOptions, AddRequest, AddResponse
     from bacalhau.v1.job_pb2 import JobSpec
-
-CHUNK_BYTES = 1024 * 1024  # the most that the protocol takes in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +232,12 @@ def _file_of(pieces: Iterator[bytes]) -> Iterator[AddRequest]:
 
     yield AddRequest(entry=EntryHeader(type=ENTRY_TYPE_FILE))
     for piece in pieces:
-        for start in range(0, len(piece), CHUNK_BYTES):
-            yield AddRequest(chunk=piece[start : start + CHUNK_BYTES])
+        for start in range(0, len(piece), ADD_CHUNK_BYTES_MAX):
+            yield AddRequest(chunk=piece[start : start + ADD_CHUNK_BYTES_MAX])
 
 
 def _chunks(file: BinaryIO) -> Iterator[AddRequest]:
     from bacalhau.v1.ipfs_service_pb2 import AddRequest
 
-    while chunk := file.read(CHUNK_BYTES):
+    while chunk := file.read(ADD_CHUNK_BYTES_MAX):
         yield AddRequest(chunk=chunk)

@@ -9,13 +9,13 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from bacalhau.ipfs.dag import iter_cids, serve_blocks
+from bacalhau.ipfs.dag import iter_cids, next_batch, serve_blocks
 from bacalhau.ipfs.errors import IpfsError
 from bacalhau.node.seals import Seals
 from bacalhau.scheduler.records import ExecutionRecord, WorkRecord, WorkState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
 
     from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.model.cid import Cid
@@ -88,19 +88,10 @@ class Serving:
         served = [cid for cid in cids if self.may_serve(cid)]
         walk = serve_blocks(self.store, served, recursive=recursive)
         loop = asyncio.get_running_loop()
-        while batch := await loop.run_in_executor(self._threads, _next_batch, walk):
+        while batch := await loop.run_in_executor(
+            self._threads, next_batch, walk, _BATCH_BYTES, _BATCH_BLOCKS
+        ):
             yield batch
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
-
-
-def _next_batch(walk: Iterator[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
-    batch: list[tuple[Cid, bytes]] = []
-    size = 0
-    for cid, block in walk:
-        batch.append((cid, block))
-        size += len(block)
-        if size >= _BATCH_BYTES or len(batch) >= _BATCH_BLOCKS:
-            break
-    return batch

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.market.pricing import linear_microcredits
+from bacalhau.model.rounding import ceil_div
 from bacalhau.model.units import GIB, PPM, SECOND_US
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class CostPlus:
     percent: int
 
     def price(self, offer: JobOffer, situation: Situation) -> int:
-        return -(-self.costs.quoted(offer, situation.missing_input_bytes) * self.percent // 100)
+        return ceil_div(self.costs.quoted(offer, situation.missing_input_bytes) * self.percent, 100)
 
 
 @dataclass(frozen=True, slots=True)
