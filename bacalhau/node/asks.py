@@ -63,7 +63,7 @@ class Asks:
 
     # --- for the compute machine ---
 
-    def settle_here(self, offer: JobOffer, ask: Ask) -> bool:
+    def answer_here(self, offer: JobOffer, ask: Ask) -> bool:
         """Answers at once where only the block store has to be asked."""
         found = None if ask.probe else self._contents.missing_at_once(offer.inputs)
         if found is not None:

@@ -295,7 +295,7 @@ class Node:
         self.driver.sync_blocks = self.blocks.sync
         here = self._outbox.deliver_here
         self.driver.deliver_here = here if self._metrics is None else self._metrics.market.counting(here)
-        self.driver.settle_here = self._settle_here
+        self.driver.answer_here = self._answer_here
         self.driver.on_waiting = self._outbox.make_ready
         self.driver.on_send = self._outbox.send
         self.driver.on_start = self._begin
@@ -334,12 +334,12 @@ class Node:
         machines = RequesterMachine(requester, ids), ComputeMachine(compute, pricing, ids)
         return Driver(*machines, journal, self.clock, trace)
 
-    def _settle_here(self, start: fx.Start) -> bool:
+    def _answer_here(self, start: fx.Start) -> bool:
         match start:
             case fx.FetchResult():
-                return self._results.settle_here(start)
+                return self._results.answer_here(start)
             case fx.AskOutside(offer, ask):
-                return self._asks.settle_here(offer, ask)
+                return self._asks.answer_here(offer, ask)
             case _:
                 return False
 

@@ -37,7 +37,7 @@ class Results:
         self._node_id = node_id
         self._background = Background()
 
-    def settle_here(self, start: FetchResult) -> bool:
+    def answer_here(self, start: FetchResult) -> bool:
         """A result of this node's own is here already, and a small one came with its report."""
         if start.verification is not None or self._contents.kubo is not None:
             return False  # its blocks have to be read, or Kubo told

@@ -211,7 +211,7 @@ class WorkerPool:
 
     def _hand_over(self, worker: Worker | None) -> bool:
         while self._waiting:
-            if _settle(self._waiting.popleft(), worker):
+            if _give(self._waiting.popleft(), worker):
                 return True
         return False
 
@@ -250,7 +250,7 @@ class WorkerPool:
         await self._background.ended()
 
 
-def _settle(turn: asyncio.Future[Worker | None], worker: Worker | None) -> bool:
+def _give(turn: asyncio.Future[Worker | None], worker: Worker | None) -> bool:
     if turn.done():
         return False
     turn.set_result(worker)

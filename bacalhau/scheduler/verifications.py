@@ -189,7 +189,7 @@ class Verifications:
             effects.add(self._decide(job, held, now))
         return effects
 
-    def settle_for_less(self, job: Job) -> bool:
+    def go_on_with_fewer(self, job: Job) -> bool:
         """Where no other node can be had: goes on with the executions that there are, if they can still agree."""
         verification = job.spec.verification
         if verification.policy is not VerificationPolicy.REPLICATED or not job.missing():
