@@ -149,6 +149,20 @@ class Node:
         self.has_answered = True
         return answer
 
+    def listed(
+        self, method: Any, request: Any, field: str, wanted: int | None = None, page_size: int = 1000
+    ) -> Iterator[Any]:
+        """What a paged list holds in this field: all, or the first that are wanted. Raises NodeFailure."""
+        while wanted is None or wanted > 0:
+            request.page_size = page_size if wanted is None else min(page_size, wanted)
+            answer = self.call(method, request)
+            found = getattr(answer, field)
+            yield from found
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
+            wanted = None if wanted is None else wanted - len(found)
+
     def open(self, method: Any, request: Any) -> Any:
         """A stream of answers, as the gRPC call that can be cancelled; read it with `read`."""
         return method(request, metadata=self.metadata)

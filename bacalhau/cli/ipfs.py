@@ -156,13 +156,7 @@ def _tree(node: Node, cid: str, name: str) -> Iterator[tuple[str, str]]:
 def _list(node: Node, path: str) -> Iterator[DirectoryEntry]:
     from bacalhau.v1.ipfs_service_pb2 import ListRequest
 
-    request = ListRequest(path=path, page_size=10_000)
-    while True:
-        page = node.call(node.ipfs.List, request)
-        yield from page.entries
-        if not page.next_page_token:
-            return
-        request.page_token = page.next_page_token
+    return node.listed(node.ipfs.List, ListRequest(path=path), "entries", page_size=10_000)
 
 
 def ipfs_path(text: str) -> str:

@@ -105,14 +105,7 @@ def list_nodes(connection: Connection) -> list[Node]:
     """Every node that the node knows. Raises NodeFailure."""
     from bacalhau.v1.node_service_pb2 import ListPeersRequest
 
-    request = ListPeersRequest(page_size=1000)
-    nodes: list[Node] = []
-    while True:
-        page = connection.call(connection.nodes.ListPeers, request)
-        nodes.extend(page.nodes)
-        if not page.next_page_token:
-            return nodes
-        request.page_token = page.next_page_token
+    return list(connection.listed(connection.nodes.ListPeers, ListPeersRequest(), "nodes"))
 
 
 def _row(node: Node, *, wide: bool) -> tuple[str, ...]:
