@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 FIND_TIMEOUT_S = 4.0
 """How long peers are asked for content that nobody may have: "no peer has CID …" comes within seconds."""
 
+_EXCHANGE_TIMEOUT_S = 20.0
+"""The exchange knows when nobody has something, but for looking up who may: that can take a while."""
+
 LINK_S = 1.5
 """How long a look-up waits for connections with nodes that there is none with: anybody can say that they are one."""
 
@@ -61,6 +64,8 @@ class Contents:
         self.small_results = SmallResults(store)
         self._membership = membership
 
+    # --- who can be asked ---
+
     async def sources(self, first: Iterable[str] = ()) -> list[BlockSource]:
         """Live nodes as sources of blocks, those named first in front. Unreachable ones are left out; so are those, but
         for the first, with which a connection takes longer than LINK_S: that goes on for whoever asks next."""
@@ -82,15 +87,49 @@ class Contents:
                 link.cancel()
         return found
 
-    @property
-    def _exchange(self) -> BlockExchange | None:
-        network = self._membership.network
-        return network.exchange if network is not None else None
+    def own_sources(self) -> list[BlockSource]:
+        """What this node has beside the store."""
+        return [] if self.kubo is None else [self.kubo.source]
 
     async def everybody(self) -> list[BlockSource]:
         """Whoever can be asked for single blocks: Kubo, live nodes, and the exchange as one."""
         exchange = [] if self._exchange is None else [self._exchange]
         return [*self.own_sources(), *await self.sources(), *exchange]
+
+    @property
+    def _exchange(self) -> BlockExchange | None:
+        network = self._membership.network
+        return network.exchange if network is not None else None
+
+    # --- what is here ---
+
+    def complete(self, cid: Cid) -> bool:
+        """Every block of it is here. Reads the DAG's inner blocks: not for the event loop."""
+        return self.store.has(cid) and find_missing(self.store, cid) is None
+
+    def missing_at_once(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int] | None:
+        """As missing; None where Kubo has to be asked."""
+        absent = [item for item in claimed if not self.store.has(item.cid)]
+        if absent and self.kubo is not None:
+            return None
+        return len(absent), sum(item.size_bytes for item in absent)
+
+    async def missing(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int]:
+        """(how many, how many bytes) of an offer's inputs are not here; judged by their roots."""
+        absent = [item for item in claimed if not self.store.has(item.cid)]
+        if absent and self.kubo is not None:
+            having = await self.kubo.having(item.cid for item in absent)
+            absent = [item for item in absent if item.cid not in having]
+        return len(absent), sum(item.size_bytes for item in absent)
+
+    async def at_hand(self, root: Cid) -> bool:
+        """Whether a result is in the store, or out of Kubo is now."""
+        if self.store.has(root):
+            return True
+        with self.pins.hold(root):
+            return await self._bring_from_kubo(root, FetchLimits())
+
+    # --- bringing it here ---
 
     async def claim(self, cid: Cid) -> ClaimedInput:
         """The content's size, as its root claims it. Raises Refused(CONTENT_UNAVAILABLE) within seconds where no
@@ -104,9 +143,14 @@ class Contents:
         except IpfsError as error:
             raise refused(RefusalReason.MALFORMED, f"{cid} cannot be an input: {error}") from error
 
-    def own_sources(self) -> list[BlockSource]:
-        """What this node has beside the store."""
-        return [] if self.kubo is None else [self.kubo.source]
+    async def need(self, cid: Cid, progress: Callable[[int, int], None] | None = None) -> None:
+        """As fetch, for a client: raises Refused(CONTENT_UNAVAILABLE) where no node has all of it."""
+        try:
+            if not self.store.has(cid):
+                await self._find_root(cid)
+            await self.fetch(cid, progress=progress)
+        except NoPeerHas as error:
+            raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(error)) from error
 
     async def _find_root(self, cid: Cid) -> None:
         if await self._first_block(cid, await self.everybody(), FIND_TIMEOUT_S):
@@ -160,7 +204,7 @@ class Contents:
             return None
         limits = limits or FetchLimits()
         with self.pins.hold(cid):
-            if await self.bring(cid, limits):
+            if await self._bring_from_kubo(cid, limits):
                 return None
             try:
                 return await self._fetch_patiently(cid, first, limits, progress)
@@ -202,7 +246,7 @@ class Contents:
             return False
         return True
 
-    async def bring(self, cid: Cid, limits: FetchLimits) -> bool:
+    async def _bring_from_kubo(self, cid: Cid, limits: FetchLimits) -> bool:
         """Brings a DAG out of Kubo into the buffer; whether it is all there. Raises what fetch_dag raises but
         NoPeerHas."""
         if self.kubo is None:
@@ -212,13 +256,6 @@ class Contents:
         except NoPeerHas:
             return False
         return True
-
-    async def at_hand(self, root: Cid) -> bool:
-        """Whether a result is in the store, or out of Kubo is now."""
-        if self.store.has(root):
-            return True
-        with self.pins.hold(root):
-            return await self.bring(root, FetchLimits())
 
     async def _search(
         self,
@@ -230,7 +267,7 @@ class Contents:
     ) -> Fetched | None:
         """What is nowhere else may be in Kubo's network; and where Kubo does not answer it may soon."""
         await kubo.check()
-        if await kubo.wait_return() and await self.bring(cid, limits):
+        if await kubo.wait_return() and await self._bring_from_kubo(cid, limits):
             return None
         limits = replace(limits, first_block_seconds=SEARCH_S, stall_seconds=SEARCH_S)
         try:
@@ -238,46 +275,16 @@ class Contents:
         except NoPeerHas as last:
             raise NoPeerHas(last.cid, cid, {**failure.reasons, **last.reasons}) from last
 
-    async def keep(self, root: Cid, *, pin: bool = True) -> None:
-        """Puts what is in the store where it is kept: see Kubo.keep."""
-        if self.kubo is not None:
-            await self.kubo.keep(root, pin=pin)
-
-    async def need(self, cid: Cid, progress: Callable[[int, int], None] | None = None) -> None:
-        """As fetch, for a client: raises Refused(CONTENT_UNAVAILABLE) where no node has all of it."""
-        try:
-            if not self.store.has(cid):
-                await self._find_root(cid)
-            await self.fetch(cid, progress=progress)
-        except NoPeerHas as error:
-            raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(error)) from error
-
-    def complete(self, cid: Cid) -> bool:
-        """Every block of it is here. Reads the DAG's inner blocks: not for the event loop."""
-        return self.store.has(cid) and find_missing(self.store, cid) is None
-
-    def missing_at_once(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int] | None:
-        """As missing; None where Kubo has to be asked."""
-        absent = [item for item in claimed if not self.store.has(item.cid)]
-        if absent and self.kubo is not None:
-            return None
-        return len(absent), sum(item.size_bytes for item in absent)
-
-    async def missing(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int]:
-        """(how many, how many bytes) of an offer's inputs are not here; judged by their roots."""
-        absent = [item for item in claimed if not self.store.has(item.cid)]
-        if absent and self.kubo is not None:
-            having = await self.kubo.having(item.cid for item in absent)
-            absent = [item for item in absent if item.cid not in having]
-        return len(absent), sum(item.size_bytes for item in absent)
+    # --- keeping it ---
 
     def store_inline(self, data: bytes) -> Cid:
         """Content that came with a job becomes a file of the store."""
         return import_stream(self.store, [data]).cid
 
-
-_EXCHANGE_TIMEOUT_S = 20.0
-"""The exchange knows when nobody has something, but for looking up who may: that can take a while."""
+    async def keep(self, root: Cid, *, pin: bool = True) -> None:
+        """Puts what is in the store where it is kept: see Kubo.keep."""
+        if self.kubo is not None:
+            await self.kubo.keep(root, pin=pin)
 
 
 def _unavailable(cid: Cid, notices: Sequence[str] = ()) -> Exception:

@@ -151,7 +151,7 @@ class Node:
             lease_us,
         )
         self._outbox = self._make_outbox()
-        self._results = Results(driver, contents, serving.seals, self.node_id)
+        self._results = Results(driver, contents, serving, self.node_id)
         self._set_hooks()
         self._close_parts_with(stack)
 

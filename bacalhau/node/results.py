@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bacalhau.model.verification import Compared
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
-    from bacalhau.node.seals import Seals
+    from bacalhau.node.serving import Serving
     from bacalhau.scheduler.effects import FetchResult
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,10 @@ _SLACK_BYTES = 1 << 20
 class Results:
     """One task a result."""
 
-    def __init__(self, driver: Driver, contents: Contents, seals: Seals, node_id: str) -> None:
+    def __init__(self, driver: Driver, contents: Contents, serving: Serving, node_id: str) -> None:
         self._driver = driver
         self._contents = contents
-        self._seals = seals
+        self._serving = serving
         self._node_id = node_id
         self._background = Background()
 
@@ -64,7 +64,7 @@ class Results:
 
     async def _fetch_and_tell(self, start: FetchResult) -> None:
         if start.verification is not None:
-            self._seals.seal(f"fetched {start.execution_id}", [start.result])
+            self._serving.seal_fetched(start.execution_id, start.result)
         pause_s = FIRST_PAUSE_S
         for attempt in range(1, ATTEMPTS + 1):
             try:

@@ -62,7 +62,11 @@ class Serving:
                 if taken and write.report is not None and write.report.result is not None:
                     self.provide(write.report.result)
             case ExecutionRecord() if write.commitment and write.state.ended:
-                self.seals.open(f"fetched {write.id}")
+                self.seals.open(_fetched(write.id))
+
+    def seal_fetched(self, execution_id: str, result: Cid) -> None:
+        """The requester's copy of a result that is compared: until there is a verdict."""
+        self.seals.seal(_fetched(execution_id), [result])
 
     def seal_again(self, works: Iterable[WorkRecord], executions: Iterable[ExecutionRecord]) -> None:
         """After a restart: every block of the results that are not revealed yet, for nobody knows any more which of
@@ -70,7 +74,7 @@ class Serving:
         for execution in executions:
             report = execution.report
             if execution.commitment and not execution.state.ended and report is not None and report.result:
-                self.seals.seal(f"fetched {execution.id}", [report.result])
+                self.seal_fetched(execution.id, report.result)
         for work in works:
             if work.sealed and work.report is not None and work.report.result is not None:
                 try:
@@ -95,3 +99,8 @@ class Serving:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
+
+
+def _fetched(execution_id: str) -> str:
+    """The name of that seal: whoever asked for the execution may have run it too, and sealed its own copy."""
+    return f"fetched {execution_id}"
