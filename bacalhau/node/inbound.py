@@ -24,6 +24,7 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.wire.envelope import Opened, SignedEnvelope, open_message, seal_message
 from bacalhau.wire.job import spec_digest
+from bacalhau.wire.limits import VALID_FOR_US
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Inbound:
             body,
             id=self._ids("s"),
             issued_at_us=self.now_us(),
-            valid_for_us=60_000_000,
+            valid_for_us=VALID_FOR_US,
             recipient=recipient,
         )
 
@@ -229,13 +230,7 @@ class Inbound:
             )
         chosen = clearings[sequence - 1]  # 0 is the last
         bids, token = self._store.cleared_bids(chosen, page_size=page_size, page_token=page_token)
-        sealed = seal_message(
-            self._key,
-            chosen.clearing,
-            id=self._ids("s"),
-            issued_at_us=self.now_us(),
-            valid_for_us=60_000_000,
-        )
+        sealed = self._sign(chosen.clearing, "")
         return ClearingPage(chosen.clearing, sealed, len(clearings), bids, token)
 
     # --- gossip ---

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from bacalhau.market import ledger as books
 from bacalhau.model.ledger import Balance, TradeSide
 from bacalhau.model.refusals import RefusalReason, Refused, refused
-from bacalhau.model.units import SECOND_US
 from bacalhau.rpc.ledger_service import NodeBalance, PeerBalance
 from bacalhau.scheduler.events import PeerTrusted, SettlementRecorded
 from bacalhau.wire.envelope import seal
+from bacalhau.wire.limits import VALID_FOR_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.records import ReceiptRecord
     from bacalhau.store.store import Store
     from bacalhau.wire.identity import NodeKey
-
-_VALID_FOR_US = 60 * SECOND_US
 
 
 class LedgerViews:
@@ -111,7 +109,7 @@ class LedgerViews:
             receipt,
             id=self._ids("s"),
             issued_at_us=self._driver.clock.now(),
-            valid_for_us=_VALID_FOR_US,
+            valid_for_us=VALID_FOR_US,
             recipient=recipient,
         )
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from bacalhau.background import Background
 from bacalhau.model.frozen import replace
 from bacalhau.model.refusals import Refusal, Refused
-from bacalhau.model.units import SECOND_US
 from bacalhau.node.prompt_awards import CALL_AFTER_S
 from bacalhau.node.receipts import ReceiptSender, signed_again
 from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
@@ -27,6 +26,7 @@ from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.wire.envelope import Body, Opened, SignedEnvelope, open_message, seal, seal_message
 from bacalhau.wire.job import spec_digest
+from bacalhau.wire.limits import VALID_FOR_US
 from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
-
-VALID_FOR_US = 60 * SECOND_US
-"""How long a statement may travel; offers, which are repeated, are signed anew each time."""
 
 REPEAT_FIRST_S, REPEAT_LAST_S = 0.5, 5.0
 """Between two gossips of an offer: twice as long each time."""

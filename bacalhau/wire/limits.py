@@ -19,6 +19,8 @@ MAX_INLINE_BYTES: Final = 2 * MIB
 
 # As long as a statement may travel. Each one is remembered for so long, so it also bounds that memory.
 MAX_VALID_FOR_US: Final = HOUR_US
+# How long those of this node may: what is repeated is signed anew each time.
+VALID_FOR_US: Final = 60 * SECOND_US
 # How far apart the clocks of two honest nodes may be.
 CLOCK_SKEW_US: Final = 30 * SECOND_US
 
