@@ -6,10 +6,11 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bacalhau.model.job import DAY_US, SECOND_US, Engine
+from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
 from bacalhau.model.quantities import format_duration
-from bacalhau.model.resources import MIB, Resources
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import DAY_US, HOUR_US, MIB, SECOND_US
 from bacalhau.scheduler.config import DEFAULT_CREDIT, DEFAULT_PAYMENT
 from bacalhau.wire.limits import MAX_BID_WINDOW_US, MAX_LEASE_US, MAX_TIMEOUT_US, MAX_VALID_FOR_US
 
@@ -117,10 +118,10 @@ class Settings:
     # How long what has ended is kept, and how often what is older is removed.
     keep_results_us: int = 7 * DAY_US
     keep_jobs_us: int = 30 * DAY_US
-    upkeep_us: int = 3600 * SECOND_US
-    provide_again_us: int = 12 * 3600 * SECOND_US
+    upkeep_us: int = HOUR_US
+    provide_again_us: int = 12 * HOUR_US
     """How often the DHT is told anew of what is kept: its nodes forget providers, Kubo after two days."""
-    gc_grace_us: int = 3600 * SECOND_US
+    gc_grace_us: int = HOUR_US
     """Blocks that came within this time are not collected: whoever imports has that long to pin."""
     disk_reserve_bytes: int = 64 * MIB
     """Free disk that is kept for what was accepted: below it new jobs, offers and content are refused."""

@@ -71,10 +71,6 @@ class Field:
     def is_mapping(self) -> bool:
         return isinstance(self._node, yaml.MappingNode)
 
-    @property
-    def is_list(self) -> bool:
-        return isinstance(self._node, yaml.SequenceNode)
-
     def failure(self, text: str) -> Exception:
         """A refusal of this value."""
         return self.Failure(

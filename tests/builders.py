@@ -9,10 +9,11 @@ from bacalhau.market.clearing import SealedBid
 from bacalhau.model.auction import FIRST_PRICE_TERMS, NO_WEIGHTS, AuctionTerms, ClearingRule, ScoringWeights
 from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.execution import ExecutionReport, Usage
-from bacalhau.model.job import SECOND_US, DockerTask, Engine, JobSpec, NetworkMode, Timeouts, WasmTask
+from bacalhau.model.job import DockerTask, Engine, JobSpec, NetworkMode, Timeouts, WasmTask
 from bacalhau.model.ledger import Receipt
-from bacalhau.model.market import PPM, WHOLE_PRICE, Award, Bid, JobOffer, PaymentTerms
-from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.market import WHOLE_PRICE, Award, Bid, JobOffer, PaymentTerms
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB, PPM, SECOND_US
 from bacalhau.model.verification import NO_VERIFICATION, Verification
 from bacalhau.scheduler.config import ComputeConfig
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bacalhau.cli.failures import NodeFailure, UsageFailure
+from bacalhau.model.units import size_text
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 1234
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 CONNECT_TIMEOUT_MS = 5000
 CALL_TIMEOUT_SECONDS = 120
 
@@ -149,6 +149,20 @@ class Node:
         self.has_answered = True
         return answer
 
+    def listed(
+        self, method: Any, request: Any, field: str, wanted: int | None = None, page_size: int = 1000
+    ) -> Iterator[Any]:
+        """What a paged list holds in this field: all, or the first that are wanted. Raises NodeFailure."""
+        while wanted is None or wanted > 0:
+            request.page_size = page_size if wanted is None else min(page_size, wanted)
+            answer = self.call(method, request)
+            found = getattr(answer, field)
+            yield from found
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
+            wanted = None if wanted is None else wanted - len(found)
+
     def open(self, method: Any, request: Any) -> Any:
         """A stream of answers, as the gRPC call that can be cancelled; read it with `read`."""
         return method(request, metadata=self.metadata)
@@ -175,6 +189,8 @@ class Node:
         """What a failed call means, told by its status and google.rpc.ErrorInfo, never by its text."""
         import grpc
 
+        from bacalhau.rpc.limits import MESSAGE_BYTES_MAX
+
         call: Any = error  # what the channel raises is a grpc.Call too
         code, reason, hint = call.code(), error_reason(call), ""
         if code is grpc.StatusCode.UNAVAILABLE and not reason:
@@ -194,18 +210,18 @@ class Node:
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             hint = f"; the node at {self.address} took longer than {CALL_TIMEOUT_SECONDS} seconds to answer"
         elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason:
-            hint = (
-                f"; messages may have {MAX_MESSAGE_BYTES // 1024 // 1024} MiB: add large content as an input"
-            )
+            hint = f"; messages may have {size_text(MESSAGE_BYTES_MAX)}: add large content as an input"
         name = reason or (code.name if code else "UNKNOWN")
         return NodeFailure(f"{call.details() or 'the call failed'}{hint} ({name})", reason=reason)
 
     def _open(self) -> grpc.Channel:
         import grpc
 
+        from bacalhau.rpc.limits import MESSAGE_BYTES_MAX
+
         options = [
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             # How long one attempt to connect may take: a host that swallows packets must not hold a command
             # up, and a node on a machine with more work than cores answers all the same.
             ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from bacalhau.cli.failures import UsageFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bacalhau.v1.job_pb2 import Constraint
 
 _KEY = r"[A-Za-z0-9](?:[A-Za-z0-9_./-]*[A-Za-z0-9])?"
@@ -45,26 +43,3 @@ def _one(text: str) -> Constraint:
         absent = job_pb2.CONSTRAINT_OPERATOR_NOT_EXISTS if match[1] else job_pb2.CONSTRAINT_OPERATOR_EXISTS
         return job_pb2.Constraint(key=match[2], operator=absent)
     raise UsageFailure(f"{text!r} is no constraint: {_FORMS}")
-
-
-def format_constraints(constraints: Iterable[Constraint]) -> str:
-    """Constraints as `parse_constraints` reads them."""
-    from bacalhau.v1 import job_pb2
-
-    parts = []
-    for constraint in constraints:
-        values = ",".join(constraint.values)
-        match constraint.operator:
-            case job_pb2.CONSTRAINT_OPERATOR_EXISTS:
-                parts.append(constraint.key)
-            case job_pb2.CONSTRAINT_OPERATOR_NOT_EXISTS:
-                parts.append(f"!{constraint.key}")
-            case job_pb2.CONSTRAINT_OPERATOR_NOT_IN:
-                single = len(constraint.values) == 1
-                parts.append(
-                    f"{constraint.key}!={values}" if single else f"{constraint.key} notin ({values})"
-                )
-            case _:
-                single = len(constraint.values) == 1
-                parts.append(f"{constraint.key}={values}" if single else f"{constraint.key} in ({values})")
-    return ",".join(parts)

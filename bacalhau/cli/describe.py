@@ -67,14 +67,7 @@ def list_answers(node: Node, job_id: str) -> list[OfferAnswer]:
     """Every bid and decline that a job's offers got. Raises NodeFailure."""
     from bacalhau.v1.job_service_pb2 import ListBidsRequest
 
-    request = ListBidsRequest(job_id=job_id, page_size=1000)
-    answers: list[OfferAnswer] = []
-    while True:
-        page = node.call(node.jobs.ListBids, request)
-        answers.extend(page.answers)
-        if not page.next_page_token:
-            return answers
-        request.page_token = page.next_page_token
+    return list(node.listed(node.jobs.ListBids, ListBidsRequest(job_id=job_id), "answers"))
 
 
 def history(node: Node, job_id: str) -> list[JobEvent]:

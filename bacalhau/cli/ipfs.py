@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bacalhau.cli.failures import OK, UsageFailure
 from bacalhau.cli.parsing import Subparsers, add_group, add_switch, add_verb
+from bacalhau.rpc.limits import ADD_CHUNK_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,9 +128,9 @@ def _options(args: argparse.Namespace) -> AddOptions:
     from bacalhau.v1.ipfs_service_pb2 import AddOptions
 
     size = args.chunker.removeprefix("size-")
-    if not args.chunker.startswith("size-") or not size.isdigit() or not 0 < int(size) <= 1024 * 1024:
+    if not args.chunker.startswith("size-") or not size.isdigit() or not 0 < int(size) <= ADD_CHUNK_BYTES_MAX:
         raise UsageFailure(
-            f"the chunker {args.chunker!r} is not supported: use size-BYTES up to size-1048576"
+            f"the chunker {args.chunker!r} is not supported: use size-BYTES up to size-{ADD_CHUNK_BYTES_MAX}"
         )
     return AddOptions(
         cid_version=args.cid_version, raw_leaves=args.raw_leaves, chunk_bytes=int(size), no_pin=not args.pin
@@ -155,13 +156,7 @@ def _tree(node: Node, cid: str, name: str) -> Iterator[tuple[str, str]]:
 def _list(node: Node, path: str) -> Iterator[DirectoryEntry]:
     from bacalhau.v1.ipfs_service_pb2 import ListRequest
 
-    request = ListRequest(path=path, page_size=10_000)
-    while True:
-        page = node.call(node.ipfs.List, request)
-        yield from page.entries
-        if not page.next_page_token:
-            return
-        request.page_token = page.next_page_token
+    return node.listed(node.ipfs.List, ListRequest(path=path), "entries", page_size=10_000)
 
 
 def ipfs_path(text: str) -> str:
@@ -293,10 +288,10 @@ def run_pin(args: argparse.Namespace) -> int:
 
 def run_gc(args: argparse.Namespace) -> int:
     from bacalhau.cli.connection import Node
-    from bacalhau.model.quantities import show_bytes
+    from bacalhau.model.units import size_text
     from bacalhau.v1.ipfs_service_pb2 import CollectGarbageRequest
 
     node = Node.of(args)
     answer = node.call(node.ipfs.CollectGarbage, CollectGarbageRequest(), timeout=None)
-    print(f"removed {answer.blocks} blocks, {show_bytes(answer.freed_bytes)}")
+    print(f"removed {answer.blocks} blocks, {size_text(answer.freed_bytes)}")
     return OK

@@ -71,14 +71,9 @@ def run_executions(args: argparse.Namespace) -> int:
     from bacalhau.v1.job_service_pb2 import ListExecutionsRequest
 
     node = Node.of(args)
-    request = ListExecutionsRequest(job_id=job_id(args.id), page_size=1000)
-    executions: list[Execution] = []
-    while True:
-        page = node.call(node.jobs.ListExecutions, request)
-        executions.extend(item for item in page.executions if item.id.startswith(args.execution_id))
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
+    request = ListExecutionsRequest(job_id=job_id(args.id))
+    found = node.listed(node.jobs.ListExecutions, request, "executions")
+    executions = [item for item in found if item.id.startswith(args.execution_id)]
     executions = executions[-args.limit :] if args.limit else executions
 
     def row(item: Execution) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from bacalhau.cli import auctionterms
 from bacalhau.cli.mounts import DATA_REFERENCE, FILE_REFERENCE
 from bacalhau.cli.verifyflags import plain_verification
 from bacalhau.model import quantities
+from bacalhau.model.units import SECOND_US
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
@@ -152,5 +153,5 @@ def _timeouts(timeouts: Timeouts) -> dict[str, int | str]:
 def _seconds(duration: Duration) -> int | str:
     """Whole seconds as the Go Bacalhau has them, else a duration with a unit, which only we read."""
     duration_us = duration.ToMicroseconds()
-    seconds, rest = divmod(duration_us, quantities.SECOND_US)
+    seconds, rest = divmod(duration_us, SECOND_US)
     return quantities.format_duration(duration_us) if rest else seconds

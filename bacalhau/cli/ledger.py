@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from bacalhau.v1.ledger_pb2 import NodeBalance, PeerBalance, StoredReceipt, Transaction
 
 NODE_ID_LENGTH = 52
-PAGE_SIZE = 1000
 BALANCE_HEADER = ("PEER", "OWED TO IT", "IT OWES", "OPEN", "DISPUTED", "LIMIT", "RECEIPTS", "UNSIGNED")
 HISTORY_HEADER = ("ID", "TIME", "KIND", "PEER", "EXECUTION", "POSTINGS")
 RECEIPTS_HEADER = (
@@ -124,7 +123,7 @@ def run_history(args: argparse.Namespace) -> int:
     request = ListTransactionsRequest(
         peer_id=peer_id(node, args.peer) if args.peer else "", execution_id=args.execution
     )
-    found = _pages(node, node.ledger.ListTransactions, request, "transactions", args.number)
+    found = list(node.listed(node.ledger.ListTransactions, request, "transactions", args.number))
     print_list(args, found, HISTORY_HEADER, (_history_row(one, wide=args.wide) for one in found))
     return OK
 
@@ -136,7 +135,7 @@ def run_receipts(args: argparse.Namespace) -> int:
 
     node = Node.of(args)
     request = ListReceiptsRequest(peer_id=peer_id(node, args.peer) if args.peer else "")
-    found = _pages(node, node.ledger.ListReceipts, request, "receipts", args.number)
+    found = list(node.listed(node.ledger.ListReceipts, request, "receipts", args.number))
     print_list(args, found, RECEIPTS_HEADER, (_receipt_row(one, wide=args.wide) for one in found))
     return OK
 
@@ -182,7 +181,7 @@ def run_settle(args: argparse.Namespace) -> int:
 def list_balances(node: Node) -> list[PeerBalance]:
     from bacalhau.v1.ledger_service_pb2 import ListBalancesRequest
 
-    return _pages(node, node.ledger.ListBalances, ListBalancesRequest(), "balances", None)
+    return list(node.listed(node.ledger.ListBalances, ListBalancesRequest(), "balances"))
 
 
 def peer_id(node: Node, text: str) -> str:
@@ -198,19 +197,6 @@ def peer_id(node: Node, text: str) -> str:
         many = f"{len(found)} nodes are" if found else "no node is"
         raise CommandFailure(f"{many} known by {text!r}: `bacalhau node list --wide` shows full ids")
     return found[0]
-
-
-def _pages(node: Node, method: Any, request: Any, field: str, wanted: int | None) -> list[Any]:
-    """What a paged list gives, up to `wanted`; None is all."""
-    found: list[Any] = []
-    while wanted is None or len(found) < wanted:
-        request.page_size = PAGE_SIZE if wanted is None else min(PAGE_SIZE, wanted - len(found))
-        answer = node.call(method, request)
-        found.extend(getattr(answer, field))
-        if not answer.next_page_token:
-            break
-        request.page_token = answer.next_page_token
-    return found
 
 
 # --- printing ---

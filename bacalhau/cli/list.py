@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 HEADER = ("CREATED", "ID", "JOB", "STATE", "PUBLISHED")
 SHOWN = 10
 SHORT_COLUMN = 24
-PAGE_SIZE = 1000
 _EXAMPLE = """\
 bacalhau list
 bacalhau list --id-filter=j-1a2b3c4d
@@ -83,14 +82,7 @@ def run(args: argparse.Namespace) -> int:
         ascending=not args.reverse or args.order_reversed,
     )
     node = Node.of(args)
-    jobs: list[Job] = []
-    while wanted is None or len(jobs) < wanted:
-        request.page_size = PAGE_SIZE if wanted is None else min(PAGE_SIZE, wanted - len(jobs))
-        answer = node.call(node.jobs.ListJobs, request)
-        jobs.extend(answer.jobs)
-        if not answer.next_page_token:
-            break
-        request.page_token = answer.next_page_token
+    jobs = list(node.listed(node.jobs.ListJobs, request, "jobs", wanted))
     print_list(args, jobs, HEADER, (_row(job, wide=args.wide) for job in jobs))
     return OK
 

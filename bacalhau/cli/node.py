@@ -105,19 +105,13 @@ def list_nodes(connection: Connection) -> list[Node]:
     """Every node that the node knows. Raises NodeFailure."""
     from bacalhau.v1.node_service_pb2 import ListPeersRequest
 
-    request = ListPeersRequest(page_size=1000)
-    nodes: list[Node] = []
-    while True:
-        page = connection.call(connection.nodes.ListPeers, request)
-        nodes.extend(page.nodes)
-        if not page.next_page_token:
-            return nodes
-        request.page_token = page.next_page_token
+    return list(connection.listed(connection.nodes.ListPeers, ListPeersRequest(), "nodes"))
 
 
 def _row(node: Node, *, wide: bool) -> tuple[str, ...]:
     from bacalhau.cli.names import short_node
-    from bacalhau.model.quantities import format_cpu, show_bytes
+    from bacalhau.model.quantities import format_cpu
+    from bacalhau.model.units import size_text
 
     record, capacity = node.record, node.record.capacity
     types = [
@@ -128,8 +122,8 @@ def _row(node: Node, *, wide: bool) -> tuple[str, ...]:
         ",".join(types),
         ",".join(_engine(engine) for engine in record.engines),
         format_cpu(capacity.cpu_millicores),
-        show_bytes(capacity.memory_bytes),
-        show_bytes(capacity.disk_bytes),
+        size_text(capacity.memory_bytes),
+        size_text(capacity.disk_bytes),
         str(capacity.gpu_count),
         _prices(record.tariff),
         "self" if node.self else "yes" if node.live else "no",

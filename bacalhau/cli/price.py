@@ -92,7 +92,8 @@ def _print(args: argparse.Namespace, answer: EstimatePriceResponse) -> None:
 def _row(quote: NodeQuote, *, wide: bool) -> tuple[str, ...]:
     from bacalhau.cli.names import short_node
     from bacalhau.cli.output import duration_text
-    from bacalhau.model.quantities import format_price, show_bytes
+    from bacalhau.model.quantities import format_price
+    from bacalhau.model.units import size_text
 
     node = quote.node_id if wide else short_node(quote.node_id)
     if not quote.HasField("price_microcredits"):
@@ -103,6 +104,6 @@ def _row(quote: NodeQuote, *, wide: bool) -> tuple[str, ...]:
         format_price(quote.price_microcredits),
         format_price(quote.paid_microcredits) if paid else "",
         duration_text(quote.start_delay),
-        show_bytes(quote.missing_input_bytes),
+        size_text(quote.missing_input_bytes),
         "" if paid else "others are better",
     )

@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from bacalhau.cli.names import enum_name, short_node
-from bacalhau.model.quantities import format_price, show_bytes
+from bacalhau.model.quantities import format_price
+from bacalhau.model.units import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -186,5 +187,5 @@ def refusal_line(refusal: object) -> str:
 def _figures(event: JobEvent) -> str:
     if not event.done_bytes and not event.total_bytes:
         return ""
-    done = show_bytes(event.done_bytes)
-    return f"{done} of {show_bytes(event.total_bytes)}" if event.total_bytes else done
+    done = size_text(event.done_bytes)
+    return f"{done} of {size_text(event.total_bytes)}" if event.total_bytes else done

@@ -33,7 +33,7 @@ def fetch_results(node: Node, job: Job, args: argparse.Namespace, path: str = ""
     from bacalhau.cli.downloads import fetch
     from bacalhau.cli.names import enum_name, short_id
     from bacalhau.cli.uploads import Counter
-    from bacalhau.model.quantities import SECOND_US
+    from bacalhau.model.units import SECOND_US
     from bacalhau.v1.job_pb2 import JobState
 
     results = {

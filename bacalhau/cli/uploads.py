@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bacalhau.cli.failures import NodeFailure, UsageFailure
 from bacalhau.cli.mounts import DATA_REFERENCE, FILE_REFERENCE
 from bacalhau.cli.progress import PLAIN_INTERVAL_SECONDS
+from bacalhau.rpc.limits import ADD_CHUNK_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from bacalhau.cli.connection import Node
     from bacalhau.v1.ipfs_service_pb2 import AddOptions, AddRequest, AddResponse
     from bacalhau.v1.job_pb2 import JobSpec
-
-CHUNK_BYTES = 1024 * 1024  # the most that the protocol takes in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +98,13 @@ def read_data_url(url: str) -> bytes:
 def _upload(node: Node, reference: str, *, quiet: bool) -> str:
     if reference.startswith(DATA_REFERENCE):
         return add_bytes(node, iter([read_data_url(reference)])).cid
-    from bacalhau.model.quantities import show_bytes
+    from bacalhau.model.units import size_text
 
     path = reference.removeprefix(FILE_REFERENCE)
     with Counter(f"adding {path}", quiet=quiet) as counter:
         answer = add_source(node, Source(path), sent=counter)
     if not quiet:
-        print(f"added {path} as {answer.cid} ({show_bytes(answer.size_bytes)})", file=sys.stderr)
+        print(f"added {path} as {answer.cid} ({size_text(answer.size_bytes)})", file=sys.stderr)
     return answer.cid
 
 
@@ -126,17 +125,17 @@ class Counter:
         return self
 
     def __call__(self, count: int) -> None:
-        from bacalhau.model.quantities import show_bytes
+        from bacalhau.model.units import size_text
 
         self._bytes += count
         if self._shown and self._due(self.INTERVAL_SECONDS):
-            self._line(show_bytes(self._bytes))
+            self._line(size_text(self._bytes))
 
     def coming(self, done_bytes: int, total_bytes: int) -> None:
         """How much the node has of what it fetches itself: that may take long, so that a pipe gets lines."""
-        from bacalhau.model.quantities import show_bytes
+        from bacalhau.model.units import size_text
 
-        figures = f"{show_bytes(done_bytes)} of {show_bytes(total_bytes)} from other nodes"
+        figures = f"{size_text(done_bytes)} of {size_text(total_bytes)} from other nodes"
         if self._shown and self._due(self.INTERVAL_SECONDS):
             self._line(figures)
         elif not (self._shown or self._quiet) and self._due(PLAIN_INTERVAL_SECONDS):
@@ -233,12 +232,12 @@ def _file_of(pieces: Iterator[bytes]) -> Iterator[AddRequest]:
 
     yield AddRequest(entry=EntryHeader(type=ENTRY_TYPE_FILE))
     for piece in pieces:
-        for start in range(0, len(piece), CHUNK_BYTES):
-            yield AddRequest(chunk=piece[start : start + CHUNK_BYTES])
+        for start in range(0, len(piece), ADD_CHUNK_BYTES_MAX):
+            yield AddRequest(chunk=piece[start : start + ADD_CHUNK_BYTES_MAX])
 
 
 def _chunks(file: BinaryIO) -> Iterator[AddRequest]:
     from bacalhau.v1.ipfs_service_pb2 import AddRequest
 
-    while chunk := file.read(CHUNK_BYTES):
+    while chunk := file.read(ADD_CHUNK_BYTES_MAX):
         yield AddRequest(chunk=chunk)

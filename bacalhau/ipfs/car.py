@@ -16,9 +16,10 @@ import libipld
 
 from bacalhau.ipfs.chunkfile import ChunkFile
 from bacalhau.ipfs.dag import iter_dag
-from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES, varint
+from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES
 from bacalhau.ipfs.errors import InvalidCar, LimitExceeded
 from bacalhau.model.cid import Cid, InvalidCid, UnsupportedHash
+from bacalhau.model.varint import varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

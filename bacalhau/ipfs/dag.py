@@ -71,6 +71,20 @@ def serve_blocks(store: BlockStore, cids: Iterable[Cid], *, recursive: bool) -> 
                     open_nodes.append(iter(child_cids(cid, block)))
 
 
+def next_batch(
+    blocks: Iterator[tuple[Cid, bytes]], bytes_max: int, count_max: int
+) -> list[tuple[Cid, bytes]]:
+    """The next of them: until they weigh `bytes_max`, and at most `count_max`; none at the end. For threads."""
+    batch: list[tuple[Cid, bytes]] = []
+    size = 0
+    for cid, block in blocks:
+        batch.append((cid, block))
+        size += len(block)
+        if size >= bytes_max or len(batch) >= count_max:
+            break
+    return batch
+
+
 def iter_cids(store: BlockStore, root: Cid) -> Iterator[tuple[Cid, bool]]:
     """All CIDs below `root`, itself first, each once, in no order, and whether the block is there.
 

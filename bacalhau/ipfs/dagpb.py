@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from bacalhau.ipfs.errors import InvalidBlock
 from bacalhau.model.cid import Cid, InvalidCid
+from bacalhau.model.varint import varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,18 +125,6 @@ def _decode_link(block: bytes, position: int, end: int) -> Link:
     if cid is None:
         raise InvalidBlock("a dag-pb link has no CID")
     return Link(name, cid, dag_bytes)
-
-
-def varint(value: int) -> bytes:
-    """`value` (0 or more) as a protobuf varint."""
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:

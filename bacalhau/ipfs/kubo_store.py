@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from bacalhau.ipfs.dag import next_batch
 from bacalhau.ipfs.errors import BlockNotFound, InvalidCar, KuboRefused
 from bacalhau.model.cid import RAW, Cid
 
@@ -121,7 +122,9 @@ class KuboSource:
         blocks = reading.blocks()
         loop = asyncio.get_running_loop()
         try:
-            while batch := await loop.run_in_executor(self._threads, _next_batch, blocks):
+            while batch := await loop.run_in_executor(
+                self._threads, next_batch, blocks, _READ_BYTES, _READ_BLOCKS
+            ):
                 for found in batch:
                     yield found
         finally:
@@ -171,14 +174,3 @@ class _Reading:
             return
         finally:
             self._export = None
-
-
-def _next_batch(blocks: Iterator[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
-    batch: list[tuple[Cid, bytes]] = []
-    size = 0
-    for cid, block in blocks:
-        batch.append((cid, block))
-        size += len(block)
-        if size >= _READ_BYTES or len(batch) >= _READ_BLOCKS:
-            break
-    return batch

@@ -22,6 +22,7 @@ from bacalhau.ipfs.dag import iter_cids
 from bacalhau.ipfs.errors import InvalidBlock, UnsupportedDag
 from bacalhau.ipfs.fulldisk import full_disk_is_store_full
 from bacalhau.model.cid import Cid
+from bacalhau.model.units import HOUR_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULT_GRACE_US: Final = 3600 * 1_000_000
+DEFAULT_GRACE_US: Final = HOUR_US
 _SWEEP_BATCH: Final = 500
 
 _SCHEMA: Final = """

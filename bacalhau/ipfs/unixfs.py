@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bacalhau.ipfs import dagpb
-from bacalhau.ipfs.dagpb import Block, read_length, read_varint, varint
+from bacalhau.ipfs.dagpb import Block, read_length, read_varint
 from bacalhau.ipfs.errors import InvalidBlock, UnsafePath, UnsupportedDag
 from bacalhau.model.cid import DAG_PB, RAW, Cid
+from bacalhau.model.varint import varint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

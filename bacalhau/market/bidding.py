@@ -24,16 +24,17 @@ from bacalhau.market.pricing import Situation
 from bacalhau.market.reputation import NEW_SCORE_PPM
 from bacalhau.model.auction import ClearingRule
 from bacalhau.model.frozen import dataclass
-from bacalhau.model.job import SECOND_US, Engine, NetworkMode
+from bacalhau.model.job import Engine, NetworkMode
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.resources import amount_text
+from bacalhau.model.units import DAY_US, SECOND_US
 
 if TYPE_CHECKING:
     from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.market import JobOffer
     from bacalhau.model.resources import Resources
 
-_START_DELAY_MAX_US = 30 * 24 * 3600 * SECOND_US
+_START_DELAY_MAX_US = 30 * DAY_US
 """As much as a bid can say."""
 # Enum members that are compared for every offer: CPython 3.11 takes ten times as long to get one from its class.
 _POSTED_PRICE: Final = ClearingRule.POSTED_PRICE
@@ -53,7 +54,7 @@ class BiddingPolicy:
     only_local_inputs: bool = False
     images: tuple[str, ...] = ()
     probe: bool = False
-    execution_timeout_max_us: int = 24 * 3600 * SECOND_US
+    execution_timeout_max_us: int = DAY_US
     price_script: bool = False
     """Prices come from the operator's script."""
     fetch_bytes_per_second: int = 10_000_000

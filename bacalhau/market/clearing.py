@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.model.auction import REPUTATION_MAX_PERMILLE, BidStanding, ClearingRule
 from bacalhau.model.frozen import dataclass
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.resources import GIB
+from bacalhau.model.units import GIB, SECOND_US
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

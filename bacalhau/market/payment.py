@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.frozen import replace
-from bacalhau.model.market import PPM
+from bacalhau.model.rounding import ceil_div
+from bacalhau.model.units import PPM
 
 if TYPE_CHECKING:
     from bacalhau.model.execution import ExecutionReport, Usage
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def share_ppm(payment: PaymentTerms, usage: Usage, execution_timeout_us: int) -> int:
     """The part of the price that is due, from the floor to PPM."""
-    used_ppm = _ceil_div(PPM * usage.wall_us, execution_timeout_us)
+    used_ppm = ceil_div(PPM * usage.wall_us, execution_timeout_us)
     return max(payment.floor_ppm, min(PPM, used_ppm))
 
 
@@ -37,12 +38,12 @@ def pay_microcredits(
     price_microcredits: int, payment: PaymentTerms, usage: Usage, execution_timeout_us: int
 ) -> int:
     """What is due for an accepted result: never more than the price."""
-    return _ceil_div(price_microcredits * share_ppm(payment, usage, execution_timeout_us), PPM)
+    return ceil_div(price_microcredits * share_ppm(payment, usage, execution_timeout_us), PPM)
 
 
 def bond_microcredits(price_microcredits: int, bond_permille: int) -> int:
     """The bond that goes with a bid of that price: its part of it, rounded up."""
-    return -(-price_microcredits * bond_permille // 1000)
+    return ceil_div(price_microcredits * bond_permille, 1000)
 
 
 def counted_usage(usage: Usage, passed_us: int) -> Usage:
@@ -94,7 +95,3 @@ def follows(receipt: Receipt, sequence: int, balance_microcredits: int) -> str |
 def moved_microcredits(receipt: Receipt) -> int:
     """By how much it changes the balance."""
     return receipt.pay_microcredits - receipt.penalty_microcredits
-
-
-def _ceil_div(amount: int, divisor: int) -> int:
-    return -(-amount // divisor)

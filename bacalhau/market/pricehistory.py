@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bacalhau.model.job import DAY_US, SECOND_US
-from bacalhau.model.resources import GIB
+from bacalhau.model.units import DAY_US, GIB, HOUR_US
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from bacalhau.model.job import Engine
     from bacalhau.model.resources import Resources
 
-HOUR_US: Final = 3600 * SECOND_US
 
 # Name -> the most CPU and memory of one execution; what has a GPU, or more than these, is a class of its own.
 CLASSES: Final = (("small", 1000, 2 * GIB), ("medium", 4000, 16 * GIB), ("large", 16_000, 64 * GIB))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.market.reputation import NEW_SCORE_PPM, price_factor_ppm
 from bacalhau.model.frozen import dataclass, replace
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.market import PPM
-from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.resources import Resources
+from bacalhau.model.rounding import ceil_div
+from bacalhau.model.units import GIB, PPM, SECOND_US
 
 if TYPE_CHECKING:
     from bacalhau.model.market import JobOffer, Tariff
@@ -58,12 +58,12 @@ def linear_microcredits(tariff: Tariff, asked: Resources, for_us: int, fetched_b
     rounded up to a whole microcredit, so that no part is free."""
     price = tariff.start_microcredits
     if tariff.cpu_second_microcredits:
-        price += _ceil_div(tariff.cpu_second_microcredits * asked.cpu_millicores * for_us, 1000 * SECOND_US)
+        price += ceil_div(tariff.cpu_second_microcredits * asked.cpu_millicores * for_us, 1000 * SECOND_US)
     if tariff.memory_gib_second_microcredits:
         memory = tariff.memory_gib_second_microcredits * asked.memory_bytes
-        price += _ceil_div(memory * for_us, GIB * SECOND_US)
+        price += ceil_div(memory * for_us, GIB * SECOND_US)
     if fetched_bytes:
-        price += _ceil_div(tariff.input_gib_microcredits * fetched_bytes, GIB)
+        price += ceil_div(tariff.input_gib_microcredits * fetched_bytes, GIB)
     return price
 
 
@@ -142,7 +142,7 @@ class ReputationPrice:
 
     def price(self, offer: JobOffer, situation: Situation) -> int:
         factor_ppm = price_factor_ppm(situation.requester_score_ppm)
-        return _ceil_div(self.inner.price(offer, situation) * factor_ppm, PPM)
+        return ceil_div(self.inner.price(offer, situation) * factor_ppm, PPM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,3 @@ def _least_share(free: Resources, capacity: Resources) -> tuple[int, int]:
         if total and left * of < least * total:
             least, of = left, total
     return max(0, least), of
-
-
-def _ceil_div(amount: int, unit: int) -> int:
-    return -(-amount // unit)

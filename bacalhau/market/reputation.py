@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.frozen import replace
-from bacalhau.model.job import DAY_US
-from bacalhau.model.market import PPM
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
+from bacalhau.model.units import DAY_US, PPM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

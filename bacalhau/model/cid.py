@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import libipld
 
+from bacalhau.model.varint import varint
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -152,7 +154,7 @@ class Cid:
             return self.multihash
         if self.codec < 0x80:
             return bytes((1, self.codec)) + self.multihash
-        return b"\x01" + _write_varint(self.codec) + self.multihash
+        return b"\x01" + varint(self.codec) + self.multihash
 
     @property
     def prefix(self) -> bytes:
@@ -160,7 +162,7 @@ class Cid:
         leaves the first two out."""
         _, position = _read_varint(self.multihash, 0)
         _, position = _read_varint(self.multihash, position)
-        return bytes((self.version,)) + _write_varint(self.codec) + self.multihash[:position]
+        return bytes((self.version,)) + varint(self.codec) + self.multihash[:position]
 
     @property
     def identity_digest(self) -> bytes | None:
@@ -225,12 +227,3 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         shift += 7
         if shift > 56:
             raise InvalidCid("a number in the CID is longer than 9 bytes")
-
-
-def _write_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

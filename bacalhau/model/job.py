@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from bacalhau.model.auction import FIRST_PRICE_TERMS, AuctionTerms
 from bacalhau.model.frozen import dataclass
 from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, Resources
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import NO_VERIFICATION, Verification
 
 if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
 
-SECOND_US = 1_000_000
-DAY_US = 24 * 3600 * SECOND_US
 DEFAULT_EXECUTION_TIMEOUT_US = 30 * 60 * SECOND_US
 
 

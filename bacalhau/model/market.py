@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.model.auction import NO_WEIGHTS, ScoringWeights
 from bacalhau.model.frozen import dataclass
+from bacalhau.model.units import HOUR_US, PPM
 
 if TYPE_CHECKING:
     from bacalhau.model.auction import ClearingRule
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
     from bacalhau.model.refusals import Refusal
     from bacalhau.model.resources import Resources
 
-MICROCREDITS_PER_CREDIT = 1_000_000
-
-
-PPM = 1_000_000
-"""Parts per million: a share of one in integers."""
-
 
 @dataclass(frozen=True, slots=True)
 class PaymentTerms:
@@ -28,7 +23,7 @@ class PaymentTerms:
     market/payment.py."""
 
     floor_ppm: int = PPM
-    accept_within_us: int = 3600 * 1_000_000
+    accept_within_us: int = HOUR_US
 
 
 WHOLE_PRICE = PaymentTerms()

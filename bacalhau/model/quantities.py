@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-MICROCREDITS = 1_000_000
-SECOND_US = 1_000_000
+from bacalhau.model.units import DAY_US, HOUR_US, MICROCREDITS_PER_CREDIT, PPM, SECOND_US
 
 _NUMBER = r"([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})"
 _CPU = re.compile(_NUMBER + r"(m?)")
@@ -33,8 +32,8 @@ _DURATION_UNITS_US = {
     "ms": 1000,
     "s": SECOND_US,
     "m": 60 * SECOND_US,
-    "h": 3600 * SECOND_US,
-    "d": 86400 * SECOND_US,
+    "h": HOUR_US,
+    "d": DAY_US,
 }
 
 
@@ -80,15 +79,6 @@ def format_bytes(size_bytes: int) -> str:
     return str(size_bytes)
 
 
-def show_bytes(size_bytes: int) -> str:
-    """Bytes for people, rounded: `1.4 MiB`."""
-    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if size_bytes >= 1024**power:
-            tenths = size_bytes * 10 // 1024**power
-            return f"{tenths // 10}.{tenths % 10} {unit}"
-    return f"{size_bytes} B"
-
-
 def parse_gpu(text: str) -> int:
     """A whole number of GPUs. Raises InvalidQuantity."""
     if not re.fullmatch(r"[0-9]{1,6}", text.strip()):
@@ -126,7 +116,7 @@ def parse_price(text: str) -> int:
     match = _PRICE.fullmatch(text.strip().lower())
     if match is None:
         raise InvalidQuantity(f"{text!r} is no price: write credits (2, 0.25) or microcredits (250000u)")
-    microcredits = _exact(match[1]) * (1 if match[2] else MICROCREDITS)
+    microcredits = _exact(match[1]) * (1 if match[2] else MICROCREDITS_PER_CREDIT)
     if microcredits != microcredits.to_integral_value():
         raise InvalidQuantity(f"{text!r} is finer than a microcredit (0.000001 credits)")
     return _bounded(microcredits, text)
@@ -139,12 +129,12 @@ def parse_score(text: str) -> int:
         raise InvalidQuantity(
             f"{text!r} is no score: write a number from 0 to 1 with at most six digits, as 0.4"
         )
-    return int(Decimal(match[0]) * MICROCREDITS)
+    return int(Decimal(match[0]) * PPM)
 
 
 def format_price(microcredits: int) -> str:
     """Microcredits as credits, without loss: `0.25`."""
-    sign, whole, rest = "-" * (microcredits < 0), *divmod(abs(microcredits), MICROCREDITS)
+    sign, whole, rest = "-" * (microcredits < 0), *divmod(abs(microcredits), MICROCREDITS_PER_CREDIT)
     return f"{sign}{whole}.{rest:06d}".rstrip("0").rstrip(".")
 
 

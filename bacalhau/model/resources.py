@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from bacalhau.model.frozen import dataclass
-
-MIB = 1024 * 1024
-GIB = 1024 * MIB
+from bacalhau.model.units import GIB, MIB, size_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +62,12 @@ def amount_text(name: str, amount: int) -> str:
     """An amount of a resource for a person: ("memory_bytes", 536870912) is "512 MiB of memory"."""
     match name:
         case "cpu_millicores":
-            return f"{_decimal(amount, 1000)} CPU"
+            cores = f"{amount // 1000}.{amount % 1000:03}".rstrip("0").rstrip(".")
+            return f"{cores} CPU"
         case "gpu_count":
             return f"{amount} GPU"
         case _:
-            return f"{_size(amount)} of {name.removesuffix('_bytes')}"
-
-
-def _size(size_bytes: int) -> str:
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")):
-        if size_bytes >= unit:
-            return f"{_decimal(size_bytes * 10 // unit, 10)} {name}"
-    return f"{size_bytes} bytes"
-
-
-def _decimal(amount: int, unit: int) -> str:
-    """The quotient with as many decimals as `unit`, a power of ten, has zeros; those at the end are left out."""
-    whole, rest = divmod(amount, unit)
-    return f"{whole}.{rest:0{len(str(unit)) - 1}}".rstrip("0").rstrip(".")
+            return f"{size_text(amount)} of {name.removesuffix('_bytes')}"
 
 
 DEFAULT_JOB_RESOURCES = Resources(cpu_millicores=500, memory_bytes=512 * MIB, disk_bytes=GIB)

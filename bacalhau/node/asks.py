@@ -16,14 +16,13 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bacalhau.background import Background
 from bacalhau.market.bidding import Answers
 from bacalhau.scheduler.events import AskAnswered, PriceAnswered
 from bacalhau.scheduler.plain import to_plain
 from bacalhau.wire.limits import MAX_PRICE_MICROCREDITS
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from bacalhau.market.bidding import Ask
     from bacalhau.model.market import ClaimedInput, JobOffer
     from bacalhau.model.resources import Resources
@@ -60,11 +59,11 @@ class Asks:
         self._script = shlex.split(programs.price_script) if programs.price_script else []
         self._timeout_s = programs.timeout_us / 1e6
         self._at_once = asyncio.Semaphore(PROGRAMS_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     # --- for the compute machine ---
 
-    def settle_here(self, offer: JobOffer, ask: Ask) -> bool:
+    def answer_here(self, offer: JobOffer, ask: Ask) -> bool:
         """Answers at once where only the block store has to be asked."""
         found = None if ask.probe else self._contents.missing_at_once(offer.inputs)
         if found is not None:
@@ -73,21 +72,14 @@ class Asks:
         return found is not None
 
     def answer(self, offer: JobOffer, ask: Ask) -> None:
-        self._go_on(self._answer(offer, ask))
+        self._background.start(f"what offer {offer.id} asks outside", self._answer(offer, ask))
 
     def answer_price(self, ask: AskPrice) -> None:
-        self._go_on(self._answer_price(ask))
+        self._background.start(f"the price of offer {ask.offer.id}", self._answer_price(ask))
 
     async def close(self) -> None:
         """Ends the programs that still think."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _go_on(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._background.close()
 
     async def _answer(self, offer: JobOffer, ask: Ask) -> None:
         answers = await self.answers(offer, ask)

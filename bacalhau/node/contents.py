@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bacalhau.ipfs import reader
-from bacalhau.ipfs.dag import child_cids, find_missing, iter_cids, serve_blocks
+from bacalhau.ipfs.dag import find_missing
 from bacalhau.ipfs.errors import BlockNotFound, IpfsError, NoPeerHas
 from bacalhau.ipfs.fetch import FetchLimits, fetch_dag
 from bacalhau.ipfs.importer import import_stream
 from bacalhau.ipfs.kubo_rpc import FIND_S
-from bacalhau.model.cid import UnsupportedHash
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import RefusalReason, refused
-from bacalhau.node.seals import Seals
+from bacalhau.node.small_results import SmallResults
 from bacalhau.rpc.peer_client import PeerUnreachable
-from bacalhau.scheduler.records import ExecutionRecord, WorkRecord, WorkState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bacalhau.ipfs.blockstore import CollectableStore, ServedStore
     from bacalhau.ipfs.fetch import BlockExchange, BlockSource, Fetched
@@ -32,13 +28,14 @@ if TYPE_CHECKING:
     from bacalhau.model.cid import Cid
     from bacalhau.node.kubo import Kubo
     from bacalhau.node.membership import Membership
-    from bacalhau.p2p.port import Network
-    from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
 
 FIND_TIMEOUT_S = 4.0
 """How long peers are asked for content that nobody may have: "no peer has CID …" comes within seconds."""
+
+_EXCHANGE_TIMEOUT_S = 20.0
+"""The exchange knows when nobody has something, but for looking up who may: that can take a while."""
 
 LINK_S = 1.5
 """How long a look-up waits for connections with nodes that there is none with: anybody can say that they are one."""
@@ -64,14 +61,10 @@ class Contents:
         self.kubo = kubo
         self.whole_store: ServedStore = store if kubo is None else kubo.store
         """All that this node has: for threads."""
-        self.network: Network | None = None
-        """libp2p, where it runs."""
+        self.small_results = SmallResults(store)
         self._membership = membership
-        self.seals = Seals()
-        self._whole: OrderedDict[Cid, None] = OrderedDict()
-        """Small results that are here, or will be with the step that is being taken."""
-        # Of their own: strangers who read blocks hold up no execution of this node.
-        self._serving = ThreadPoolExecutor(_SERVING_THREADS, "blocks")
+
+    # --- who can be asked ---
 
     async def sources(self, first: Iterable[str] = ()) -> list[BlockSource]:
         """Live nodes as sources of blocks, those named first in front. Unreachable ones are left out; so are those, but
@@ -94,23 +87,49 @@ class Contents:
                 link.cancel()
         return found
 
-    @property
-    def _exchange(self) -> BlockExchange | None:
-        return self.network.exchange if self.network is not None else None
-
-    def provide(self, root: Cid) -> None:
-        """Content of this node's own is here: libp2p peers hear of it, too."""
-        if self.network is not None:
-            self.network.provide(root)
-
-    def provide_again(self, roots: Sequence[Cid]) -> None:
-        if self.network is not None:
-            self.network.provide_again(roots)
+    def own_sources(self) -> list[BlockSource]:
+        """What this node has beside the store."""
+        return [] if self.kubo is None else [self.kubo.source]
 
     async def everybody(self) -> list[BlockSource]:
         """Whoever can be asked for single blocks: Kubo, live nodes, and the exchange as one."""
         exchange = [] if self._exchange is None else [self._exchange]
         return [*self.own_sources(), *await self.sources(), *exchange]
+
+    @property
+    def _exchange(self) -> BlockExchange | None:
+        network = self._membership.network
+        return network.exchange if network is not None else None
+
+    # --- what is here ---
+
+    def complete(self, cid: Cid) -> bool:
+        """Every block of it is here. Reads the DAG's inner blocks: not for the event loop."""
+        return self.store.has(cid) and find_missing(self.store, cid) is None
+
+    def missing_at_once(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int] | None:
+        """As missing; None where Kubo has to be asked."""
+        absent = [item for item in claimed if not self.store.has(item.cid)]
+        if absent and self.kubo is not None:
+            return None
+        return len(absent), sum(item.size_bytes for item in absent)
+
+    async def missing(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int]:
+        """(how many, how many bytes) of an offer's inputs are not here; judged by their roots."""
+        absent = [item for item in claimed if not self.store.has(item.cid)]
+        if absent and self.kubo is not None:
+            having = await self.kubo.having(item.cid for item in absent)
+            absent = [item for item in absent if item.cid not in having]
+        return len(absent), sum(item.size_bytes for item in absent)
+
+    async def at_hand(self, root: Cid) -> bool:
+        """Whether a result is in the store, or out of Kubo is now."""
+        if self.store.has(root):
+            return True
+        with self.pins.hold(root):
+            return await self._bring_from_kubo(root, FetchLimits())
+
+    # --- bringing it here ---
 
     async def claim(self, cid: Cid) -> ClaimedInput:
         """The content's size, as its root claims it. Raises Refused(CONTENT_UNAVAILABLE) within seconds where no
@@ -124,9 +143,14 @@ class Contents:
         except IpfsError as error:
             raise refused(RefusalReason.MALFORMED, f"{cid} cannot be an input: {error}") from error
 
-    def own_sources(self) -> list[BlockSource]:
-        """What this node has beside the store."""
-        return [] if self.kubo is None else [self.kubo.source]
+    async def need(self, cid: Cid, progress: Callable[[int, int], None] | None = None) -> None:
+        """As fetch, for a client: raises Refused(CONTENT_UNAVAILABLE) where no node has all of it."""
+        try:
+            if not self.store.has(cid):
+                await self._find_root(cid)
+            await self.fetch(cid, progress=progress)
+        except NoPeerHas as error:
+            raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(error)) from error
 
     async def _find_root(self, cid: Cid) -> None:
         if await self._first_block(cid, await self.everybody(), FIND_TIMEOUT_S):
@@ -180,7 +204,7 @@ class Contents:
             return None
         limits = limits or FetchLimits()
         with self.pins.hold(cid):
-            if await self.bring(cid, limits):
+            if await self._bring_from_kubo(cid, limits):
                 return None
             try:
                 return await self._fetch_patiently(cid, first, limits, progress)
@@ -222,7 +246,7 @@ class Contents:
             return False
         return True
 
-    async def bring(self, cid: Cid, limits: FetchLimits) -> bool:
+    async def _bring_from_kubo(self, cid: Cid, limits: FetchLimits) -> bool:
         """Brings a DAG out of Kubo into the buffer; whether it is all there. Raises what fetch_dag raises but
         NoPeerHas."""
         if self.kubo is None:
@@ -232,13 +256,6 @@ class Contents:
         except NoPeerHas:
             return False
         return True
-
-    async def at_hand(self, root: Cid) -> bool:
-        """Whether a result is in the store, or out of Kubo is now."""
-        if self.store.has(root):
-            return True
-        with self.pins.hold(root):
-            return await self.bring(root, FetchLimits())
 
     async def _search(
         self,
@@ -250,7 +267,7 @@ class Contents:
     ) -> Fetched | None:
         """What is nowhere else may be in Kubo's network; and where Kubo does not answer it may soon."""
         await kubo.check()
-        if await kubo.wait_return() and await self.bring(cid, limits):
+        if await kubo.wait_return() and await self._bring_from_kubo(cid, limits):
             return None
         limits = replace(limits, first_block_seconds=SEARCH_S, stall_seconds=SEARCH_S)
         try:
@@ -258,154 +275,16 @@ class Contents:
         except NoPeerHas as last:
             raise NoPeerHas(last.cid, cid, {**failure.reasons, **last.reasons}) from last
 
-    async def keep(self, root: Cid, *, pin: bool = True) -> None:
-        """Puts what is in the store where it is kept: see Kubo.keep."""
-        if self.kubo is not None:
-            await self.kubo.keep(root, pin=pin)
-
-    async def need(self, cid: Cid, progress: Callable[[int, int], None] | None = None) -> None:
-        """As fetch, for a client: raises Refused(CONTENT_UNAVAILABLE) where no node has all of it."""
-        try:
-            if not self.store.has(cid):
-                await self._find_root(cid)
-            await self.fetch(cid, progress=progress)
-        except NoPeerHas as error:
-            raise refused(RefusalReason.CONTENT_UNAVAILABLE, str(error)) from error
-
-    def complete(self, cid: Cid) -> bool:
-        """Every block of it is here. Reads the DAG's inner blocks: not for the event loop."""
-        return self.store.has(cid) and find_missing(self.store, cid) is None
-
-    def remember(self, root: Cid) -> None:
-        """The driver keeps every block of this small result."""
-        self._whole[root] = None
-        if len(self._whole) > _REMEMBERED_MAX:
-            self._whole.popitem(last=False)
-
-    def remembers(self, root: Cid) -> bool:
-        return root in self._whole
-
-    def forget_remembered(self) -> None:
-        """Before garbage is collected: what is kept later is younger than what is deleted."""
-        self._whole.clear()
-
-    def small_blocks(self, root: Cid) -> list[tuple[Cid, bytes]]:
-        """Every block of a small result, to send along with its report; none where it is not small."""
-        blocks: list[tuple[Cid, bytes]] = []
-        size = 0
-        for cid, block in serve_blocks(self.store, [root], recursive=True):
-            size += len(block)
-            if size > SMALL_RESULT_BYTES:
-                return []
-            blocks.append((cid, block))
-        return blocks
-
-    def accept_small(self, root: Cid, blocks: Sequence[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
-        """Those of the blocks sent along with a report that are the result, if they are all of it and what their
-        CIDs say; else none, and the result is fetched."""
-        sent = dict(blocks)
-        if sum(map(len, sent.values())) > SMALL_RESULT_BYTES:
-            return []
-        whole: dict[Cid, bytes] = {}
-        wanted = [root]
-        try:
-            while wanted:
-                cid = wanted.pop()
-                if cid in whole:
-                    continue
-                block = sent.get(cid)
-                if block is None or not cid.verify(block):
-                    return []
-                whole[cid] = block
-                wanted += child_cids(cid, block)
-        except (IpfsError, UnsupportedHash):
-            return []
-        return list(whole.items())
-
-    def missing_at_once(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int] | None:
-        """As missing; None where Kubo has to be asked."""
-        absent = [item for item in claimed if not self.store.has(item.cid)]
-        if absent and self.kubo is not None:
-            return None
-        return len(absent), sum(item.size_bytes for item in absent)
-
-    async def missing(self, claimed: Sequence[ClaimedInput]) -> tuple[int, int]:
-        """(how many, how many bytes) of an offer's inputs are not here; judged by their roots."""
-        absent = [item for item in claimed if not self.store.has(item.cid)]
-        if absent and self.kubo is not None:
-            having = await self.kubo.having(item.cid for item in absent)
-            absent = [item for item in absent if item.cid not in having]
-        return len(absent), sum(item.size_bytes for item in absent)
+    # --- keeping it ---
 
     def store_inline(self, data: bytes) -> Cid:
         """Content that came with a job becomes a file of the store."""
         return import_stream(self.store, [data]).cid
 
-    def may_serve(self, cid: Cid) -> bool:
-        """Whether other nodes may have the block, should it be here: not while its result is sealed."""
-        return self.seals.may_serve(cid)
-
-    def committed(self, write: Write) -> None:
-        """Opens what is under seal no more: a result that was revealed, or that there is a verdict on. Of the first
-        libp2p peers hear when its requester has taken it."""
-        match write:
-            case WorkRecord() if write.state is not WorkState.ACCEPTED and not write.sealed:
-                self.seals.open(write.id)
-                taken = write.commitment and write.state is WorkState.SETTLED and write.refusal is None
-                if taken and write.report is not None and write.report.result is not None:
-                    self.provide(write.report.result)
-            case ExecutionRecord() if write.commitment and write.state.ended:
-                self.seals.open(f"fetched {write.id}")
-
-    def seal_again(self, works: Iterable[WorkRecord], executions: Iterable[ExecutionRecord]) -> None:
-        """After a restart: every block of the results that are not revealed yet, for nobody knows any more which of
-        them are new; and the roots of those that this requester has no verdict on. Not for the event loop."""
-        for execution in executions:
-            report = execution.report
-            if execution.commitment and not execution.state.ended and report is not None and report.result:
-                self.seals.seal(f"fetched {execution.id}", [report.result])
-        for work in works:
-            if work.sealed and work.report is not None and work.report.result is not None:
-                try:
-                    self.seals.seal(work.id, (cid for cid, _ in iter_cids(self.store, work.report.result)))
-                except IpfsError as error:
-                    log.warning("the result %s of %s is damaged: %s", work.report.result, work.id, error)
-
-    async def blocks(
-        self, cids: Sequence[Cid], *, recursive: bool
-    ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]:
-        """Blocks that are here and may be served, in batches of a bounded size, each block once.
-
-        Whoever knows a CID may read what is below it: a CID of secret content is a secret.
-        """
-        served = [cid for cid in cids if self.may_serve(cid)]
-        walk = serve_blocks(self.whole_store, served, recursive=recursive)
-        loop = asyncio.get_running_loop()
-        while batch := await loop.run_in_executor(self._serving, _next_batch, walk):
-            yield batch
-
-    def close(self) -> None:
-        self._serving.shutdown(wait=False)
-
-
-_EXCHANGE_TIMEOUT_S = 20.0
-"""The exchange knows when nobody has something, but for looking up who may: that can take a while."""
-SMALL_RESULT_BYTES = 64 * 1024
-_REMEMBERED_MAX = 1_000
-_BATCH_BYTES = 1024 * 1024
-_BATCH_BLOCKS = 4096
-_SERVING_THREADS = 4
-
-
-def _next_batch(walk: Iterator[tuple[Cid, bytes]]) -> list[tuple[Cid, bytes]]:
-    batch: list[tuple[Cid, bytes]] = []
-    size = 0
-    for cid, block in walk:
-        batch.append((cid, block))
-        size += len(block)
-        if size >= _BATCH_BYTES or len(batch) >= _BATCH_BLOCKS:
-            break
-    return batch
+    async def keep(self, root: Cid, *, pin: bool = True) -> None:
+        """Puts what is in the store where it is kept: see Kubo.keep."""
+        if self.kubo is not None:
+            await self.kubo.keep(root, pin=pin)
 
 
 def _unavailable(cid: Cid, notices: Sequence[str] = ()) -> Exception:

@@ -91,7 +91,7 @@ class Driver:
     `store_blocks` puts blocks where they can be read, and `sync_blocks` those of all calls on disk, until when the
     journal has them; both are called in the journal's thread. `deliver_here` handles what a send
     holds for this node and returns what is left for others, None for nothing;
-    `settle_here` answers a start from what is known here, and says whether it could. `on_waiting` gets, while the disk
+    `answer_here` answers a start from what is known here, and says whether it could. `on_waiting` gets, while the disk
     works, what `on_send` gets when it is done; it may hear of the same send again, or of one that never leaves.
     """
 
@@ -107,7 +107,7 @@ class Driver:
         self.compute = compute
         self.clock = clock
         self.deliver_here: Callable[[Send], Send | None]
-        self.settle_here: Callable[[Start], bool]
+        self.answer_here: Callable[[Start], bool]
         self.store_blocks: Callable[[list[tuple[Cid, bytes]]], None]
         self.sync_blocks: Callable[[], None]
         self.on_waiting: Callable[[Send], None]
@@ -269,7 +269,7 @@ class Driver:
                     left = self.deliver_here(send)
                     if left is not None:
                         turn.sends.append(left)
-                turn.starts += [start for start in effects.starts if not self.settle_here(start)]
+                turn.starts += [start for start in effects.starts if not self.answer_here(start)]
 
     def _flush(self, *, waited: bool = False) -> None:
         """Ends the turn: its writes go to disk, while the steps that come meanwhile gather for the next."""

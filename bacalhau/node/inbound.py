@@ -24,6 +24,7 @@ from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
 from bacalhau.wire.envelope import Opened, SignedEnvelope, open_message, seal_message
 from bacalhau.wire.job import spec_digest
+from bacalhau.wire.limits import VALID_FOR_US
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
     from bacalhau.model.market import Bid, Decline, JobOffer, LeaseRenewal
     from bacalhau.model.node import NodeRecord
     from bacalhau.model.verification import ResultCommitment
-    from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
     from bacalhau.node.quotes import Quotes
+    from bacalhau.node.serving import Serving
+    from bacalhau.node.small_results import SmallResults
     from bacalhau.node.works import Works
     from bacalhau.store.store import Store
     from bacalhau.wire.envelope import Body
@@ -69,7 +71,8 @@ class Inbound:
         store: Store,
         membership: Membership,
         works: Works,
-        contents: Contents,
+        small_results: SmallResults,
+        serving: Serving,
         happenings: Happenings,
         quotes: Quotes,
         ids: Callable[[str], str],
@@ -89,7 +92,8 @@ class Inbound:
         self._store = store
         self._membership = membership
         self._works = works
-        self._contents = contents
+        self._small_results = small_results
+        self._serving = serving
         self._happenings = happenings
         self._quotes = quotes
         self._ids = ids
@@ -159,7 +163,7 @@ class Inbound:
             body,
             id=self._ids("s"),
             issued_at_us=self.now_us(),
-            valid_for_us=60_000_000,
+            valid_for_us=VALID_FOR_US,
             recipient=recipient,
         )
 
@@ -169,10 +173,10 @@ class Inbound:
         event = ev.ReportReceived(opened.sender, opened.body)
         result = opened.body.result
         if blocks and result is not None and self._driver.requester.awaits(result_of=event):
-            whole = self._contents.accept_small(result, blocks)
+            whole = self._small_results.accepted(result, blocks)
             if whole:
                 self._driver.keep(whole)
-                self._contents.remember(result)
+                self._small_results.remember(result)
         refusal = await self._driver.ask_requester(event)
         if refusal is not None and refusal.reason is RefusalReason.NOT_FOUND:
             # The machine only holds open jobs: the answer to the first copy may have been lost.
@@ -226,13 +230,7 @@ class Inbound:
             )
         chosen = clearings[sequence - 1]  # 0 is the last
         bids, token = self._store.cleared_bids(chosen, page_size=page_size, page_token=page_token)
-        sealed = seal_message(
-            self._key,
-            chosen.clearing,
-            id=self._ids("s"),
-            issued_at_us=self.now_us(),
-            valid_for_us=60_000_000,
-        )
+        sealed = self._sign(chosen.clearing, "")
         return ClearingPage(chosen.clearing, sealed, len(clearings), bids, token)
 
     # --- gossip ---
@@ -422,4 +420,4 @@ class Inbound:
     def blocks(
         self, cids: Sequence[Cid], *, recursive: bool
     ) -> AsyncGenerator[list[tuple[Cid, bytes]], None]:
-        return self._contents.blocks(cids, recursive=recursive)
+        return self._serving.blocks(cids, recursive=recursive)

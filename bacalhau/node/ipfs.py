@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from bacalhau.ipfs.fetch import BlockSource
     from bacalhau.ipfs.layout import ImportOptions
     from bacalhau.node.contents import Contents
+    from bacalhau.node.serving import Serving
     from bacalhau.rpc.ipfs_service import ContentPath
 
 R = TypeVar("R")
@@ -93,11 +94,13 @@ class Ipfs:
     def __init__(
         self,
         contents: Contents,
+        serving: Serving,
         *,
         gc_grace_us: int = DEFAULT_GRACE_US,
         needed: Needed | None = None,
     ) -> None:
         self._contents = contents
+        self._serving = serving
         self._store = contents.store
         self._pins = contents.pins
         self._gc_grace_us = gc_grace_us
@@ -121,7 +124,7 @@ class Ipfs:
             if pin:
                 await self._in_thread(lambda: self._pins.add(added.cid))
             await self._contents.keep(added.cid, pin=pin)
-            self._contents.provide(added.cid)
+            self._serving.provide(added.cid)
             return added
 
     async def get(
@@ -169,7 +172,7 @@ class Ipfs:
                 await self._contents.need(root)
                 await self._in_thread(lambda root=root: self._pins.add(root))  # type: ignore[misc]
                 await self._contents.keep(root)
-                self._contents.provide(root)
+                self._serving.provide(root)
             return imported
 
     async def export_car(self, cid: Cid) -> AsyncGenerator[list[bytes], None]:
@@ -187,7 +190,7 @@ class Ipfs:
                 await self._contents.need(cid)
                 await self._in_thread(lambda: self._pins.add(cid))
                 await self._contents.keep(cid)
-                self._contents.provide(cid)
+                self._serving.provide(cid)
 
     async def unpin(self, cid: Cid) -> None:
         with refusing():
@@ -211,7 +214,7 @@ class Ipfs:
         """Every root that Kubo is to keep: not what is sealed, for Kubo serves all that it has, and tells of it.
         Reads databases: for threads."""
         roots = {pin.cid for pin in self._pins.all()} | set(self._needed.everything())
-        return {root for root in roots if self._contents.may_serve(root)}
+        return {root for root in roots if self._serving.may_serve(root)}
 
     def provided(self) -> list[Cid]:
         """Those of them that are here, for others to fetch. For threads, too."""
@@ -219,7 +222,7 @@ class Ipfs:
 
     async def tidy(self) -> Collected:
         """Collects the garbage of the store; where Kubo keeps what is wanted, that is not kept here as well."""
-        self._contents.forget_remembered()
+        self._contents.small_results.forget_all()
         kubo = self._contents.kubo
         elsewhere = frozenset[Cid]() if kubo is None else await kubo.reconcile(self.wanted)
         now_us = wall_clock_us()

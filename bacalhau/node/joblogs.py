@@ -18,6 +18,7 @@ from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.node.works import STDERR, STDOUT
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.wire.envelope import seal_message
+from bacalhau.wire.limits import VALID_FOR_US
 from bacalhau.wire.statements import LogRequest
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class JobLogs:
             LogRequest(execution.id, follow),
             id=self._ids("s"),
             issued_at_us=self._driver.clock.now(),
-            valid_for_us=60_000_000,
+            valid_for_us=VALID_FOR_US,
             recipient=execution.node_id,
         )
         async for piece in link.stream_execution_logs(request):

@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
+from bacalhau.background import Background
 from bacalhau.ipfs.dag import iter_dag
 from bacalhau.ipfs.errors import IpfsError, KuboError, KuboRefused, KuboUnavailable
 from bacalhau.ipfs.kubo_store import BackedStore, KuboBlockStore, KuboSource
@@ -22,7 +23,7 @@ from bacalhau.scheduler.records import ExecutionRecord, WorkRecord, WorkState
 from bacalhau.store.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Iterable
 
     from bacalhau.ipfs.blockstore import ServedStore
     from bacalhau.ipfs.kubo_rpc import KuboRpc
@@ -61,7 +62,7 @@ class Kubo:
         self._answers = asyncio.Event()
         self._changed = asyncio.Event()
         self._keeping: dict[tuple[Cid, bool], asyncio.Task[None]] = {}
-        self._background: set[asyncio.Task[object]] = set()
+        self._background = Background()
         self._absence = ""
         """Why it does not answer, if so."""
         self._refusal = ""
@@ -140,7 +141,7 @@ class Kubo:
             return
         task = self._keeping.get((root, pin))
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._keep(root, pin))
+            task = self._background.start(f"putting {root} into Kubo", self._keep(root, pin))
             self._keeping[root, pin] = task
             task.add_done_callback(lambda _: self._keeping.pop((root, pin)))
         await asyncio.wait([task], timeout=KEEP_S)
@@ -157,11 +158,11 @@ class Kubo:
             case _:
                 return
         if report is not None and report.result is not None:
-            self._go_on(self.keep(report.result))
+            self._background.start(f"keeping {report.result} in Kubo", self.keep(report.result))
 
     def release_soon(self, root: Cid) -> None:
         """Lets it go in Kubo, in the background, if the pin there is this node's."""
-        self._go_on(self._tried(self._release, root))
+        self._background.start(f"releasing {root} in Kubo", self._tried(self._release, root))
 
     async def reconcile(self, wanted: Callable[[], Iterable[Cid]]) -> set[Cid]:
         """Pins in Kubo what is `wanted` and not there yet, as far as it is here or in Kubo, and lets go what this
@@ -196,11 +197,8 @@ class Kubo:
 
     async def close(self) -> None:
         """Breaks off what goes on; what has to be kept is, at the next start."""
-        tasks = [*self._keeping.values(), *self._background]
-        for task in tasks:
-            task.cancel()
         self._rpc.close()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
         self._threads.shutdown(wait=False)
         self._searching.shutdown(wait=False)
 
@@ -219,11 +217,6 @@ class Kubo:
 
     async def _call(self, work: Callable[[*Ts], R], *args: *Ts) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-
-    def _go_on(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     # --- in threads ---
 

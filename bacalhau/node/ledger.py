@@ -11,6 +11,7 @@ from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.rpc.ledger_service import NodeBalance, PeerBalance
 from bacalhau.scheduler.events import PeerTrusted, SettlementRecorded
 from bacalhau.wire.envelope import seal
+from bacalhau.wire.limits import VALID_FOR_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.records import ReceiptRecord
     from bacalhau.store.store import Store
     from bacalhau.wire.identity import NodeKey
-
-_VALID_FOR_US = 60 * 1_000_000
 
 
 class LedgerViews:
@@ -110,7 +109,7 @@ class LedgerViews:
             receipt,
             id=self._ids("s"),
             issued_at_us=self._driver.clock.now(),
-            valid_for_us=_VALID_FOR_US,
+            valid_for_us=VALID_FOR_US,
             recipient=recipient,
         )
 

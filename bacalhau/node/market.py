@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from bacalhau.node.jobs import Jobs
     from bacalhau.node.membership import Membership
     from bacalhau.rpc.peer_client import PeerLink
-    from bacalhau.scheduler.history import OfferSummary, OwnBid, StoredClearing
+    from bacalhau.scheduler.history import OfferSummary, StoredClearing
+    from bacalhau.scheduler.records import BidKept
     from bacalhau.store.store import Store
 
 _PAGES_MAX: Final = 1000
@@ -70,7 +71,7 @@ class Market:
     def offers(self, page_size: int, page_token: str) -> tuple[list[OfferSummary], str]:
         return self._store.offers(page_size=page_size, page_token=page_token)
 
-    def own_bids(self, job_id: str, page_size: int, page_token: str) -> tuple[list[tuple[OwnBid, int]], str]:
+    def own_bids(self, job_id: str, page_size: int, page_token: str) -> tuple[list[tuple[BidKept, int]], str]:
         bids, token = self._store.own_bids(job_id, page_size=page_size, page_token=page_token)
         return [(bid, _position(bid)) for bid in bids], token
 
@@ -141,8 +142,8 @@ class Market:
             ) from failure
         return _audited(bids[0].job_id, requester_id, offers)
 
-    def _bids_for(self, job_id: str) -> list[OwnBid]:
-        bids: list[OwnBid] = []
+    def _bids_for(self, job_id: str) -> list[BidKept]:
+        bids: list[BidKept] = []
         token = ""
         while True:
             page, token = self._store.own_bids(job_id, page_size=_PAGE, page_token=token)
@@ -161,7 +162,7 @@ class Market:
         )
 
     async def _disclosed_by(
-        self, link: PeerLink, requester_id: str, offer_id: str, bids: list[OwnBid]
+        self, link: PeerLink, requester_id: str, offer_id: str, bids: list[BidKept]
     ) -> _OnOffer:
         """Raises Refused where what the requester sends is no clearing of its own."""
         mine = [bid for bid in bids if bid.offer_id == offer_id]
@@ -223,7 +224,7 @@ def _opened(entry: BidSetEntry, evidence: bytes, decline_evidence: bytes) -> Dis
     return Disclosed(entry, signed, decline)
 
 
-def _acknowledgement(bid: OwnBid) -> HeldAcknowledgement | None:
+def _acknowledgement(bid: BidKept) -> HeldAcknowledgement | None:
     """What the requester stated when it took the bid; None where it refused it, or stated nothing."""
     opened = open_stored(bid.acknowledgement, Acknowledgement)
     stated = opened.body
@@ -234,7 +235,7 @@ def _acknowledgement(bid: OwnBid) -> HeldAcknowledgement | None:
     )
 
 
-def _position(bid: OwnBid) -> int:
+def _position(bid: BidKept) -> int:
     held = _acknowledgement(bid)
     return held.position if held is not None else 0
 

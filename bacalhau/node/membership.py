@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bacalhau.background import Background
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.p2p.port import CannotConnect
@@ -80,9 +81,9 @@ class Membership:
         """Address -> id of the node that answered there."""
         self._peers: dict[str, Peer] = {}
         self._dialling: dict[str, asyncio.Task[PeerLink]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
-        self._announcing: dict[str, asyncio.Task[object]] = {}
-        """By node id or configured address: heartbeats under way."""
+        self._background = Background()
+        self._under_way: dict[str, asyncio.Task[object]] = {}
+        """By node id or configured address: heartbeats, and first words to nodes that were met."""
         self.record = record(driver.clock.now())
         self._envelope = self._seal()
 
@@ -173,7 +174,7 @@ class Membership:
         """There is a libp2p connection with a peer; if it is a node that is not known yet, it is told of this one. The
         configured ones are told by heartbeats."""
         if node_id not in self._peers and found_by != "configured":
-            self._announce(node_id, self._try_to_meet(node_id, found_by))
+            self._begin(node_id, self._try_to_meet(node_id, found_by))
 
     async def _try_to_meet(self, node_id: str, found_by: str) -> None:
         try:
@@ -203,9 +204,7 @@ class Membership:
     def _drop_link(self, peer: Peer) -> None:
         if peer.link is not None:
             link, peer.link = peer.link, None
-            task = asyncio.get_running_loop().create_task(link.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._background.start(f"closing the link to {peer.record.node_id}", link.close())
 
     async def link(self, node_id: str) -> PeerLink:
         """A connection to a known node, whose certificate is the one that its record names. Raises
@@ -245,7 +244,7 @@ class Membership:
                 return
             then()
 
-        self._announce(f"dial {node_id}", dial())
+        self._begin(f"{node_id}, which gossips", dial())
 
     async def _tunnel_is_gone(self, peer: Peer) -> bool:
         """Whether the link went through a tunnel that libp2p has closed since; then there is no link any more."""
@@ -367,28 +366,22 @@ class Membership:
                 self._forget_lost()
                 for address, node_id in tuple(self._configured.items()):
                     if node_id is None or node_id not in self._peers or not self.live(self._peers[node_id]):
-                        self._announce(address, self._announce_at(address))
+                        self._begin(address, self._announce_at(address))
                 for node_id in tuple(self._peers):
                     if not self.hears_gossip(node_id):
-                        self._announce(node_id, self._announce_to(node_id))
+                        self._begin(node_id, self._announce_to(node_id))
                 await asyncio.sleep(self._heartbeat_us / 1e6)
         finally:
-            for task in self._announcing.values():
+            for task in self._under_way.values():
                 task.cancel()
 
-    def _announce(self, to: str, work: Coroutine[None, None, object]) -> None:
-        """Starts the heartbeat to an address or node, unless the one before is still under way."""
-        if to in self._announcing:
+    def _begin(self, to: str, work: Coroutine[None, None, object]) -> None:
+        """Starts what speaks to an address or node, unless what was begun for it before is still under way."""
+        if to in self._under_way:
             work.close()
             return
-        task = asyncio.get_running_loop().create_task(work)
-        self._announcing[to] = task
-        task.add_done_callback(lambda done: self._announced(to, done))
-
-    def _announced(self, to: str, task: asyncio.Task[object]) -> None:
-        del self._announcing[to]
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            log.error("the heartbeat to %s failed", to, exc_info=failure)
+        task = self._under_way[to] = self._background.start(f"speaking to {to}", work)
+        task.add_done_callback(lambda _: self._under_way.pop(to))
 
     def _forget_lost(self) -> None:
         """A node that was not heard from for long is forgotten; one that never was, soon."""
@@ -438,15 +431,15 @@ class Membership:
                     new = opened.sender not in self._peers
                     self.announced(opened, envelope, "peer", direct=False)
                     if new:
-                        self._announce(opened.sender, self._announce_to(opened.sender))
+                        self._begin(opened.sender, self._announce_to(opened.sender))
             except Refused as refusal:
                 log.info("a record that %s passed on: %s", peer.record.node_id, refusal)
 
     async def close(self) -> None:
-        tasks = [*self._dialling.values(), *self._announcing.values()]
-        for task in tasks:
+        for task in (*self._dialling.values(), *self._under_way.values()):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._dialling.values(), return_exceptions=True)
+        await self._background.ended()
         for peer in self._peers.values():
             if peer.link is not None:
                 await peer.link.close()

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from bacalhau.model.execution import Fault, FaultKind, Usage
+from bacalhau.model.units import SECOND_US
 from bacalhau.runtime.executor import EngineFault, Outcome
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from bacalhau.runtime.executor import EngineStatus, Executor, Progress, Run
 
-_CLAIMED_US = 1_000_000
+_CLAIMED_US = SECOND_US
 
 
 class Misbehaviour(Enum):

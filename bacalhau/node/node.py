@@ -11,9 +11,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from bacalhau import __version__
+from bacalhau.background import Background
 from bacalhau.config import Settings, machine_capacity
-from bacalhau.ipfs.packstore import PackBlockStore
-from bacalhau.ipfs.pins import Pins
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refused
 from bacalhau.node import startup
@@ -23,6 +22,7 @@ from bacalhau.node.clock import Clock
 from bacalhau.node.contents import Contents
 from bacalhau.node.driver import CLOCK_META, Driver
 from bacalhau.node.engines import Engines
+from bacalhau.node.folder import open_folder
 from bacalhau.node.happenings import Happenings
 from bacalhau.node.inbound import Inbound
 from bacalhau.node.ipfs import Ipfs
@@ -39,6 +39,7 @@ from bacalhau.node.quotes import Quotes
 from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
+from bacalhau.node.serving import Serving
 from bacalhau.node.views import NodeViews
 from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
@@ -48,7 +49,6 @@ from bacalhau.rpc.ledger_service import LedgerServicer
 from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer
 from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
-from bacalhau.rpc.tls import load_or_make
 from bacalhau.runtime.executor import EngineFault
 from bacalhau.runtime.workspace import Workspaces
 from bacalhau.scheduler import effects as fx
@@ -56,20 +56,20 @@ from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.events import ShutdownBegun
 from bacalhau.scheduler.requester import RequesterMachine
 from bacalhau.store.errors import StoreError
-from bacalhau.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping
-    from typing import Any
+    from collections.abc import Callable, Collection, Mapping
 
     from bacalhau.ipfs.pins import Collected
+    from bacalhau.market.pricing import PricingStrategy
     from bacalhau.model.cid import Cid
     from bacalhau.node.driver import Journal
+    from bacalhau.node.folder import DataFolder
+    from bacalhau.node.kubo import Kubo
     from bacalhau.node.metrics import Metrics
     from bacalhau.node.trace import Trace
     from bacalhau.p2p.port import Network
     from bacalhau.scheduler.records import Write
-    from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
 
@@ -84,216 +84,229 @@ def draw_id(prefix: str) -> str:
 class Node:
     """A running node. Made by `Node.start`; `failed` is set when it cannot go on."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: DataFolder,
+        kubo: Kubo | None,
+        trace: Trace | None,
+        stack: AsyncExitStack,
+    ) -> None:
+        """Puts the parts together, each from those before it; none of them is started. `stack` closes them."""
         self.settings = settings
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._stack = AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    @classmethod
-    async def start(cls, settings: Settings) -> Node:
-        """Starts a node. Raises CannotStart, CannotListen, StoreError, InvalidKey."""
-        node = cls(settings)
-        try:
-            await node._start()
-        except BaseException:  # whatever it was, what had started is stopped
-            await node.stop()
-            raise
-        return node
-
-    async def _start(self) -> None:
-        settings = self.settings
-        tls = startup.read_tls(settings)
-        startup.lock_folder(settings.data_dir, self._stack)
-        key = startup.load_key(settings)
-        certificate = load_or_make(settings.data_dir)
+        self.peer_address = self.api_address = ""
+        """HOST:PORT of the two listeners; empty until they listen."""
+        self.network: Network | None = None
+        """libp2p, where it runs."""
+        self._stack = stack
+        # What runs as long as the node does; when it fails, the node does.
+        self._background = Background(self._cannot_go_on)
+        self._key = key = folder.key
         self.node_id = key.node_id
-        self._certificate_digest = certificate.digest
-        self._open_stores()
-        self._metrics = self._make_metrics()
-        await self._put_together(key)
-        await self._engines.start()
-        self._stack.push_async_callback(self._engines.close)
-        self.driver.tell_compute(self._engines.changed())
-        await self._restore()
-        self._room.tell(self.driver)
-        meter = None if self._metrics is None else CallMeter(self._metrics.called)
-        self._peer_listener = await start_peer_api(
-            settings.peer_host,
-            settings.peer_port,
-            peers=self._inbound,
-            certificate=certificate,
-            meter=meter,
-        )
-        self._stack.push_async_callback(_stop_listener, self._peer_listener)
-        await self._start_network(key)
-        self.membership.refresh()
-        self._client_listener = await start_client_api(
-            settings.api_host,
-            settings.api_port,
-            jobs=JobServicer(self.jobs),
-            market=MarketServicer(self._market),
-            node=NodeServicer(self.views),
-            ipfs=IpfsServicer(self._ipfs),
-            ledger=LedgerServicer(LedgerViews(key, self.driver, self.store, draw_id)),
-            token=startup.read_token(settings.api_token_file),
-            tls=tls,
-            meter=meter,
-        )
-        self._stack.push_async_callback(_stop_listener, self._client_listener)
-        if self._metrics is not None and settings.metrics_port is not None:
-            await self._metrics.serve(self, settings.metrics_port)
-            self._stack.push_async_callback(self._metrics.close)
-        self._go_on(self.membership.run())
-        self._go_on(self._engines.watch(self._engines_changed))
-        self._go_on(self._room.watch(self.driver))
-        if self.kubo is not None:
-            self._go_on(self.kubo.run(self._ipfs.wanted))
-        self._go_on(self._upkeep())
-        self._go_on(self._provide_again())
-
-    async def _start_network(self, key: NodeKey) -> None:
-        network = await start_network(
-            self.settings,
-            key,
-            self._inbound,
-            self.clock.now,
-            self.peer_address,
-            self.contents.whole_store,
-            self.contents.may_serve,
-        )
-        if network is not None:
-            self.membership.network = network
-            self.contents.network = network
-            self._stack.push_async_callback(network.stop)
-
-    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs it as long as the node does; when it fails, the node does."""
-        task = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(self._task_done)
-        self._tasks.append(task)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        failure = None if task.cancelled() else task.exception()
-        if failure is not None:
-            log.critical("the node stops: %s", failure, exc_info=failure)
-            self._fail(failure)
-
-    def _open_stores(self) -> None:
-        folder = self.settings.data_dir
-        self.store = Store(folder / "journal.sqlite")
-        self._stack.callback(self.store.close)
-        with startup.opening(folder / "blocks" / "blocks.sqlite"):
-            self.blocks = PackBlockStore(folder / "blocks", reserve_bytes=self.settings.disk_reserve_bytes)
-        self._stack.callback(self.blocks.close)
-        startup.take_up_blocks(self.store, self.blocks)
-        with startup.opening(folder / "pins.sqlite"):
-            self.pins = Pins(folder / "pins.sqlite")
-        self._stack.callback(self.pins.close)
-        self._room = DiskRoom(folder, self.settings.disk_reserve_bytes)
+        self._certificate = folder.certificate
+        self.store, self.blocks, self.pins = folder.store, folder.blocks, folder.pins
+        self.kubo = kubo
         self.clock = Clock(int(self.store.get_meta(CLOCK_META) or 0))
-
-    async def _put_together(self, key: NodeKey) -> None:
-        settings = self.settings
-        ids = draw_id
+        self._room = DiskRoom(settings.data_dir, settings.disk_reserve_bytes)
+        self._metrics = self._make_metrics()
         self.capacity = machine_capacity(settings)
-        self._engines = Engines(settings, key.node_id, self.capacity)
-        self.driver = self._make_driver(startup.open_trace(settings, key.node_id))
-        self._stack.push_async_callback(self.driver.stop)
-        self.membership = Membership(
+        self._engines = Engines(settings, self.node_id, self.capacity)
+        self._tariff, pricing = pricing_of(settings)
+        self.driver = driver = self._make_driver(pricing, trace)
+        self.membership = membership = Membership(
             key,
-            self.driver,
+            driver,
             record=self._record,
-            ids=ids,
+            ids=draw_id,
             configured=settings.peers,
             heartbeat_us=settings.heartbeat_us,
         )
-        self._stack.push_async_callback(self.membership.close)
-        self.kubo = await startup.connect_kubo(settings, self.blocks, key.node_id)
-        if self.kubo is not None:
-            self._stack.push_async_callback(self.kubo.close)
-        self.contents = Contents(self.blocks, self.pins, self.membership, self.kubo)
-        self.views = NodeViews(self.driver, self.membership, self._notices)
-        self._stack.callback(self.contents.close)
+        self.views = NodeViews(driver, membership, self._notices)
+        self.contents = contents = Contents(self.blocks, self.pins, membership, kubo)
+        self.serving = serving = Serving(contents.whole_store, membership)
         self._needed = Needed(self._needed_contents)
-        self._ipfs = Ipfs(self.contents, gc_grace_us=settings.gc_grace_us, needed=self._needed)
-        self._stack.callback(self._ipfs.close)
-        happenings = self._happenings = Happenings()
+        self._ipfs = Ipfs(contents, serving, gc_grace_us=settings.gc_grace_us, needed=self._needed)
+        self._happenings = Happenings()
         self._recent = RecentJobs()
-        workspaces = Workspaces(settings.data_dir / "workspaces")
-        self._workspaces = workspaces
-        self.works = Works(self.driver, self._engines.executors, workspaces, self.contents, key.node_id)
-        self._stack.push_async_callback(self.works.close)
+        self._workspaces = Workspaces(settings.data_dir / "workspaces")
+        self.works = Works(driver, self._engines.executors, self._workspaces, contents, serving, self.node_id)
         programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
-        self._asks = Asks(self.driver, self.contents, key.node_id, programs)
-        self._stack.push_async_callback(self._asks.close)
-        quotes = Quotes(key, self.driver, self.membership, self.contents, self._asks, ids, settings.payment)
-        logs = JobLogs(
-            key, self.driver, self.store, self.contents, self.membership, self.works, happenings, ids
+        self._asks = Asks(driver, contents, self.node_id, programs)
+        quotes = Quotes(key, driver, membership, contents, self._asks, draw_id, settings.payment)
+        self.jobs = self._make_jobs(quotes)
+        self._market = Market(self.node_id, self.store, membership, self.jobs, self.clock)
+        small, happenings, lease_us = contents.small_results, self._happenings, settings.lease_us
+        self._inbound = Inbound(
+            key,
+            driver,
+            self.store,
+            membership,
+            self.works,
+            small,
+            serving,
+            happenings,
+            quotes,
+            draw_id,
+            lease_us,
         )
-        self.jobs = Jobs(
-            key.node_id,
+        self._outbox = self._make_outbox()
+        self._results = Results(driver, contents, serving, self.node_id)
+        self._set_hooks()
+        self._close_parts_with(stack)
+
+    def _make_jobs(self, quotes: Quotes) -> Jobs:
+        logs = JobLogs(
+            self._key,
             self.driver,
             self.store,
             self.contents,
-            happenings,
+            self.membership,
+            self.works,
+            self._happenings,
+            draw_id,
+        )
+        return Jobs(
+            self.node_id,
+            self.driver,
+            self.store,
+            self.contents,
+            self._happenings,
             self._recent,
             logs,
             quotes,
-            ids,
+            draw_id,
             self._room,
         )
-        self._market = Market(key.node_id, self.store, self.membership, self.jobs, self.clock)
-        self._inbound = Inbound(
-            key,
-            self.driver,
-            self.store,
-            self.membership,
-            self.works,
-            self.contents,
-            happenings,
-            quotes,
-            ids,
-            settings.lease_us,
-        )
-        outbox = self._make_outbox(key, happenings)
-        self._results = Results(self.driver, self.contents, key.node_id)
-        self._stack.push_async_callback(self._results.close)
-        self._set_hooks(outbox)
 
-    def _set_hooks(self, outbox: Outbox) -> None:
-        self.driver.store_blocks = functools.partial(self.blocks.put_many, sync=False, reserved=True)
-        self.driver.sync_blocks = self.blocks.sync
-        here = outbox.deliver_here
-        self.driver.deliver_here = here if self._metrics is None else self._metrics.market.counting(here)
-        self.driver.settle_here = self._settle_here
-        self.driver.on_waiting = outbox.make_ready
-        self.driver.on_send = outbox.send
-        self.driver.on_start = self._begin
-        self.driver.on_written = self._written
-        self.driver.on_failure = self._fail
-
-    def _make_outbox(self, key: NodeKey, happenings: Happenings) -> Outbox:
-        outbox = Outbox(
-            key,
+    def _make_outbox(self) -> Outbox:
+        return Outbox(
+            self._key,
             self.driver,
             self.membership,
-            self.contents,
-            happenings,
+            self.contents.small_results,
+            self._happenings,
             draw_id,
             self.settings.lease_us,
             self.store,
             self._inbound,
             gossips_offers=not self.settings.offers_to,
         )
-        self._stack.push_async_callback(outbox.close)
-        return outbox
+
+    def _close_parts_with(self, stack: AsyncExitStack) -> None:
+        # The last one first, so that each can still use those that it was made from.
+        stack.push_async_callback(self.driver.stop)
+        stack.push_async_callback(self.membership.close)
+        stack.callback(self.serving.close)
+        stack.callback(self._ipfs.close)
+        stack.push_async_callback(self.works.close)
+        stack.push_async_callback(self._asks.close)
+        stack.push_async_callback(self._outbox.close)
+        stack.push_async_callback(self._results.close)
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Node:
+        """Starts a node. Raises CannotStart, CannotListen, StoreError, InvalidKey."""
+        tls = startup.read_tls(settings)
+        stack = AsyncExitStack()
+        stop = stack.aclose
+        try:
+            folder = open_folder(settings, stack)
+            node_id = folder.key.node_id
+            trace = startup.open_trace(settings, node_id, stack)
+            kubo = await startup.connect_kubo(settings, folder.blocks, node_id, stack)
+            node = cls(settings, folder, kubo, trace, stack)
+            stop = node.stop
+            await node._start(tls)
+        except BaseException:  # whatever it was, what had started is stopped
+            await stop()
+            raise
+        return node
+
+    async def _start(self, tls: tuple[bytes, bytes] | None) -> None:
+        await self._engines.start()
+        self._stack.push_async_callback(self._engines.close)
+        self.driver.tell_compute(self._engines.changed())
+        await self._restore()
+        self._room.tell(self.driver)
+        await self._listen(tls)
+        go_on = self._background.start
+        go_on("membership", self.membership.run())
+        go_on("the watch over the engines", self._engines.watch(self._engines_changed))
+        go_on("the watch over the disk", self._room.watch(self.driver))
+        if self.kubo is not None:
+            go_on("what is kept in Kubo", self.kubo.run(self._ipfs.wanted))
+        go_on("upkeep", self._upkeep())
+        go_on("announcing what is kept", self._provide_again())
+
+    async def _listen(self, tls: tuple[bytes, bytes] | None) -> None:
+        """To other nodes, by gRPC and libp2p; then to clients, and to whoever reads the metrics."""
+        settings = self.settings
+        meter = None if self._metrics is None else CallMeter(self._metrics.called)
+        peers = await start_peer_api(
+            settings.peer_host,
+            settings.peer_port,
+            peers=self._inbound,
+            certificate=self._certificate,
+            meter=meter,
+        )
+        self.peer_address = peers.address
+        self._stack.push_async_callback(_stop_listener, peers)
+        await self._start_network()
+        self.membership.refresh()
+        clients = await start_client_api(
+            settings.api_host,
+            settings.api_port,
+            jobs=JobServicer(self.jobs),
+            market=MarketServicer(self._market),
+            node=NodeServicer(self.views),
+            ipfs=IpfsServicer(self._ipfs),
+            ledger=LedgerServicer(LedgerViews(self._key, self.driver, self.store, draw_id)),
+            token=startup.read_token(settings.api_token_file),
+            tls=tls,
+            meter=meter,
+        )
+        self.api_address = clients.address
+        self._stack.push_async_callback(_stop_listener, clients)
+        if self._metrics is not None and settings.metrics_port is not None:
+            await self._metrics.serve(self, settings.metrics_port)
+            self._stack.push_async_callback(self._metrics.close)
+
+    async def _start_network(self) -> None:
+        network = await start_network(
+            self.settings,
+            self._key,
+            self._inbound,
+            self.clock.now,
+            self.peer_address,
+            self.serving.store,
+            self.serving.may_serve,
+        )
+        if network is not None:
+            self.network = self.membership.network = network
+            self._stack.push_async_callback(network.stop)
+
+    def _cannot_go_on(self, what: str, failure: BaseException) -> None:
+        log.critical("%s failed, the node stops: %s", what, failure, exc_info=failure)
+        self._fail(failure)
+
+    def _set_hooks(self) -> None:
+        self.driver.store_blocks = functools.partial(self.blocks.put_many, sync=False, reserved=True)
+        self.driver.sync_blocks = self.blocks.sync
+        here = self._outbox.deliver_here
+        self.driver.deliver_here = here if self._metrics is None else self._metrics.market.counting(here)
+        self.driver.answer_here = self._answer_here
+        self.driver.on_waiting = self._outbox.make_ready
+        self.driver.on_send = self._outbox.send
+        self.driver.on_start = self._begin
+        self.driver.on_written = self._written
+        self.driver.on_failure = self._fail
 
     def _written(self, write: Write) -> None:
         self._recent.committed(write)
         self._happenings.committed(write)
         self._needed.committed(write)
-        self.contents.committed(write)
+        self.serving.committed(write)
         if self.kubo is not None:
             self.kubo.committed(write)
         if self._metrics is not None:
@@ -306,15 +319,13 @@ class Node:
 
         return Metrics()
 
-    def _make_driver(self, trace: Trace | None) -> Driver:
+    def _make_driver(self, pricing: PricingStrategy, trace: Trace | None) -> Driver:
         settings = self.settings
         ids: Callable[[str], str] = draw_id
         if trace is not None:
-            self._stack.callback(trace.close)
             ids = trace.recording(draw_id)
         requester = requester_config(settings, self.node_id)
         compute = compute_config(settings, self.node_id, self.capacity)
-        self._tariff, pricing = pricing_of(settings)
         if trace is not None:
             trace.machines({"config": requester}, {"config": compute, "pricing": pricing})
         journal: Journal = self.store
@@ -323,12 +334,12 @@ class Node:
         machines = RequesterMachine(requester, ids), ComputeMachine(compute, pricing, ids)
         return Driver(*machines, journal, self.clock, trace)
 
-    def _settle_here(self, start: fx.Start) -> bool:
+    def _answer_here(self, start: fx.Start) -> bool:
         match start:
             case fx.FetchResult():
-                return self._results.settle_here(start)
+                return self._results.answer_here(start)
             case fx.AskOutside(offer, ask):
-                return self._asks.settle_here(offer, ask)
+                return self._asks.answer_here(offer, ask)
             case _:
                 return False
 
@@ -360,8 +371,8 @@ class Node:
         keep = [record.id for record in work]
         # Before anything new starts, which would not be among those to keep.
         await asyncio.to_thread(self._workspaces.sweep, keep)
-        self._go_on(self._reap(keep))
-        await asyncio.to_thread(self.contents.seal_again, work, executions)
+        self._background.start("removing what was left", self._reap(keep))
+        await asyncio.to_thread(self.serving.seal_again, work, executions)
         self.driver.restore(work, jobs, executions, self.store.reputations(), self.store.books())
 
     async def _reap(self, keep: Collection[str]) -> None:
@@ -381,14 +392,14 @@ class Node:
         settings = self.settings
         addresses = tuple(address for address in settings.advertise if not address.startswith("/"))
         multiaddrs = tuple(address for address in settings.advertise if address.startswith("/"))
-        if not addresses and settings.advertised and hasattr(self, "_peer_listener"):
-            addresses = (self._peer_listener.address,)
-        if not multiaddrs and settings.advertised and (network := self.network) is not None:
-            multiaddrs = network.addresses
+        if not addresses and settings.advertised and self.peer_address:
+            addresses = (self.peer_address,)
+        if not multiaddrs and settings.advertised and self.network is not None:
+            multiaddrs = self.network.addresses
         return NodeRecord(
             node_id=self.node_id,
             addresses=addresses,
-            certificate_digest=self._certificate_digest,
+            certificate_digest=self._certificate.digest,
             sequence=sequence,
             compute=settings.compute,
             requester=settings.requester,
@@ -401,33 +412,20 @@ class Node:
         )
 
     @property
-    def network(self) -> Network | None:
-        """libp2p, where it runs."""
-        return self.membership.network if hasattr(self, "membership") else None
-
-    @property
     def p2p_addresses(self) -> tuple[str, ...]:
         """Multiaddrs at which other nodes can join this one."""
-        network = self.network
-        return tuple(f"{address}/p2p/{self.node_id}" for address in network.addresses) if network else ()
+        addresses = self.network.addresses if self.network is not None else ()
+        return tuple(f"{address}/p2p/{self.node_id}" for address in addresses)
 
     def _engines_changed(self) -> None:
         self.driver.tell_compute(self._engines.changed())
         self.membership.refresh()
         # One that came back may still run what was reported as failed while it was away.
-        self._go_on(self._reap(self.driver.compute.unsettled))
+        self._background.start("removing what was left", self._reap(self.driver.compute.unsettled))
 
     def _notices(self) -> tuple[str, ...]:
         """What is wrong, for people."""
         return (*self._engines.notices, *(self.kubo.notices if self.kubo is not None else ()))
-
-    @property
-    def api_address(self) -> str:
-        return self._client_listener.address
-
-    @property
-    def peer_address(self) -> str:
-        return self._peer_listener.address
 
     @property
     def metrics_address(self) -> str:
@@ -466,7 +464,7 @@ class Node:
     async def _provide_again(self) -> None:
         while True:
             try:
-                self.contents.provide_again(await asyncio.to_thread(self._ipfs.provided))
+                self.serving.provide_again(await asyncio.to_thread(self._ipfs.provided))
             except StoreError as failure:
                 log.warning("what is kept is announced again later: %s", failure)
             await asyncio.sleep(self.settings.provide_again_us / 1e6)
@@ -476,14 +474,10 @@ class Node:
 
     async def stop(self) -> None:
         """Stops what runs, closes both listeners and all files. Work goes on at the next start."""
-        if hasattr(self, "driver"):
-            with contextlib.suppress(Refused):  # it has failed, and takes nothing in
-                self.driver.tell_compute(ShutdownBegun())
-        if hasattr(self, "works"):
-            self.works.shut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Refused):  # it has failed, and takes nothing in
+            self.driver.tell_compute(ShutdownBegun())
+        self.works.shut()
+        await self._background.close()
         await self._stack.aclose()
 
 

@@ -15,6 +15,7 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from bacalhau.background import Background
 from bacalhau.model.frozen import replace
 from bacalhau.model.refusals import Refusal, Refused
 from bacalhau.node.prompt_awards import CALL_AFTER_S
@@ -25,26 +26,25 @@ from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.wire.envelope import Body, Opened, SignedEnvelope, open_message, seal, seal_message
 from bacalhau.wire.job import spec_digest
+from bacalhau.wire.limits import VALID_FOR_US
 from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from typing import Any
 
     from bacalhau.model.execution import ExecutionReport
     from bacalhau.model.ledger import Receipt, SettlementNote
     from bacalhau.model.market import Award, JobOffer, LeaseRenewal
-    from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.inbound import Inbound
     from bacalhau.node.membership import Membership
+    from bacalhau.node.small_results import SmallResults
     from bacalhau.store.store import Store
     from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
-
-VALID_FOR_US = 60 * 1_000_000
-"""How long a statement may travel; offers, which are repeated, are signed anew each time."""
 
 REPEAT_FIRST_S, REPEAT_LAST_S = 0.5, 5.0
 """Between two gossips of an offer: twice as long each time."""
@@ -64,7 +64,7 @@ class Outbox:
         key: NodeKey,
         driver: Driver,
         membership: Membership,
-        contents: Contents,
+        small_results: SmallResults,
         happenings: Happenings,
         ids: Callable[[str], str],
         lease_us: int,
@@ -79,7 +79,7 @@ class Outbox:
         self._membership = membership
         self._ids = ids
         self._lease_us = lease_us
-        self._contents = contents
+        self._small_results = small_results
         self._happenings = happenings
         self._store = store
         self._inbound = inbound
@@ -93,7 +93,7 @@ class Outbox:
         self._repeating: set[str] = set()
         """Offers that are gossiped again and again."""
         self._receipts = ReceiptSender(self._self_id, driver, membership, store, self._seal)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._closed = False
 
     def deliver_here(self, send: fx.Send) -> fx.Send | None:
@@ -133,9 +133,7 @@ class Outbox:
 
     async def close(self) -> None:
         self._closed = True
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
     # --- to this node ---
 
@@ -369,7 +367,7 @@ class Outbox:
 
     async def _send_report(self, to: str, report: ExecutionReport) -> Refusal | PeerUnreachable | None:
         """With a small result along, which saves the requester from asking for it."""
-        blocks = self._contents.small_blocks(report.result) if report.result is not None else []
+        blocks = self._small_results.blocks_of(report.result) if report.result is not None else []
 
         async def send(link: PeerLink, envelope: SignedEnvelope) -> None:
             await link.report_execution(envelope, blocks)
@@ -417,12 +415,5 @@ class Outbox:
             recipient=recipient,
         )
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            log.error("a delivery failed", exc_info=failure)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background.start("a delivery", work)

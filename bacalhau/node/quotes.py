@@ -9,11 +9,13 @@ from bacalhau.market.bidding import Answers, Ask, Quote
 from bacalhau.market.clearing import SealedBid, clear
 from bacalhau.model.market import Bid
 from bacalhau.model.refusals import Refusal, RefusalReason, Refused
+from bacalhau.model.units import SECOND_US
 from bacalhau.rpc.job_service import Estimate, Quoted
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.scheduler.auctions import offer_of
 from bacalhau.wire.envelope import seal_message
 from bacalhau.wire.job import spec_digest
+from bacalhau.wire.limits import VALID_FOR_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
     from bacalhau.node.membership import Membership
     from bacalhau.wire.identity import NodeKey
 
-_VALID_FOR_US = 60_000_000
-_BID_WINDOW_US = 1_000_000
+_BID_WINDOW_US = SECOND_US
 _ASKED_AT_ONCE = 64
 
 
@@ -109,7 +110,7 @@ class Quotes:
             offer,
             id=self._ids("s"),
             issued_at_us=self._driver.clock.now(),
-            valid_for_us=_VALID_FOR_US,
+            valid_for_us=VALID_FOR_US,
         )
         try:
             link = await self._membership.link(node_id)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from bacalhau.background import Background
 from bacalhau.ipfs.errors import IpfsError, NoPeerHas, UnsupportedDag
 from bacalhau.ipfs.fetch import FetchLimit, FetchLimits
 from bacalhau.node.comparing import compare
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bacalhau.model.verification import Compared
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
+    from bacalhau.node.serving import Serving
     from bacalhau.scheduler.effects import FetchResult
 
 log = logging.getLogger(__name__)
@@ -28,26 +30,25 @@ _SLACK_BYTES = 1 << 20
 class Results:
     """One task a result."""
 
-    def __init__(self, driver: Driver, contents: Contents, node_id: str) -> None:
+    def __init__(self, driver: Driver, contents: Contents, serving: Serving, node_id: str) -> None:
         self._driver = driver
         self._contents = contents
+        self._serving = serving
         self._node_id = node_id
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
-    def settle_here(self, start: FetchResult) -> bool:
+    def answer_here(self, start: FetchResult) -> bool:
         """A result of this node's own is here already, and a small one came with its report."""
         if start.verification is not None or self._contents.kubo is not None:
             return False  # its blocks have to be read, or Kubo told
         own = start.node_id == self._node_id and self._contents.store.has(start.result)
-        here = own or self._contents.remembers(start.result)
+        here = own or self._contents.small_results.remembers(start.result)
         if here:
             self._driver.tell_requester(ResultFetched(start.execution_id))
         return here
 
     def fetch(self, start: FetchResult) -> None:
-        task = asyncio.get_running_loop().create_task(self._fetch(start))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.start(f"fetching the result of {start.execution_id}", self._fetch(start))
 
     async def _fetch(self, start: FetchResult) -> None:
         try:
@@ -63,7 +64,7 @@ class Results:
 
     async def _fetch_and_tell(self, start: FetchResult) -> None:
         if start.verification is not None:
-            self._contents.seals.seal(f"fetched {start.execution_id}", [start.result])
+            self._serving.seal_fetched(start.execution_id, start.result)
         pause_s = FIRST_PAUSE_S
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -97,9 +98,7 @@ class Results:
             return None
 
     async def close(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
 
 def _bound_bytes(start: FetchResult) -> int:

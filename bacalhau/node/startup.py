@@ -1,36 +1,26 @@
-"""What a node needs before it can start: its folder to itself, the files that its settings name, its Kubo.
+"""What a node needs before it can start, beside its folder: the files that its settings name, its Kubo.
 
 Each function raises CannotStart.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 import resource
-import sqlite3
 import ssl
 import stat
 from typing import TYPE_CHECKING
 
-from bacalhau.ipfs.errors import StoreFull
 from bacalhau.ipfs.kubo_rpc import InvalidAddress, KuboRpc, PackageMissing
 from bacalhau.node.kubo import Kubo
 from bacalhau.node.trace import Trace
-from bacalhau.store.errors import explained
-from bacalhau.wire.identity import NodeKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AsyncExitStack
     from pathlib import Path
 
     from bacalhau.config import Settings
     from bacalhau.ipfs.blockstore import ServedStore
-    from bacalhau.ipfs.packstore import PackBlockStore
-    from bacalhau.store.store import Store
 
 
 log = logging.getLogger(__name__)
@@ -52,56 +42,15 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def lock_folder(folder: Path, stack: AsyncExitStack) -> None:
-    """One node a data folder: two would sign with one key and write one journal."""
-    try:
-        # It holds a key, and what jobs read and wrote. One that is there is its owner's: it may be /tmp.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (mode := stat.S_IMODE(folder.stat().st_mode)) & 0o022:
-            log.warning(
-                "others can write in the data folder %s (mode %04o): run chmod 700 %s", folder, mode, folder
-            )
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CannotStart(f"the data folder {folder} cannot be used: {error.strerror}") from error
-    stack.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise CannotStart(
-            f"another node runs on {folder}: stop it, or give this one its own with --data-dir"
-        ) from error
-
-
-def load_key(settings: Settings) -> NodeKey:
-    """The key of the data folder, made or imported where there is none. Raises InvalidKey, too."""
-    path = settings.data_dir / "node.key"
-    if settings.import_key is None:
-        return NodeKey.load_or_create(path)
-    try:
-        imported = NodeKey.from_foreign(settings.import_key.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CannotStart(f"the key in {settings.import_key} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # InvalidKey, or not UTF-8
-        raise CannotStart(f"{settings.import_key} holds no key to import: {error}") from error
-    with contextlib.suppress(FileExistsError):
-        imported.save(path)
-    key = NodeKey.load(path)
-    if key.node_id != imported.node_id:
-        raise CannotStart(
-            f"{settings.data_dir} is the folder of {key.node_id} already, whose key is never replaced: "
-            f"choose another with --data-dir for {imported.node_id}"
-        )
-    return key
-
-
-def open_trace(settings: Settings, node_id: str) -> Trace | None:
+def open_trace(settings: Settings, node_id: str, stack: AsyncExitStack) -> Trace | None:
     if settings.trace is None:
         return None
     try:
-        return Trace(settings.trace, node_id)
+        trace = Trace(settings.trace, node_id)
     except OSError as error:
         raise CannotStart(f"the trace {settings.trace} cannot be written: {error.strerror}") from error
+    stack.callback(trace.close)
+    return trace
 
 
 def read_token(path: Path | None) -> str | None:
@@ -115,15 +64,6 @@ def read_token(path: Path | None) -> str | None:
         raise CannotStart(f"the token in {path} must be at least 16 printable ASCII characters")
     _warn_of_readers(path)
     return token
-
-
-@contextlib.contextmanager
-def opening(path: Path) -> Iterator[None]:
-    """Around the opening of a database of the node's folder. Raises StoreError, which says what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise explained(error, path) from error
 
 
 def read_tls(settings: Settings) -> tuple[bytes, bytes] | None:
@@ -156,7 +96,9 @@ def _warn_of_readers(path: Path) -> None:
         log.warning("others can read the secret in %s (mode %04o): run chmod 600 %s", path, mode, path)
 
 
-async def connect_kubo(settings: Settings, buffer: ServedStore, node_id: str) -> Kubo | None:
+async def connect_kubo(
+    settings: Settings, buffer: ServedStore, node_id: str, stack: AsyncExitStack
+) -> Kubo | None:
     """The Kubo that keeps the content, whether it answers or not; None where the node keeps it itself."""
     if settings.ipfs_api is None:
         return None
@@ -164,18 +106,6 @@ async def connect_kubo(settings: Settings, buffer: ServedStore, node_id: str) ->
         kubo = Kubo(KuboRpc(settings.ipfs_api), buffer, node_id)
     except (PackageMissing, InvalidAddress) as error:
         raise CannotStart(str(error)) from error
+    stack.push_async_callback(kubo.close)
     await kubo.check()
     return kubo
-
-
-def take_up_blocks(journal: Store, blocks: PackBlockStore) -> None:
-    """Stores the small results that an earlier life of the node had in the journal alone when it died."""
-    kept = journal.small_blocks()
-    if not kept:
-        return
-    try:
-        blocks.put_many(kept, reserved=True)
-    except StoreFull as error:
-        raise CannotStart(f"results of jobs that have ended cannot be stored: {error}") from error
-    journal.stage((), forget_blocks=True)
-    journal.commit_staged()

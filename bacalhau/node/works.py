@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bacalhau.model.job import JobSpec
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
+    from bacalhau.node.serving import Serving
     from bacalhau.runtime.executor import Executor, Workspace
     from bacalhau.runtime.workspace import Workspaces
     from bacalhau.scheduler.records import WorkRecord
@@ -75,6 +76,7 @@ class Works:
         executors: Mapping[Engine, Executor],
         workspaces: Workspaces,
         contents: Contents,
+        serving: Serving,
         node_id: str,
     ) -> None:
         self._driver = driver
@@ -82,6 +84,7 @@ class Works:
         self._executors = executors
         self._workspaces = workspaces
         self._contents = contents
+        self._serving = serving
         self._live: dict[str, _Live] = {}
         self._closing = False
         self._done: list[tuple[Workspace, bool]] = []
@@ -242,7 +245,7 @@ class Works:
         sealed = run.spec.verification.compares and fault is None
         store: BlockStore = self._contents.store
         if sealed:
-            store = SealingStore(store, self._contents.seals, run.execution_id)
+            store = SealingStore(store, self._serving.seals, run.execution_id)
         result: Cid | None = None
         result_bytes = 0
         try:
@@ -255,7 +258,7 @@ class Works:
                 )
             result, result_bytes = imported.cid, imported.size_bytes
             if not sealed:
-                self._contents.provide(imported.cid)
+                self._serving.provide(imported.cid)
         except EngineFault as error:
             fault = fault or error.fault
         usage = replace(outcome.usage, fetched_bytes=fetched_bytes, result_bytes=result_bytes)
@@ -279,7 +282,7 @@ class Works:
             return None
         imported, blocks = published
         self._driver.keep((cid, bytes(block)) for cid, block in blocks)
-        self._contents.remember(imported.cid)
+        self._contents.small_results.remember(imported.cid)
         return imported
 
     async def _fetch_contents(self, record: WorkRecord) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
-from bacalhau.ipfs.dagpb import varint
+from bacalhau.model.varint import varint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import ifaddr
 
+from bacalhau.background import Background
 from bacalhau.p2p.bitswap.exchange import Bitswap
 from bacalhau.p2p.bitswap.source import BitswapExchange
 from bacalhau.p2p.bridge import BridgeDown
@@ -91,8 +92,7 @@ class StrangerNetwork:
         self._provided: list[Cid] = []
         self._provided_due: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._watch: asyncio.Task[None] | None = None
+        self._background = Background()
 
     def _topics(self, now_us: Callable[[], int]) -> tuple[Topic, Topic]:
         return (
@@ -121,18 +121,13 @@ class StrangerNetwork:
     async def start(self) -> None:
         """Raises CannotListen."""
         await self._start_host()
-        self._watch = self._loop.create_task(self._keep_running())
+        self._background.start("keeping libp2p running", self._keep_running())
 
     async def stop(self) -> None:
         for due in (self._offers_due, self._provided_due):
             if due is not None:
                 due.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         await self.host.stop()
         self.addresses = ()
 
@@ -239,16 +234,11 @@ class StrangerNetwork:
         """Runs it in trio, and does not wait; nothing where libp2p is down."""
 
         async def call() -> None:
-            try:
+            with contextlib.suppress(BridgeDown):
                 await self.host.bridge.call(function, *arguments)
-            except BridgeDown:
-                return
-            except Exception:  # a bug, or one of the library's: the next call may fare better
-                log.exception("libp2p failed")
 
-        task = self._loop.create_task(call())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # A bug, or one of the library's: the next call may fare better.
+        self._background.start(f"libp2p: {function.__qualname__}", call())
 
     def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
         self.host.bridge.tell(function, *arguments)

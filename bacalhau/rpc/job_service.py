@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bacalhau.model.job import JobState
 from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.rpc.paging import page_size
 from bacalhau.rpc.status import abort
 from bacalhau.rpc.views import (
     accepted_to_proto,
@@ -142,7 +143,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
                 states=tuple(fields.member(JobState, state, "states") for state in request.states),
                 order=order,
                 ascending=request.ascending,
-                page_size=_page_size(request.page_size),
+                page_size=page_size(request.page_size),
                 page_token=request.page_token,
             )
             jobs, token = self._port.list_jobs(query)
@@ -202,7 +203,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     ) -> pb.ListExecutionsResponse:
         try:
             executions, token = self._port.executions(
-                request.job_id, _page_size(request.page_size), request.page_token
+                request.job_id, page_size(request.page_size), request.page_token
             )
         except Refused as error:
             await abort(context, error.refusal)
@@ -213,7 +214,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     async def ListBids(self, request: pb.ListBidsRequest, context: Context) -> pb.ListBidsResponse:
         try:
             answers, token = self._port.answers(
-                request.job_id, _page_size(request.page_size), request.page_token
+                request.job_id, page_size(request.page_size), request.page_token
             )
         except Refused as error:
             await abort(context, error.refusal)
@@ -228,9 +229,3 @@ def _event_to_proto(seen: JobHappening | ProgressSeen) -> job_pb2.JobEvent:
     return progress_to_proto(
         seen.time_us, seen.node_id, seen.execution_id, seen.phase, seen.done_bytes, seen.total_bytes
     )
-
-
-def _page_size(size: int) -> int:
-    if size < 0:
-        raise refused(RefusalReason.MALFORMED, f"page_size must not be negative, got {size}")
-    return size

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.rpc.limits import PAGE_SIZE_MAX
-from bacalhau.rpc.paging import read_page
+from bacalhau.rpc.paging import page_size, read_page
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import envelope_pb2, ledger_pb2, ledger_service_pb2_grpc
 from bacalhau.v1 import ledger_service_pb2 as pb
@@ -113,7 +113,7 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
     ) -> pb.ListTransactionsResponse:
         try:
             found, token = self._port.transactions(
-                request.peer_id, request.execution_id, _page_size(request.page_size), request.page_token
+                request.peer_id, request.execution_id, page_size(request.page_size), request.page_token
             )
         except Refused as error:
             await abort(context, error.refusal)
@@ -126,7 +126,7 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
     ) -> pb.ListReceiptsResponse:
         try:
             found, token = self._port.receipts(
-                request.peer_id, _page_size(request.page_size), request.page_token
+                request.peer_id, page_size(request.page_size), request.page_token
             )
         except Refused as error:
             await abort(context, error.refusal)
@@ -224,9 +224,3 @@ def _kept_to_proto(record: ReceiptRecord) -> ledger_pb2.StoredReceipt:
         complete=record.evidence is not None,
         refusal=record.refusal.message if record.refusal is not None else "",
     )
-
-
-def _page_size(size: int) -> int:
-    if size < 0:
-        raise refused(RefusalReason.MALFORMED, f"page_size must not be negative, got {size}")
-    return size

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.refusals import Refused
+from bacalhau.model.units import DAY_US
+from bacalhau.rpc.paging import page_size
 from bacalhau.rpc.status import abort
 from bacalhau.v1 import market_service_pb2 as pb
 from bacalhau.v1 import market_service_pb2_grpc
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
     from bacalhau.market.audit import AuditedClearing
     from bacalhau.market.pricehistory import ClassPrices
-    from bacalhau.scheduler.history import OfferSummary, OwnBid
+    from bacalhau.scheduler.history import OfferSummary
+    from bacalhau.scheduler.records import BidKept
 
     Context = ServicerContext[Any, Any]
 
-PRICES_SINCE_DEFAULT_US = 7 * 24 * 3600 * SECOND_US
+PRICES_SINCE_DEFAULT_US = 7 * DAY_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class MarketPort(Protocol):
     """What the node knows of the market. Methods raise Refused."""
 
     def offers(self, page_size: int, page_token: str) -> tuple[list[OfferSummary], str]: ...
-    def own_bids(self, job_id: str, page_size: int, page_token: str) -> tuple[list[tuple[OwnBid, int]], str]:
+    def own_bids(self, job_id: str, page_size: int, page_token: str) -> tuple[list[tuple[BidKept, int]], str]:
         """Each with its position by the requester's acknowledgement, 0 where that states none."""
         ...
 
@@ -56,7 +58,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
 
     async def ListOffers(self, request: pb.ListOffersRequest, context: Context) -> pb.ListOffersResponse:
         try:
-            offers, token = self._port.offers(_page_size(request.page_size), request.page_token)
+            offers, token = self._port.offers(page_size(request.page_size), request.page_token)
         except Refused as error:
             await abort(context, error.refusal)
         return pb.ListOffersResponse(
@@ -76,7 +78,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
     async def ListOwnBids(self, request: pb.ListOwnBidsRequest, context: Context) -> pb.ListOwnBidsResponse:
         try:
             bids, token = self._port.own_bids(
-                request.job_id, _page_size(request.page_size), request.page_token
+                request.job_id, page_size(request.page_size), request.page_token
             )
         except Refused as error:
             await abort(context, error.refusal)
@@ -128,7 +130,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
         )
 
 
-def _own_bid_to_proto(bid: OwnBid, position: int) -> pb.OwnBid:
+def _own_bid_to_proto(bid: BidKept, position: int) -> pb.OwnBid:
     message = pb.OwnBid(
         bid_id=bid.bid_id,
         offer_id=bid.offer_id,
@@ -141,9 +143,3 @@ def _own_bid_to_proto(bid: OwnBid, position: int) -> pb.OwnBid:
     if bid.refusal is not None:
         message.refusal.CopyFrom(refusal_to_proto(bid.refusal))
     return message
-
-
-def _page_size(size: int) -> int:
-    if size < 0:
-        raise refused(RefusalReason.MALFORMED, f"page_size must not be negative, got {size}")
-    return size

@@ -12,6 +12,7 @@ import grpc.aio
 from bacalhau.market.bidding import Quote
 from bacalhau.model.cid import Cid, InvalidCid
 from bacalhau.model.refusals import Refused
+from bacalhau.model.units import DAY_US
 from bacalhau.rpc.limits import CHANNEL_OPTIONS, PEER_PAGE_SIZE_MAX
 from bacalhau.rpc.receipts import answer_from_proto
 from bacalhau.rpc.status import refusal_of
@@ -142,7 +143,7 @@ class PeerLink:
         """The new term in microseconds."""
         request = requester_service_pb2.RenewLeaseRequest(renewal=renewal)
         response = await self._call(self._requester.RenewLease, request)
-        return fields.duration_us(response.lease, "lease", low=1, high=24 * 3600 * 1_000_000)
+        return fields.duration_us(response.lease, "lease", low=1, high=DAY_US)
 
     async def get_clearing(
         self, offer_id: str, sequence: int, page_token: str

@@ -12,6 +12,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from bacalhau.background import Background
 from bacalhau.model.execution import Fault, FaultKind
 from bacalhau.model.job import Engine
 from bacalhau.runtime.docker_container import Container, ImageGone
@@ -62,7 +63,7 @@ class DockerExecutor:
         holds up none of the others."""
         self._active: dict[str, Container] = {}  # by name, until removed
         self._works: dict[Container, asyncio.Task[Outcome]] = {}
-        self._removals: set[asyncio.Task[None]] = set()
+        self._removals = Background()
         self._closed = False
 
     async def status(self) -> EngineStatus:
@@ -104,8 +105,9 @@ class DockerExecutor:
         for container, work in tuple(self._works.items()):
             container.release()
             work.cancel()
-        if self._removals:
-            await asyncio.wait(self._removals, timeout=_REMOVING_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_REMOVING_S):
+                await self._removals.ended()
         await call_in_thread(self._engine.close)
 
     def _container(self, run: Run) -> Container:
@@ -193,9 +195,7 @@ class DockerExecutor:
                 await call_in_thread(container.remove)
             del self._active[container.name]
 
-        task = asyncio.create_task(remove())
-        self._removals.add(task)
-        task.add_done_callback(self._removals.discard)
+        self._removals.start(f"removing container {container.name}", remove())
 
     def _reap(self, keep: frozenset[str]) -> list[str]:
         from docker.errors import NotFound

@@ -40,7 +40,7 @@ async def call_in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
 
-    def settle(result: _T | None, error: BaseException | None) -> None:
+    def finish(result: _T | None, error: BaseException | None) -> None:
         if future.done():
             return
         if error is not None:
@@ -56,7 +56,7 @@ async def call_in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
         except BaseException as error:  # whatever it is, it belongs to the one who waits
             failed = error
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, failed)
+            loop.call_soon_threadsafe(finish, result, failed)
 
     threading.Thread(target=work, name=f"docker-{function.__name__}", daemon=True).start()
     return await future

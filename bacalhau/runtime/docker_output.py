@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from bacalhau.runtime.limits import size_text
+from bacalhau.model.units import size_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bacalhau.model.job import DockerTask, NetworkMode
-from bacalhau.model.resources import MIB
+from bacalhau.model.units import MIB
 
 if TYPE_CHECKING:
     import docker

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from bacalhau.model.execution import Fault, FaultKind
-from bacalhau.model.resources import GIB, MIB
+from bacalhau.model.units import MIB, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,15 +33,6 @@ _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # What a file, folder or link costs at least, so that a million empty files are not free.
 ENTRY_BYTES: Final = 4096
 _DISK_BLOCK_BYTES: Final = 512  # the unit of st_blocks, whatever the file system's own
-
-
-def size_text(size_bytes: int) -> str:
-    """Such as "64 MiB", "1.5 GiB", "1000 bytes": exact where it is a round number, else one decimal."""
-    for unit_bytes, unit in ((GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")):
-        if size_bytes >= unit_bytes:
-            whole, rest = divmod(size_bytes, unit_bytes)
-            return f"{whole} {unit}" if rest == 0 else f"{size_bytes / unit_bytes:.1f} {unit}"
-    return f"{size_bytes} bytes"
 
 
 def duration_text(duration_us: int) -> str:

@@ -15,12 +15,10 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from bacalhau.background import Background
 from bacalhau.runtime.wasm_protocol import Answer, Request, decode_answer, encode
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
 
 # A burst of short runs is over before a new process is up, and on a machine without a free core each new one makes the
 # others slower: the pool grows by one where for so long no worker came free, and none was started.
@@ -116,7 +114,7 @@ class WorkerPool:
         self._growing: asyncio.TimerHandle | None = None
         self._idle: list[Worker] = []
         self._waiting: deque[asyncio.Future[Worker | None]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._closing = False
 
     @property
@@ -190,7 +188,7 @@ class WorkerPool:
         self._growing = None
         is_stuck = time.monotonic() >= self._moved_s + GROW_AFTER_S
         if self._waiting and is_stuck and self.size < self._max_count:
-            self._later(self._grow())
+            self._background.start("one more WASM worker", self._grow())
         self._watch()
 
     async def _grow(self) -> None:
@@ -203,25 +201,28 @@ class WorkerPool:
     def release(self, worker: Worker) -> None:
         """Takes back a worker that can take another request."""
         self._moved_s = time.monotonic()
-        if worker.lost or self._closing:
-            self._later(self.discard(worker))
-        elif not self._hand_over(worker):
-            if len(self._idle) < self._idle_count:
-                self._idle.append(worker)
-            else:
-                self._later(self.discard(worker))
+        is_usable = not (worker.lost or self._closing)
+        if is_usable and self._hand_over(worker):
+            return
+        if is_usable and len(self._idle) < self._idle_count:
+            self._idle.append(worker)
+        else:
+            self._background.start("discarding a WASM worker", self.discard(worker))
 
     def _hand_over(self, worker: Worker | None) -> bool:
         while self._waiting:
-            if _settle(self._waiting.popleft(), worker):
+            if _give(self._waiting.popleft(), worker):
                 return True
         return False
 
     async def discard(self, worker: Worker) -> None:
         """Ends a worker and returns when its process is gone; starts another where too few are left."""
-        await asyncio.shield(self._later(worker.end()))
+        await asyncio.shield(self._end(worker))
         if not self._closing and self.size < self._idle_count:
-            self._later(self._replace())
+            self._background.start("replacing a WASM worker", self._replace())
+
+    def _end(self, worker: Worker) -> asyncio.Task[None]:
+        return self._background.start("ending a WASM worker", worker.end())
 
     async def _replace(self) -> None:
         if self.size < self._idle_count:
@@ -232,15 +233,9 @@ class WorkerPool:
         self._workers.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
-            self._later(worker.end())
+            self._end(worker)
         # Somebody may wait for a worker that is not coming back.
         self._hand_over(None)
-
-    def _later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     async def close(self) -> None:
         """Ends every worker, at once."""
@@ -252,11 +247,10 @@ class WorkerPool:
         workers = list(self._workers)
         await asyncio.gather(*(worker.end() for worker in workers))
         self._idle.clear()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.ended()
 
 
-def _settle(turn: asyncio.Future[Worker | None], worker: Worker | None) -> bool:
+def _give(turn: asyncio.Future[Worker | None], worker: Worker | None) -> bool:
     if turn.done():
         return False
     turn.set_result(worker)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bacalhau.model.execution import Fault, FaultKind
-from bacalhau.model.resources import GIB, MIB
+from bacalhau.model.units import GIB, MIB
 from bacalhau.runtime.limits import (
     SAMPLE_INTERVAL_S,
     disk_fault,

@@ -4,12 +4,12 @@ Owns the layout on disk and the check that an output holds nothing that leads ou
 takes no content from the network: all that a spec names is in the store by now.
 
     <folder>/modules/<CID>                       WASM modules, each once, shared by all runs
-    <folder>/runs/<execution id>-<attempt>/      only for this user (mode 0700): outputs may hold set-user-id
-    files
+    <folder>/runs/<execution id>-<attempt>/      only for this user (mode 0700): outputs may hold set-user-id files
         inputs/<index>  outputs/<index>  stdout  stderr
     <folder>/runs/.spare-<workspace>/            left empty by a run that has ended, to serve again
 
-Every function blocks; the node calls them in threads. Faults are raised as EngineFault.
+Every function blocks; the node calls them in threads, but for those that say that they are short. Faults are raised
+as EngineFault.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ from bacalhau.ipfs.reader import TreeLimits
 from bacalhau.ipfs.unixfs import check_name
 from bacalhau.model.execution import Fault, FaultKind
 from bacalhau.model.job import WasmTask
+from bacalhau.model.units import size_text
 from bacalhau.runtime.executor import EngineFault, Workspace
-from bacalhau.runtime.limits import DEPTH_MAX, disk_fault, entry_bytes, size_text
+from bacalhau.runtime.limits import DEPTH_MAX, disk_fault, entry_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -271,9 +272,8 @@ class Workspaces:
         written as another user stays behind (`sweep` tries again).
         """
         if not workspace.inputs and not workspace.outputs:
-            with suppress(
-                OSError
-            ):  # a walk through the tree costs five times as much, hundreds of times a second
+            # A walk through the tree costs five times as much, hundreds of times a second.
+            with suppress(OSError):
                 for path in (workspace.stdout, workspace.stderr):
                     path.unlink(missing_ok=True)
                 workspace.root.rmdir()

@@ -13,9 +13,10 @@ from bacalhau.market.clearing import SealedBid, clear
 from bacalhau.market.reputation import too_low
 from bacalhau.model.auction import REPUTATION_MAX_PERMILLE
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
-from bacalhau.model.job import SECOND_US, JobEventType, JobState
-from bacalhau.model.market import PPM, JobOffer
+from bacalhau.model.job import JobEventType, JobState
+from bacalhau.model.market import JobOffer
 from bacalhau.model.refusals import PASSING, Refusal, RefusalReason
+from bacalhau.model.units import PPM, SECOND_US
 from bacalhau.scheduler.effects import Effects, SendOffer, SendOfferClosed, refuse
 from bacalhau.scheduler.jobs import Auction, Job
 from bacalhau.scheduler.liveness import LiveNodes

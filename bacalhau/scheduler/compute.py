@@ -22,9 +22,9 @@ from bacalhau.market.payment import is_payable
 from bacalhau.market.reputation import ReputationBook
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
 from bacalhau.model.frozen import replace
-from bacalhau.model.job import SECOND_US
 from bacalhau.model.refusals import ENDS_WORK, Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Role
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.awards import answer_repeated_award, award_mismatch
@@ -291,7 +291,7 @@ class ComputeMachine:
             )
         called_off = Refusal(RefusalReason.LEASE_ENDED, "the requester called the work off")
         if work.record.sealed:
-            return self._settle(work, called_off, now)
+            return self._close(work, called_off, now)
         return self._abandon(event.execution_id, called_off)
 
     def _abandon(self, execution_id: str, refusal: Refusal) -> Effects:
@@ -345,7 +345,7 @@ class ComputeMachine:
             work.record, state=WorkState.REPORTED, updated_us=now, report=report, commitment=commitment
         )
         if work.abandoned is not None:
-            effects = self._settle(work, work.abandoned, now)
+            effects = self._close(work, work.abandoned, now)
         else:
             effects = Effects(writes=[work.record])
             effects.add(self._send_report(work, now))
@@ -376,7 +376,7 @@ class ComputeMachine:
         if work is None or not work.record.sealed:
             return Effects()
         if event.refusal is not None:
-            return self._settle(work, event.refusal, now) if event.refusal.reason in ENDS_WORK else Effects()
+            return self._close(work, event.refusal, now) if event.refusal.reason in ENDS_WORK else Effects()
         # Sent again all the same, but seldom: so this node hears that the job has ended, should nobody tell it.
         give_up_us = work.record.updated_us + self._config.report_keep_us
         pause_us = self._config.report_retry_max_us
@@ -408,7 +408,7 @@ class ComputeMachine:
             return Effects()
         payable = work.record.report is not None and is_payable(work.record.report)
         if event.refusal is not None or not payable:
-            effects = self._settle(work, event.refusal, now)
+            effects = self._close(work, event.refusal, now)
             if payable:  # whoever refuses such a report has read it all the same
                 effects.writes.append(self.reputations.note(work.record.requester_id, Conduct.DISPUTED, now))
             return effects
@@ -455,16 +455,17 @@ class ComputeMachine:
         credit, and the work is kept: a receipt may still come."""
         noted = self.reputations.note(work.record.requester_id, conduct, now)
         if not due_microcredits(work.record):
-            effects = self._settle(work, work.record.refusal, now)
+            effects = self._close(work, work.record.refusal, now)
         else:
-            effects = self._settle(work, work.record.refusal, now, WorkState.DISPUTED)
+            effects = self._close(work, work.record.refusal, now, WorkState.DISPUTED)
             effects.add(self.receivables.dispute(work.record))
         effects.writes.append(noted)
         return effects
 
-    def _settle(
+    def _close(
         self, work: Work, refusal: Refusal | None, now: int, state: WorkState = WorkState.SETTLED
     ) -> Effects:
+        """Nothing is paid for it: settled where nothing is due, else disputed."""
         self._let_go(work)
         return Effects(writes=[replace(work.record, state=state, updated_us=now, refusal=refusal)])
 

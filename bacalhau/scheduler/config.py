@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bacalhau.market.credit import CreditPolicy
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.market import MICROCREDITS_PER_CREDIT, PPM, PaymentTerms
+from bacalhau.model.market import PaymentTerms
+from bacalhau.model.units import DAY_US, HOUR_US, MICROCREDITS_PER_CREDIT, PPM, SECOND_US
 
 if TYPE_CHECKING:
     from bacalhau.market.bidding import BiddingPolicy
 
-DEFAULT_PAYMENT = PaymentTerms(floor_ppm=PPM // 10, accept_within_us=3600 * SECOND_US)
+DEFAULT_PAYMENT = PaymentTerms(floor_ppm=PPM // 10, accept_within_us=HOUR_US)
 DEFAULT_CREDIT = CreditPolicy(10 * MICROCREDITS_PER_CREDIT, 10 * MICROCREDITS_PER_CREDIT)
 """About 230 hours of a core with a GiB of memory, at the default tariff."""
 
@@ -26,7 +26,7 @@ class RequesterConfig:
     award_timeout_us: int = 5 * SECOND_US
     live_for_us: int = 15 * SECOND_US
     """A compute node is live so long after its last heartbeat: three heartbeats."""
-    queue_default_us: int = 3600 * SECOND_US
+    queue_default_us: int = HOUR_US
     no_node_grace_us: int = 5 * SECOND_US
     """How long an auction waits for a first live node before the job fails."""
     restart_us: int = 60 * SECOND_US
@@ -68,7 +68,7 @@ class ComputeConfig:
     attempts_max: int = 3
     report_retry_us: int = SECOND_US
     report_retry_max_us: int = 60 * SECOND_US
-    report_keep_us: int = 7 * 24 * 3600 * SECOND_US
+    report_keep_us: int = 7 * DAY_US
     """How long a report is sent to a requester that never answers."""
     first_renewal_us: int = SECOND_US // 5
     """A phase that lasts this long is told to the requester; shorter ones it learns from the report."""

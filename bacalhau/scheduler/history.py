@@ -110,19 +110,3 @@ class ClearedBid:
     entry: BidSetEntry
     evidence: bytes
     decline_evidence: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OwnBid:
-    """A bid of this node on another's offer. The envelopes: the offer as it was received, the bid, the answer."""
-
-    bid_id: str
-    offer_id: str
-    job_id: str
-    requester_id: str
-    sent_us: int
-    price_microcredits: int
-    offer_envelope: bytes
-    bid_envelope: bytes
-    acknowledgement: bytes
-    refusal: Refusal | None

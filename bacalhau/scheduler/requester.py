@@ -24,9 +24,10 @@ from bacalhau.market.reputation import ReputationBook
 from bacalhau.market.verification import ADAPTIVE_REPLICAS_MAX
 from bacalhau.model.auction import ClearedAward, Clearing
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
-from bacalhau.model.job import SECOND_US, JobEventType, JobState
+from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Role
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.auctions import Auctions
@@ -121,7 +122,7 @@ class RequesterMachine:
                     effects.add(self._then_advance((job, self._auctions.reoffer(job, now)), now))
                 case "queue":
                     job = self._jobs[key]
-                    effects.add(self._settle_or_fail(job, self._auctions.timed_out(job), now))
+                    effects.add(self._go_on_with_fewer_or_fail(job, self._auctions.timed_out(job), now))
                 case "total":
                     effects.add(self._total_timed_out(self._jobs[key], now))
                 case "confirm":
@@ -388,12 +389,12 @@ class RequesterMachine:
 
     def _fail_for_want_of_nodes(self, job: Job, now: int) -> Effects:
         effects = self._executions.close_lapsed(job, now)
-        effects.add(self._settle_or_fail(job, self._auctions.nobody_left(job, now), now))
+        effects.add(self._go_on_with_fewer_or_fail(job, self._auctions.nobody_left(job, now), now))
         return effects
 
-    def _settle_or_fail(self, job: Job, fault: Fault, now: int) -> Effects:
+    def _go_on_with_fewer_or_fail(self, job: Job, fault: Fault, now: int) -> Effects:
         """What is missing cannot be had: the job ends, unless the results that there are can decide it."""
-        if not self._verifications.settle_for_less(job):
+        if not self._verifications.go_on_with_fewer(job):
             return self._fail(job, fault, now)
         effects = Effects([job.changed(now)])
         effects.add(self._executions.close_lapsed(job, now))

@@ -25,8 +25,9 @@ from bacalhau.market.verification import (
 )
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind
 from bacalhau.model.frozen import replace
-from bacalhau.model.job import SECOND_US, JobEventType
+from bacalhau.model.job import JobEventType
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import VerificationPolicy
 from bacalhau.scheduler.effects import Effects, SendRevealRequest, refuse
 
@@ -188,7 +189,7 @@ class Verifications:
             effects.add(self._decide(job, held, now))
         return effects
 
-    def settle_for_less(self, job: Job) -> bool:
+    def go_on_with_fewer(self, job: Job) -> bool:
         """Where no other node can be had: goes on with the executions that there are, if they can still agree."""
         verification = job.spec.verification
         if verification.policy is not VerificationPolicy.REPLICATED or not job.missing():

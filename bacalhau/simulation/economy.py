@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.market.pricing import linear_microcredits
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.resources import GIB
+from bacalhau.model.rounding import ceil_div
+from bacalhau.model.units import GIB, PPM, SECOND_US
 
 if TYPE_CHECKING:
     from bacalhau.market.pricing import Situation
@@ -89,7 +89,7 @@ class CostPlus:
     percent: int
 
     def price(self, offer: JobOffer, situation: Situation) -> int:
-        return -(-self.costs.quoted(offer, situation.missing_input_bytes) * self.percent // 100)
+        return ceil_div(self.costs.quoted(offer, situation.missing_input_bytes) * self.percent, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Shaded:
 
     def price(self, offer: JobOffer, situation: Situation) -> int:
         cost = self.costs.of(offer.job_id)
-        return cost + (self.costs.high_microcredits - cost) * self.share_ppm // 1_000_000
+        return cost + (self.costs.high_microcredits - cost) * self.share_ppm // PPM
 
 
 @dataclass(frozen=True, slots=True)

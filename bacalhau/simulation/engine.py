@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bacalhau.market.bidding import Answers
 from bacalhau.model.execution import ExecutionPhase, ExecutionReport, Fault, FaultKind, Usage
-from bacalhau.model.job import SECOND_US
+from bacalhau.model.units import SECOND_US
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.simulation.honesty import (

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bacalhau.model.execution import ExecutionState, FaultKind, Usage
-from bacalhau.model.job import SECOND_US, JobState
-from bacalhau.model.market import MICROCREDITS_PER_CREDIT
+from bacalhau.model.job import JobState
+from bacalhau.model.units import HOUR_US, MICROCREDITS_PER_CREDIT, SECOND_US
 from bacalhau.scheduler.records import (
     AnswerReceived,
     ExecutionRecord,
@@ -24,7 +24,6 @@ from bacalhau.scheduler.records import (
     WorkState,
 )
 from bacalhau.simulation.honesty import honest_result, used_of
-from bacalhau.simulation.scenario import HOUR_US
 from bacalhau.simulation.statistics import gini, percentile
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bacalhau.model.units import SECOND_US
 from bacalhau.scheduler.effects import UNBOUND
 from bacalhau.scheduler.records import WorkState
 from bacalhau.simulation import engine, messages
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from bacalhau.simulation.profile import Profile
     from bacalhau.simulation.world import World
 
-_FULL_DISK_RETRY_US = 1_000_000
+_FULL_DISK_RETRY_US = SECOND_US
 
 
 class Crash(Exception):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bacalhau.market.bidding import BiddingPolicy
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.model.job import Engine
+from bacalhau.model.units import DAY_US
 from bacalhau.scheduler.compute import ComputeMachine
 from bacalhau.scheduler.requester import RequesterMachine
 from bacalhau.simulation.honesty import Honesty
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bacalhau.model.resources import Resources
     from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
 
-WEEK_US = 7 * 24 * 3600 * 1_000_000
+WEEK_US = 7 * DAY_US
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from bacalhau.market.credit import CreditPolicy
 from bacalhau.market.pricing import FlatPrice, HeldInputDiscount, LinearPrice, UtilisationPrice
 from bacalhau.model.execution import Usage
 from bacalhau.model.resources import Resources
+from bacalhau.model.units import DAY_US
 from bacalhau.scheduler.config import DEFAULT_PAYMENT, ComputeConfig, RequesterConfig
 from bacalhau.simulation.economy import (
     CostPlus,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_YEAR_US = 366 * 24 * 3600 * 1_000_000
+_YEAR_US = 366 * DAY_US
 _END_OF_TIME_US = 2**63 - 1
 """A run ends with its last job, whenever that is; no later time has room in the columns of its measures."""
 _NO_LIMIT = 10**18

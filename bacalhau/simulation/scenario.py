@@ -6,21 +6,20 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bacalhau.model.auction import NO_WEIGHTS, ClearingRule, ScoringWeights
-from bacalhau.model.job import SECOND_US, Engine
+from bacalhau.model.job import Engine
 from bacalhau.model.market import Tariff
-from bacalhau.model.resources import GIB
+from bacalhau.model.units import GIB, HOUR_US, MICROCREDITS_PER_CREDIT, SECOND_US
 from bacalhau.model.verification import NO_VERIFICATION, Verification
 from bacalhau.scheduler.config import DEFAULT_PAYMENT
 from bacalhau.simulation.distributions import Constant, Distribution
 from bacalhau.simulation.honesty import Honesty
 
-HOUR_US = 3600 * SECOND_US
 _FOUR_CORES = Constant(4000)
 _MEMORY_16_GIB = Constant(16 * GIB)
 _DISK_100_GIB = Constant(100 * GIB)
 _GIGABIT = Constant(125_000_000)
 _REFERENCE_SPEED = Constant(100)
-_ONE_CREDIT = Constant(1_000_000)
+_ONE_CREDIT = Constant(MICROCREDITS_PER_CREDIT)
 _ONE_CORE = Constant(1000)
 _ONE_GIB = Constant(GIB)
 _ONE_MINUTE = Constant(60 * SECOND_US)

@@ -18,9 +18,10 @@ from bacalhau.market.credit import CreditPolicy
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.model.auction import AuctionTerms, ClearingRule, ScoringWeights
 from bacalhau.model.cid import DAG_PB, Cid
-from bacalhau.model.job import SECOND_US, DockerTask, InputSource, JobSpec, Timeouts, WasmTask
+from bacalhau.model.job import DockerTask, InputSource, JobSpec, Timeouts, WasmTask
 from bacalhau.model.market import ClaimedInput
-from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB, HOUR_US, SECOND_US
 from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from bacalhau.simulation.node import SimulatedNode
 
 FAULTS_US = 150 * SECOND_US
-PATIENCE_US = 3 * 3600 * SECOND_US
+PATIENCE_US = 3 * HOUR_US
 _CALM_US = 60 * SECOND_US
 _STEPS_AT_ONE_INSTANT_MAX = 10_000
 _JOB_RESOURCES = Resources(cpu_millicores=1000, memory_bytes=GIB, disk_bytes=GIB)

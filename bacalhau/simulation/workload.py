@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from bacalhau.model.auction import AuctionTerms
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.frozen import dataclass
-from bacalhau.model.job import SECOND_US, DockerTask, Engine, InputSource, JobSpec, Timeouts, WasmTask
+from bacalhau.model.job import DockerTask, Engine, InputSource, JobSpec, Timeouts, WasmTask
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.resources import Resources
-from bacalhau.simulation.scenario import HOUR_US, ArrivalKind
+from bacalhau.model.units import DAY_US, HOUR_US, KIB, SECOND_US
+from bacalhau.simulation.scenario import ArrivalKind
 from bacalhau.simulation.world import Plan
 
 if TYPE_CHECKING:
@@ -32,10 +33,8 @@ _SWF_PARTIAL = (2, 3, 4)
 _SWF_CANCELLED = 5
 _SWF_ROUNDED_TO_0_S = 0.25
 """A run time of 0 is one of less than half a second."""
-_KIB = 1024
 _NUMBER_MAX = 9e12
 """Of what a trace says: so many seconds are still microseconds of 64 bits."""
-_DAY_US = 24 * HOUR_US
 _GAP_DAYS_MAX = 366
 """Between two jobs of a trace. Seconds since 1970, or what is no seconds, would be decades of heartbeats."""
 _MODULE = Cid.of(RAW, b"module")
@@ -199,7 +198,7 @@ def _swf(trace: Trace, workload: Workload, random: Random) -> Iterator[_Asked]:
             if run < 0 or processors <= 0 or submit < 0:
                 continue
             kib = asked_kib if asked_kib > 0 else used_kib
-            memory = int(kib * _KIB) * processors if kib > 0 else workload.memory_bytes.draw(random)
+            memory = int(kib * KIB) * processors if kib > 0 else workload.memory_bytes.draw(random)
             run_us = max(1, int((run or _SWF_ROUNDED_TO_0_S) * SECOND_US))
             limit_us = int(limit * SECOND_US) if limit > 0 else run_us * workload.overestimate_percent // 100
             last_us = _submitted_us(trace, number, submit, last_us)
@@ -228,8 +227,8 @@ def _submitted_us(trace: Trace, line: int, submit_s: float, last_us: int) -> int
     at_us = int(submit_s * SECOND_US) * trace.scale_percent // 100
     if at_us < last_us:
         raise TraceFailure(f"{trace.path}:{line}: comes before the job above: sort by the time of submission")
-    if at_us - last_us > _GAP_DAYS_MAX * _DAY_US:
-        days = (at_us - last_us) // _DAY_US
+    if at_us - last_us > _GAP_DAYS_MAX * DAY_US:
+        days = (at_us - last_us) // DAY_US
         raise TraceFailure(
             f"{trace.path}:{line}: comes {days} days after what is above, more than {_GAP_DAYS_MAX}: submission is"
             " in seconds from the beginning of the trace, and workload.trace.scale below 1 shortens it"

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from bacalhau.model.frozen import replace
-from bacalhau.model.job import SECOND_US
+from bacalhau.model.units import SECOND_US
 from bacalhau.scheduler import events as ev
 from bacalhau.simulation import engine
 from bacalhau.simulation.loop import EventLoop

@@ -12,10 +12,10 @@ from bacalhau.model.execution import ExecutionState
 from bacalhau.scheduler.history import (
     ClearedBid,
     OfferSummary,
-    OwnBid,
     StoredAnswer,
     StoredClearing,
 )
+from bacalhau.scheduler.records import BidKept
 from bacalhau.store import encoding
 from bacalhau.store.paging import page_token
 
@@ -130,7 +130,7 @@ def _evidence(database: sqlite3.Connection, job_id: str, offer_id: str, bid_id: 
 
 def own_bids(
     database: sqlite3.Connection, job_prefix: tuple[str, str], size: int, before: Key | None
-) -> tuple[list[OwnBid], str]:
+) -> tuple[list[BidKept], str]:
     """Newest first; of jobs whose ids lie between the two."""
     found = database.execute(
         "SELECT sent_us, offer_id, bid_id, job_id, requester_id, price_microcredits, offer, bid,"
@@ -139,7 +139,7 @@ def own_bids(
         (*job_prefix, *(before or (2**63 - 1, "", "")), size + 1),
     ).fetchall()
     page = [
-        OwnBid(
+        BidKept(
             bid_id, offer_id, job_id, requester_id, sent_us, price, offer_, bid, ack,
             encoding.refusal_of(refusal),
         )

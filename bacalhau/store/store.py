@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         ClearedBid,
         JobQuery,
         OfferSummary,
-        OwnBid,
         StoredAnswer,
         StoredClearing,
         StoredJob,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     )
     from bacalhau.scheduler.jobs import Job
     from bacalhau.scheduler.records import (
+        BidKept,
         Books,
         ExecutionRecord,
         JobHappening,
@@ -374,7 +374,7 @@ class Store:
 
     def own_bids(
         self, job_prefix: str = "", *, page_size: int = 0, page_token: str = ""
-    ) -> tuple[list[OwnBid], str]:
+    ) -> tuple[list[BidKept], str]:
         """A page of this node's bids on others' offers, newest first, of jobs whose ids begin so; and the next one's
         token. Raises Refused(MALFORMED)."""
         before = paging.page_key("own_bids", page_token, (int, str, str))

@@ -25,6 +25,8 @@ from bacalhau.model.ledger import Receipt, SettlementNote
 from bacalhau.model.market import Award, Bid, Decline, JobOffer, LeaseRenewal
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.model.units import SECOND_US
+from bacalhau.model.varint import varint
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.v1 import envelope_pb2
 from bacalhau.wire import auction, execution, fields, limits, market, node, receipt, verification
@@ -257,10 +259,10 @@ def _received(opened: Opened[Any], now_us: int, self_id: str) -> Opened[Any]:
     early_us = opened.issued_at_us - now_us
     if early_us > limits.CLOCK_SKEW_US or now_us > opened.stale_after_us:
         if early_us > 0:
-            when = f"{early_us // limits.SECOND_US} s in the future"
+            when = f"{early_us // SECOND_US} s in the future"
         else:
-            valid_for = opened.valid_for_us // limits.SECOND_US
-            when = f"{-early_us // limits.SECOND_US} s ago, to be valid for {valid_for} s"
+            valid_for = opened.valid_for_us // SECOND_US
+            when = f"{-early_us // SECOND_US} s ago, to be valid for {valid_for} s"
         raise refused(
             RefusalReason.STALE,
             f"the statement was signed {when}: check the clocks of both machines",
@@ -281,27 +283,15 @@ def _too_large(size: int) -> Exception:
     )
 
 
-def _varint(value: int) -> bytes:
-    """An unsigned varint, which multiformats and protobuf write alike."""
-    if value <= 0x7F:
-        return bytes((value,))
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def signing_input(domain: bytes, payload_type: bytes, payload: bytes) -> bytes:
     """The bytes that an envelope's signature covers."""
     return b"".join(
         (
-            _varint(len(domain)),
+            varint(len(domain)),
             domain,
-            _varint(len(payload_type)),
+            varint(len(payload_type)),
             payload_type,
-            _varint(len(payload)),
+            varint(len(payload)),
             payload,
         )
     )
@@ -312,9 +302,9 @@ def encode_envelope(public_key: bytes, payload_type: bytes, payload: bytes, sign
     return b"".join(
         (
             b"\x0a\x24", PUBLIC_KEY_HEADER, public_key,
-            b"\x12", _varint(len(payload_type)), payload_type,
-            b"\x1a", _varint(len(payload)), payload,
-            b"\x2a", _varint(len(signature)), signature,
+            b"\x12", varint(len(payload_type)), payload_type,
+            b"\x1a", varint(len(payload)), payload,
+            b"\x2a", varint(len(signature)), signature,
         )
     )  # fmt: skip
 
@@ -324,7 +314,7 @@ _SIGNED_PREFIX: Final = signing_input(DOMAIN, PAYLOAD_TYPE, b"").removesuffix(b"
 
 def _signed(payload: bytes) -> bytes:
     """`signing_input` of a statement: only the payload differs from one to the next."""
-    return b"".join((_SIGNED_PREFIX, _varint(len(payload)), payload))
+    return b"".join((_SIGNED_PREFIX, varint(len(payload)), payload))
 
 
 def _raw(public_key: bytes, payload: bytes, signature: bytes) -> bytes:

@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bacalhau.model.cid import Cid, InvalidCid
 from bacalhau.model.refusals import RefusalReason, Refused, refused
+from bacalhau.model.units import SECOND_US
 from bacalhau.wire import limits
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def number(value: Enum) -> Any:
 
 
 def duration(us: int) -> Duration:
-    seconds, rest = divmod(us, limits.SECOND_US)
+    seconds, rest = divmod(us, SECOND_US)
     return Duration(seconds=seconds, nanos=rest * 1000)
 
 
@@ -171,7 +172,7 @@ def duration_us(value: Duration, field: str, *, low: int, high: int) -> int:
 
 
 def timestamp(us: int) -> Timestamp:
-    seconds, rest = divmod(us, limits.SECOND_US)
+    seconds, rest = divmod(us, SECOND_US)
     return Timestamp(seconds=seconds, nanos=rest * 1000)
 
 
@@ -191,9 +192,9 @@ def _microseconds(seconds: int, nanos: int, field: str) -> int:
     us, rest = divmod(nanos, 1000)
     if rest:
         raise malformed(field, f"must be whole microseconds, got {nanos} nanoseconds")
-    return seconds * limits.SECOND_US + us
+    return seconds * SECOND_US + us
 
 
 def _seconds(us: int) -> str:
-    whole_seconds, rest = divmod(us, limits.SECOND_US)
+    whole_seconds, rest = divmod(us, SECOND_US)
     return f"{whole_seconds}" + (f".{rest:06}".rstrip("0") if rest else "") + " s"

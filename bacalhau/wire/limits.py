@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-KIB: Final = 1024
-MIB: Final = 1024 * KIB
-SECOND_US: Final = 1_000_000
-DAY_US: Final = 24 * 3600 * SECOND_US
+from bacalhau.model.units import DAY_US, HOUR_US, KIB, MIB, SECOND_US
 
 # An award holds one spec and a few hundred bytes; a spec has half of the room. gRPC's own limit is 4 MiB.
 MAX_ENVELOPE_BYTES: Final = MIB
@@ -21,7 +18,9 @@ MAX_SPEC_BYTES: Final = 512 * KIB
 MAX_INLINE_BYTES: Final = 2 * MIB
 
 # As long as a statement may travel. Each one is remembered for so long, so it also bounds that memory.
-MAX_VALID_FOR_US: Final = 3600 * SECOND_US
+MAX_VALID_FOR_US: Final = HOUR_US
+# How long those of this node may: what is repeated is signed anew each time.
+VALID_FOR_US: Final = 60 * SECOND_US
 # How far apart the clocks of two honest nodes may be.
 CLOCK_SKEW_US: Final = 30 * SECOND_US
 
@@ -65,7 +64,7 @@ MAX_COUNT: Final = 1000
 MAX_BIDS_PER_OFFER: Final = 10**6
 MAX_ATTEMPT: Final = 1_000_000
 MAX_TIMEOUT_US: Final = 30 * DAY_US
-MAX_BID_WINDOW_US: Final = 3600 * SECOND_US
+MAX_BID_WINDOW_US: Final = HOUR_US
 MAX_LEASE_US: Final = DAY_US
 
 # A thousand million credits: nine thousand such prices still add up within SQLite's 64 bits.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bacalhau.model.auction import ClearingRule
 from bacalhau.model.ledger import Receipt, SettlementNote
-from bacalhau.model.market import PPM, WHOLE_PRICE, PaymentTerms
+from bacalhau.model.market import WHOLE_PRICE, PaymentTerms
+from bacalhau.model.units import PPM
 from bacalhau.v1 import payment_pb2, receipt_pb2
 from bacalhau.wire import fields, limits
 from bacalhau.wire.execution import fault_from_proto, fault_to_proto, usage_from_proto, usage_to_proto

@@ -22,9 +22,10 @@ from bacalhau.market.pricing import (
 )
 from bacalhau.model.auction import BidStanding, ClearingRule, ScoringWeights
 from bacalhau.model.cid import RAW, Cid
-from bacalhau.model.job import SECOND_US, Engine, NetworkMode
+from bacalhau.model.job import Engine, NetworkMode
 from bacalhau.model.market import Bid, ClaimedInput, JobOffer
-from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, GIB, Resources
+from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, Resources
+from bacalhau.model.units import GIB, SECOND_US
 from bacalhau.wire.identity import NodeKey, is_signed_by
 
 if TYPE_CHECKING:

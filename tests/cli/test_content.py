@@ -122,7 +122,7 @@ def test_what_the_node_fetches_itself_is_told_on_a_pipe_and_not_on_stdout(
     ]
     done = bacalhau("ipfs", "get", "-o", "x", "CID", *(["-q"] if quiet else []))
     # What comes within five seconds is one line.
-    lines = b"fetching CID: 1.0 MiB of 50.0 MiB from other nodes\nsaved to x\n"
+    lines = b"fetching CID: 1 MiB of 50 MiB from other nodes\nsaved to x\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"" if quiet else lines)
     assert (tmp_path / "x").read_bytes() == b"all"
     (asked,) = scripted.asked_for(ipfs_service_pb2.GetRequest)

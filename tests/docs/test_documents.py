@@ -18,12 +18,13 @@ from bacalhau.market.payment import pay_microcredits
 from bacalhau.market.pricing import LinearPrice, Situation
 from bacalhau.model.auction import ClearingRule
 from bacalhau.model.execution import FaultKind, Usage
-from bacalhau.model.job import DEFAULT_EXECUTION_TIMEOUT_US, SECOND_US, Engine, JobState, NetworkMode
-from bacalhau.model.market import MICROCREDITS_PER_CREDIT, JobOffer, Tariff
+from bacalhau.model.job import DEFAULT_EXECUTION_TIMEOUT_US, Engine, JobState, NetworkMode
+from bacalhau.model.market import JobOffer, Tariff
 from bacalhau.model.quantities import format_duration
 from bacalhau.model.refusals import RefusalReason
-from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB, Resources
-from bacalhau.node import contents, recent
+from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, Resources
+from bacalhau.model.units import MIB, MICROCREDITS_PER_CREDIT, SECOND_US
+from bacalhau.node import recent, small_results
 from bacalhau.node.membership import PEERS_MAX
 from bacalhau.node.results import RESULT_BYTES_MAX
 from bacalhau.p2p import dht, providers
@@ -260,7 +261,7 @@ def test_what_is_kept_in_memory_is_bounded_as_the_document_says() -> None:
     bounds = (
         f"{recent.JOBS_MAX:,} jobs",
         f"{small._max_blocks:,} blocks, {small._max_bytes // MIB} MiB",
-        f"{contents._REMEMBERED_MAX:,} results",
+        f"{small_results._REMEMBERED_MAX:,} results",
         f"{providers.KEYS_MAX:,} keys, 2 MiB",
         f"{dht.WAITING_MAX:,} results",
         f"{packstore._CACHE_KIB} KiB",

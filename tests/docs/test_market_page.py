@@ -14,9 +14,9 @@ from bacalhau.market.clearing import SealedBid, clear, score
 from bacalhau.market.pricehistory import CLASSES, resource_class
 from bacalhau.market.pricing import FlatPrice, HeldInputDiscount, LinearPrice, Situation, UtilisationPrice
 from bacalhau.model.auction import ClearingRule, ScoringWeights
-from bacalhau.model.job import SECOND_US
 from bacalhau.model.market import ClaimedInput
-from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB, SECOND_US
 from tests.builders import MODULE, a_bid, an_offer
 from tests.docs.documents import REPOSITORY, prose, read, rows
 

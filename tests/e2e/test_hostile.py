@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bacalhau.model.cid import RAW, Cid
+from bacalhau.model.units import MIB
 from bacalhau.rpc import limits
 from tests.e2e.nodes import REPOSITORY, WAIT_SECONDS, environment, wait_until
 from tests.e2e.strangers import LISTEN
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from tests.e2e.nodes import Network, NodeProcess
 
-MIB = 1024 * 1024
 GROWTH_BYTES = 60 * MIB
 DISK_BYTES = 30 * MIB
 GOSSIP, BITSWAP = "tests.p2p.hostile", "tests.p2p.bitswap.hostile"

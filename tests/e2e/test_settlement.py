@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bacalhau.node.contents import SMALL_RESULT_BYTES
+from bacalhau.node.small_results import SMALL_RESULT_BYTES
 from bacalhau.v1.refusal_pb2 import REFUSAL_REASON_CREDIT_LIMIT
 from tests.e2e.books import balance, check_books, wait_agreed
 from tests.e2e.faulty_node import STEPS

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from bacalhau.ipfs.blockstore import BlockStore, MemoryBlockStore
 from bacalhau.ipfs.car import CarLimits, import_car, write_car
 from bacalhau.ipfs.dag import find_missing
-from bacalhau.ipfs.dagpb import varint
 from bacalhau.ipfs.errors import BlockNotFound, InvalidCar, LimitExceeded
 from bacalhau.ipfs.importer import import_path, import_stream
 from bacalhau.ipfs.layout import ImportOptions
 from bacalhau.model.cid import RAW, Cid
+from bacalhau.model.varint import varint
 from tests.ipfs.conftest import KuboRepository, make_tree, random_bytes
 
 if TYPE_CHECKING:

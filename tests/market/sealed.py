@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from bacalhau.model.auction import ClearingRule, ScoringWeights
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.resources import GIB
+from bacalhau.model.units import GIB, SECOND_US
 from tests.builders import a_bid, a_sealed_bid, an_offer
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from bacalhau.market.bidding import Answers, Ask, Quote, quote, screen
 from bacalhau.market.pricing import FlatPrice
-from bacalhau.model.job import SECOND_US, Constraint, ConstraintOperator, Engine, NetworkMode
+from bacalhau.model.job import Constraint, ConstraintOperator, Engine, NetworkMode
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import Refusal, RefusalReason
-from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB, SECOND_US
 from tests.builders import MODULE, NODE_CAPACITY, a_policy, an_offer
 
 BOTH = (Engine.DOCKER, Engine.WASM)

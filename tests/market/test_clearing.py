@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from bacalhau.market.clearing import SealedBid, bid_set_digest, clear, score
 from bacalhau.model.auction import BidStanding, ClearingRule, ScoringWeights
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.resources import GIB
+from bacalhau.model.units import GIB, SECOND_US
 from tests.builders import a_bid, a_sealed_bid, an_offer
 from tests.market.sealed import auctions, prices, sealed_bids, slots
 

@@ -16,8 +16,8 @@ from bacalhau.market.clearing import clear
 from bacalhau.market.payment import pay_microcredits
 from bacalhau.model.auction import ClearingRule, ScoringWeights
 from bacalhau.model.execution import Usage
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.market import PPM, PaymentTerms
+from bacalhau.model.market import PaymentTerms
+from bacalhau.model.units import PPM, SECOND_US
 from tests.builders import a_bid, a_sealed_bid, an_offer
 from tests.market.sealed import RESERVE, prices, sealed_bids, slots, with_price
 

@@ -18,8 +18,8 @@ from bacalhau.market.payment import (
     share_ppm,
 )
 from bacalhau.model.execution import Fault, FaultKind, Usage
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.market import PPM, PaymentTerms
+from bacalhau.model.market import PaymentTerms
+from bacalhau.model.units import PPM, SECOND_US
 from tests.builders import a_receipt, a_report
 
 _PRICES = st.integers(0, 10**15)

@@ -18,9 +18,9 @@ from bacalhau.market.pricing import (
     Situation,
     UtilisationPrice,
 )
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.market import PPM, ClaimedInput, Tariff
-from bacalhau.model.resources import GIB, MIB, Resources
+from bacalhau.model.market import ClaimedInput, Tariff
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB, MIB, PPM, SECOND_US
 from tests.builders import MODULE, NODE_CAPACITY, an_offer
 
 if TYPE_CHECKING:

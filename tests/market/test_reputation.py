@@ -15,9 +15,8 @@ from bacalhau.market.reputation import (
     price_factor_ppm,
     score_ppm,
 )
-from bacalhau.model.job import DAY_US
-from bacalhau.model.market import PPM
 from bacalhau.model.reputation import Conduct, Reputation, Role
+from bacalhau.model.units import DAY_US, PPM
 
 amounts = st.integers(0, 10**15)
 days = st.integers(0, 400)

@@ -13,8 +13,9 @@ import pytest
 
 from bacalhau.config import Settings
 from bacalhau.ipfs.importer import import_stream
-from bacalhau.model.job import SECOND_US, Engine, InputSource, JobSpec, Timeouts, WasmTask
-from bacalhau.model.resources import GIB, MIB, Resources
+from bacalhau.model.job import Engine, InputSource, JobSpec, Timeouts, WasmTask
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB, MIB, SECOND_US
 from bacalhau.node.node import Node
 from bacalhau.rpc.limits import CHANNEL_OPTIONS
 from bacalhau.rpc.status import refusal_of

@@ -76,7 +76,7 @@ class Outside:
         compute = ComputeMachine(a_compute_config(), FlatPrice(1), ids)
         driver = Driver(requester, compute, self.disk, Clock())
         driver.deliver_here = lambda send: send
-        driver.settle_here = lambda start: False
+        driver.answer_here = lambda start: False
         driver.on_waiting = self.made_ready.append
         driver.on_send = self.sent.append
         driver.on_start = self.started.append

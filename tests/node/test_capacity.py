@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from bacalhau.config import Settings, machine_capacity
-from bacalhau.model.resources import MIB
+from bacalhau.model.units import MIB
 
 if TYPE_CHECKING:
     from pathlib import Path

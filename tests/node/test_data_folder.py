@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bacalhau.node.folder import lock_folder
 from bacalhau.node.node import Node
-from bacalhau.node.startup import lock_folder
 from bacalhau.rpc.peer_client import PeerLink
 from bacalhau.store.errors import StoreCorrupt
 from tests.node.live import running, settings

@@ -13,6 +13,7 @@ from bacalhau.model.execution import ExecutionPhase
 from bacalhau.model.ledger import SettlementNote
 from bacalhau.model.market import Decline, LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.v1 import compute_service_pb2 as compute_pb
 from bacalhau.v1 import peer_service_pb2 as peer_pb
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 R = RefusalReason
-SECOND_US = 1_000_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -17,23 +17,13 @@ from bacalhau.ipfs.kubo_rpc import KuboRpc
 from bacalhau.model.cid import Cid
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import RefusalReason
+from bacalhau.model.units import MIB
 from bacalhau.node import kubo
 from bacalhau.node.kubo import Kubo
 from bacalhau.node.seals import SealingStore
 from bacalhau.v1 import ipfs_service_pb2 as pb
 from tests.ipfs.conftest import make_tree, random_bytes
-from tests.rpc.served_ipfs import (
-    MIB,
-    Served,
-    add,
-    chunks,
-    content_of,
-    entry,
-    get,
-    refused,
-    requests_for,
-    serving,
-)
+from tests.rpc.served_ipfs import Served, add, chunks, content_of, entry, get, refused, requests_for, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -143,7 +133,7 @@ async def test_other_nodes_get_all_that_is_kept(served: Served, tmp_path: Path) 
     root = Cid.parse((await add(served, requests_for(tmp_path / "tree"))).cid)
     await collect(served)
     got = MemoryBlockStore()
-    async for batch in served.contents.blocks([root], recursive=True):
+    async for batch in served.serving.blocks([root], recursive=True):
         got.put_many(batch)
     assert find_missing(got, root) is None
 
@@ -214,13 +204,13 @@ async def test_a_result_that_is_sealed_stays_in_the_buffer_until_it_is_revealed(
     kubo_daemon: KuboDaemon, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, gc_grace_us=0, kubo_url=kubo_daemon.url) as served:
-        sealing = SealingStore(served.store, served.contents.seals, "e-1")
+        sealing = SealingStore(served.store, served.serving.seals, "e-1")
         root = import_stream(sealing, [b"committed to, and not revealed"]).cid
         served.pins.add(root)  # what keeps it stands in the journal of a whole node
         await served.stub.CollectGarbage(pb.CollectGarbageRequest())
         assert served.store.has(root)
         assert not kubo_daemon.has(str(root))
-        served.contents.seals.open("e-1")
+        served.serving.seals.open("e-1")
         await collect(served)
         assert kubo_daemon.pins()[str(root)] == "bacalhau self"
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bacalhau.model.auction import AuctionTerms, ClearingRule, ScoringWeights
-from bacalhau.model.job import SECOND_US
 from bacalhau.model.refusals import RefusalReason
+from bacalhau.model.units import SECOND_US
 from bacalhau.rpc import limits
 from bacalhau.v1 import auction_pb2, job_service_pb2, job_service_pb2_grpc
 from bacalhau.v1 import market_service_pb2 as pb

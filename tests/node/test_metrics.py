@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bacalhau.model.job import Constraint, ConstraintOperator
-from bacalhau.model.resources import GIB, MIB
+from bacalhau.model.units import GIB, MIB
 from bacalhau.node.network import p2p_installed
 from bacalhau.rpc.servers import CannotListen
 from bacalhau.v1 import job_service_pb2, node_service_pb2, requester_service_pb2

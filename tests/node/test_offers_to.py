@@ -9,7 +9,7 @@ import pytest
 
 from bacalhau.cli import serve
 from bacalhau.cli.main import parser
-from bacalhau.model.job import SECOND_US
+from bacalhau.model.units import SECOND_US
 from bacalhau.node import outbox
 from bacalhau.node.main import settings_of
 from bacalhau.node.network import p2p_installed

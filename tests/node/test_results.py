@@ -11,7 +11,7 @@ import pytest
 from bacalhau.ipfs.importer import import_stream
 from bacalhau.model.cid import Cid
 from bacalhau.model.execution import FaultKind
-from bacalhau.model.resources import MIB
+from bacalhau.model.units import MIB
 from bacalhau.node import results
 from bacalhau.node.works import Works
 from bacalhau.runtime.executor import EngineFault

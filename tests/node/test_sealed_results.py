@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from bacalhau.ipfs.dag import iter_cids
 from bacalhau.model.execution import ExecutionState
-from bacalhau.model.job import SECOND_US, JobState, Timeouts
+from bacalhau.model.job import JobState, Timeouts
 from bacalhau.model.refusals import RefusalReason, refused
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.v1 import block_service_pb2, job_service_pb2
 from bacalhau.v1.block_service_pb2_grpc import BlockServiceStub
@@ -119,7 +120,7 @@ async def test_a_job_that_is_cancelled_lets_its_node_show_the_result_or_forget_i
         async with client_of(a) as channel:
             await JobServiceStub(channel).CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id))
         await until(lambda: not b.store.unsettled_work(), "b has let it go")
-        await until(lambda: b.contents.may_serve(result), "the seal is off")
+        await until(lambda: b.serving.may_serve(result), "the seal is off")
 
 
 async def test_a_requester_shows_no_result_before_there_is_a_verdict(

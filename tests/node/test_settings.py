@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bacalhau.config import InvalidSetting
-from bacalhau.model.job import SECOND_US
+from bacalhau.model.units import HOUR_US, SECOND_US
 from tests.node.live import settings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-HOUR_US = 3600 * SECOND_US
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionState, FaultKind
 from bacalhau.model.job import JobEventType, JobState
 from bacalhau.model.refusals import RefusalReason
-from bacalhau.node import contents as contents_module
 from bacalhau.node import recent as recent_module
 from bacalhau.node import results
+from bacalhau.node import small_results as small_results_module
 from bacalhau.rpc import limits
 from bacalhau.store.store import Store
 from bacalhau.v1 import block_service_pb2, job_service_pb2, requester_service_pb2
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.records import ExecutionRecord
 
 Blocks = list[tuple[Cid, bytes]]
-SMALL_RESULT_BYTES = contents_module.SMALL_RESULT_BYTES
+SMALL_RESULT_BYTES = small_results_module.SMALL_RESULT_BYTES
 EXTRA = (Cid.of(RAW, b"something else"), b"something else")
 
 
@@ -70,11 +70,11 @@ class Pair:
         """The blocks that went along with each report."""
         self.change: Callable[[Blocks], Blocks] = list
         self.serves = True
-        self._blocks = worker.contents.blocks
-        self._small_blocks = worker.contents.small_blocks
+        self._blocks = worker.serving.blocks
+        self._small_blocks = worker.contents.small_results.blocks_of
         # Both are the real ones, watched; a worker that lies is one that changes what they say.
-        worker.contents.blocks = self._serve  # type: ignore[method-assign]
-        worker.contents.small_blocks = self._sent_along  # type: ignore[method-assign]
+        worker.serving.blocks = self._serve  # type: ignore[method-assign]
+        worker.contents.small_results.blocks_of = self._sent_along  # type: ignore[method-assign]
 
     async def _serve(
         self, cids: Sequence[Cid], *, recursive: bool
@@ -159,7 +159,7 @@ async def test_a_small_result_comes_with_its_report_and_no_block_is_asked_for(tm
 async def test_nodes_keep_no_more_of_many_jobs_in_memory_than_their_bounds_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents_module, "_REMEMBERED_MAX", 2)
+    monkeypatch.setattr(small_results_module, "_REMEMBERED_MAX", 2)
     monkeypatch.setattr(recent_module, "JOBS_MAX", 2)
     async with a_pair(tmp_path) as pair:
         nodes = (pair.requester, pair.worker)
@@ -168,7 +168,7 @@ async def test_nodes_keep_no_more_of_many_jobs_in_memory_than_their_bounds_say(
         for number in range(6):
             execution = await pair.run(program(f"{number}\n"))
             pair.assert_here(execution, b"%d\n" % number)
-        assert [len(node.contents._whole) for node in nodes] == [2, 2]
+        assert [len(node.contents.small_results._whole) for node in nodes] == [2, 2]
         assert [len(node.blocks._recent._blocks) for node in nodes] == [4, 4]
         assert len(pair.requester._recent._jobs) == 2
         assert pair.asked == 0
@@ -256,7 +256,7 @@ async def test_blocks_from_a_stranger_are_refused_with_the_report_and_not_stored
             assert refusal.reason is RefusalReason.NOT_FOUND
         assert pair.requester.blocks.stored_bytes == before
         assert not pair.requester.blocks.has(result)
-        assert not pair.requester.contents.remembers(result)
+        assert not pair.requester.contents.small_results.remembers(result)
         await pair.requester.jobs.cancel(job_id, "")
         # One of the worker's, of which nothing is awaited any more.
         refusal = await refusal_from(pair.report(a_report(execution.id, result=result), blocks))
@@ -297,7 +297,7 @@ async def test_blocks_of_a_repeat_are_not_taken_while_the_result_of_the_first_is
         assert execution.report is not None
         result = pair.result_of(execution)
         await pair.report(execution.report, list(iter_dag(pair.worker.blocks, result)))
-        assert not pair.requester.contents.remembers(result)
+        assert not pair.requester.contents.small_results.remembers(result)
         assert not pair.requester.blocks.has(result)
         assert pair.job(job_id).executions == (execution,)
         pair.serves = True
@@ -342,14 +342,14 @@ async def test_a_full_report_is_far_below_the_message_limit(tmp_path: Path) -> N
     root = import_files(store, files).cid
     async with running(tmp_path) as node:
         node.blocks.put_many(iter_dag(store, root))
-        blocks = node.contents.small_blocks(root)
+        blocks = node.contents.small_results.blocks_of(root)
         assert len(blocks) > 900
         assert sum(len(block) for _, block in blocks) <= SMALL_RESULT_BYTES
         request = requester_service_pb2.ReportExecutionRequest(
             blocks=[block_service_pb2.Block(cid=cid.raw, data=data) for cid, data in blocks]
         )
         assert request.ByteSize() < limits.PEER_MESSAGE_BYTES_MAX // 4
-        assert dict(node.contents.accept_small(root, blocks)) == dict(blocks)
+        assert dict(node.contents.small_results.accepted(root, blocks)) == dict(blocks)
 
 
 # --- what is taken, for whatever is sent ---
@@ -373,7 +373,7 @@ async def test_whatever_is_sent_only_the_whole_result_is_taken_and_nothing_else(
             sent = list(whole.items())
             for change in changes:
                 sent = changed(sent, change, at)
-            taken = node.contents.accept_small(root, sent)
+            taken = node.contents.small_results.accepted(root, sent)
             said = dict(sent)
             is_true = all(said.get(cid) == block for cid, block in whole.items())
             fits = sum(map(len, said.values())) <= SMALL_RESULT_BYTES
@@ -415,7 +415,7 @@ async def test_a_result_that_is_no_dag_or_one_that_cannot_be_checked_is_not_take
         @settings(max_examples=150, deadline=None)
         @given(root=wire.cids, block=blocks, codec=st.sampled_from([RAW, DAG_PB, 0x71, 0x55AA]))
         def check(root: Cid, block: bytes, codec: int) -> None:
-            accept = node.contents.accept_small
+            accept = node.contents.small_results.accepted
             own = Cid(1, codec, Cid.of(RAW, block).multihash)
             assert dict(accept(own, [(own, block)])) in ({}, {own: block})
             if root.multihash != own.multihash:

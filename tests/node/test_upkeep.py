@@ -8,6 +8,7 @@ from bacalhau.ipfs.dag import find_missing
 from bacalhau.ipfs.importer import import_stream
 from bacalhau.model.cid import Cid
 from bacalhau.model.refusals import RefusalReason
+from bacalhau.model.units import HOUR_US
 from bacalhau.node.needed import Needed
 from bacalhau.v1 import ipfs_service_pb2, job_pb2, job_service_pb2
 from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from bacalhau.node.node import Node
-
-HOUR_US = 3600 * 1_000_000
 
 
 async def run_to_result(channel: grpc.aio.Channel, node: Node, **changes: Any) -> tuple[str, Cid]:

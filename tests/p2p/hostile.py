@@ -23,6 +23,7 @@ from libp2p.utils.varint import encode_varint_prefixed
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.job import Engine
 from bacalhau.model.node import NodeRecord
+from bacalhau.model.units import SECOND_US
 from bacalhau.p2p import gossip
 from bacalhau.p2p.host import Host
 from bacalhau.p2p.network import OFFERS_TOPIC, RECORDS_TOPIC
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from libp2p.abc import IHost
-
-SECOND_US = 1_000_000
 
 
 class Hostile:

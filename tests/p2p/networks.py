@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from bacalhau.model.market import JobOffer
     from bacalhau.wire.envelope import Opened, SignedEnvelope
 
-SECOND_US = 1_000_000
 NOWHERE = ("127.0.0.1", 9)
 
 

@@ -14,6 +14,7 @@ from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 
 from bacalhau.model.node import NodeRecord
+from bacalhau.model.units import SECOND_US
 from bacalhau.p2p import gossip
 from bacalhau.p2p.bans import BAN_S, PENALTY_MAX, Bans, Bucket
 from bacalhau.p2p.host import Host
@@ -24,7 +25,7 @@ from tests import builders
 from tests.node.live import Stranger, until
 from tests.p2p.hostile import Hostile
 from tests.p2p.hosts import LOOPBACK
-from tests.p2p.networks import SECOND_US, member, members, now_us
+from tests.p2p.networks import member, members, now_us
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,9 +14,11 @@ import pytest
 from bacalhau.ipfs.kubo_rpc import KuboRpc
 from bacalhau.ipfs.packstore import PackBlockStore
 from bacalhau.ipfs.pins import DEFAULT_GRACE_US, Pins
+from bacalhau.model.units import MIB
 from bacalhau.node.contents import Contents
 from bacalhau.node.ipfs import Ipfs
 from bacalhau.node.kubo import Kubo
+from bacalhau.node.serving import Serving
 from bacalhau.rpc.ipfs_service import IpfsServicer
 from bacalhau.rpc.limits import CHANNEL_OPTIONS
 from bacalhau.rpc.status import refusal_of
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from bacalhau.model.refusals import RefusalReason
 
 ABSENT = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
-MIB = 1024 * 1024
 
 
 class OtherNode:
@@ -39,6 +40,7 @@ class OtherNode:
 
     node_id = "self"
     name = "other"
+    network = None
 
     def __init__(self, store: PackBlockStore) -> None:
         self.store = store
@@ -50,7 +52,7 @@ class OtherNode:
         return self
 
     async def get_blocks(self, cids: list[Cid], *, recursive: bool) -> AsyncIterator[tuple[Cid, bytes]]:
-        there = Contents(self.store, None, self)  # type: ignore[arg-type]
+        there = Serving(self.store, self)  # type: ignore[arg-type]
         async for batch in there.blocks(cids, recursive=recursive):
             for found in batch:
                 yield found
@@ -67,6 +69,7 @@ class Served:
     pins: Pins
     elsewhere: PackBlockStore
     contents: Contents
+    serving: Serving
 
 
 @contextlib.asynccontextmanager
@@ -76,8 +79,10 @@ async def serving(
     store, elsewhere = PackBlockStore(folder / "blocks"), PackBlockStore(folder / "elsewhere")
     pins = Pins(folder / "pins.sqlite")
     kubo = Kubo(KuboRpc(kubo_url), store, "self") if kubo_url else None
-    contents = Contents(store, pins, OtherNode(elsewhere), kubo)  # type: ignore[arg-type]
-    ipfs = Ipfs(contents, gc_grace_us=gc_grace_us)
+    other: Any = OtherNode(elsewhere)
+    contents = Contents(store, pins, other, kubo)
+    shared = Serving(contents.whole_store, other)
+    ipfs = Ipfs(contents, shared, gc_grace_us=gc_grace_us)
     running = asyncio.create_task(kubo.run(ipfs.wanted)) if kubo is not None else None
     if kubo is not None:
         await kubo.check()
@@ -86,7 +91,7 @@ async def serving(
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-        yield Served(IpfsServiceStub(channel), address, store, pins, elsewhere, contents)
+        yield Served(IpfsServiceStub(channel), address, store, pins, elsewhere, contents, shared)
     await server.stop(1)
     if kubo is not None and running is not None:
         running.cancel()

@@ -17,13 +17,13 @@ from bacalhau.ipfs.layout import ImportOptions
 from bacalhau.ipfs.pins import garbage_collect
 from bacalhau.model.cid import Cid
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.units import MIB
 from bacalhau.rpc.limits import CHUNK_BYTES
 from bacalhau.rpc.status import refusal_of
 from bacalhau.v1 import ipfs_service_pb2 as pb
 from bacalhau.v1.ipfs_service_pb2_grpc import IpfsServiceStub
 from tests.ipfs.conftest import KuboRepository, kubo_repository, make_tree, random_bytes
 from tests.rpc.served_ipfs import (
-    MIB,
     OtherNode,
     Served,
     add,

@@ -11,7 +11,8 @@ import pytest
 from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.job import Timeouts
 from bacalhau.model.refusals import RefusalReason
-from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB, SECOND_US
 from bacalhau.rpc.job_service import TAIL_LINES_MAX
 from bacalhau.scheduler.events import ProgressMade
 from bacalhau.v1 import job_pb2, job_service_pb2_grpc
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 COMPLETED, CANCELLED = job_pb2.JOB_STATE_COMPLETED, job_pb2.JOB_STATE_CANCELLED
-SECOND_US = 1_000_000
 
 
 @pytest.fixture(scope="module")

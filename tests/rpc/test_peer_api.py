@@ -20,6 +20,7 @@ from bacalhau.model.cid import DAG_PB, RAW, Cid
 from bacalhau.model.execution import ExecutionPhase
 from bacalhau.model.market import Bid, LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import ResultCommitment
 from bacalhau.rpc import limits
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 R = RefusalReason
-SECOND_US = 1_000_000
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from bacalhau.ipfs import reader
 from bacalhau.ipfs.importer import import_files
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.job import InputSource, NetworkMode, OutputPath
-from bacalhau.model.resources import MIB
+from bacalhau.model.units import MIB
 from bacalhau.runtime.executor import EngineFault
 from tests.runtime.docker_runs import Node, make_node
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bacalhau.model.execution import FaultKind
-from bacalhau.model.resources import MIB
+from bacalhau.model.units import MIB
 from tests.runtime.wasm_runs import HELLO, HOG, LOOP, NOOP, SLEEP, a_run, an_executor, command, complete
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bacalhau.model.execution import FaultKind
-from bacalhau.model.resources import MIB
+from bacalhau.model.units import MIB
 from bacalhau.runtime import wasm
 from bacalhau.runtime.executor import EngineFault
 from tests.runtime.wasm_runs import HELLO, LOOP, NOOP, a_run, an_executor, complete, fault_of, no_progress

@@ -18,9 +18,10 @@ from bacalhau.ipfs.importer import import_files, import_path
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.job import DockerTask, InputSource, JobSpec, OutputPath, WasmImport, WasmTask
-from bacalhau.model.resources import DEFAULT_JOB_RESOURCES, MIB
+from bacalhau.model.resources import DEFAULT_JOB_RESOURCES
+from bacalhau.model.units import GIB, MIB, size_text
 from bacalhau.runtime.executor import EngineFault, Run
-from bacalhau.runtime.limits import TooDeep, disk_used_bytes, duration_text, size_text
+from bacalhau.runtime.limits import TooDeep, disk_used_bytes, duration_text
 from bacalhau.runtime.workspace import Stopped, Workspaces
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def test_a_sparse_output_counts_in_full_against_the_disk_allowance(
     with pytest.raises(EngineFault) as error:
         workspaces.publish(store, run, 0)
     assert fault_kind(error) is FaultKind.OUT_OF_DISK
-    assert "1024 GiB of 1 GiB" in error.value.fault.message
+    assert "1 TiB of 1 GiB" in error.value.fault.message
 
 
 def test_folders_that_nobody_may_write_to_are_removed(
@@ -309,7 +310,7 @@ def test_a_tree_too_deep_to_measure_is_not_taken_for_an_empty_one(tmp_path: Path
 
 
 def test_sizes_and_durations_are_written_for_people() -> None:
-    assert [size_text(size) for size in (1000, 1024, 64 * MIB, 1536 * MIB)] == [
-        "1000 bytes", "1 KiB", "64 MiB", "1.5 GiB",
+    assert [size_text(size) for size in (1000, 1024, 64 * MIB, 64 * MIB + 1, 1536 * MIB, 2048 * GIB)] == [
+        "1000 bytes", "1 KiB", "64 MiB", "64.0 MiB", "1.5 GiB", "2 TiB",
     ]  # fmt: skip
     assert [duration_text(us) for us in (500_000, 1_000_000, 1_800_000_000)] == ["0.5 s", "1 s", "30 min"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.job import InputSource, JobSpec, OutputPath, Timeouts, WasmImport, WasmTask
-from bacalhau.model.resources import GIB, MIB, Resources
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB, MIB
 from bacalhau.runtime.executor import EngineFault, Outcome, Run, Workspace
 from bacalhau.runtime.wasm import WasmExecutor
 

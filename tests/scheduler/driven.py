@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.market.verification import commitment_digest, compared_digest
 from bacalhau.model.execution import ExecutionPhase, Usage
-from bacalhau.model.job import SECOND_US, Engine
+from bacalhau.model.job import Engine
 from bacalhau.model.market import ClaimedInput, Decline, LeaseRenewal
 from bacalhau.model.refusals import Refusal, RefusalReason
+from bacalhau.model.units import SECOND_US
 from bacalhau.model.verification import NO_VERIFICATION, Compared, ResultCommitment, Verification
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev

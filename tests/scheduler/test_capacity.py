@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from bacalhau.market.bidding import Answers
 from bacalhau.model.cid import DAG_PB, Cid
 from bacalhau.model.execution import ExecutionPhase
-from bacalhau.model.job import SECOND_US, Engine, InputSource
+from bacalhau.model.job import Engine, InputSource
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.resources import Resources
+from bacalhau.model.units import SECOND_US
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.capacity import CapacityLedger

@@ -14,7 +14,8 @@ from bacalhau.model.ledger import Balance
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, Reputation
-from bacalhau.model.resources import GIB, Resources
+from bacalhau.model.resources import Resources
+from bacalhau.model.units import GIB
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.records import ReceivableRecord, WorkRecord, WorkState

@@ -15,11 +15,11 @@ from bacalhau.market.ledger import Ledger
 from bacalhau.market.payment import moved_microcredits, pay_microcredits, shortfall_microcredits
 from bacalhau.model.cid import Cid
 from bacalhau.model.execution import ExecutionState, Fault, FaultKind, Usage
-from bacalhau.model.job import SECOND_US
 from bacalhau.model.ledger import Balance, Receipt, TradeSide
-from bacalhau.model.market import PPM, PaymentTerms
+from bacalhau.model.market import PaymentTerms
 from bacalhau.model.refusals import RefusalReason
 from bacalhau.model.reputation import Conduct
+from bacalhau.model.units import PPM, SECOND_US
 from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev

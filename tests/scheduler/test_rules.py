@@ -8,9 +8,9 @@ from bacalhau.market.pricing import FlatPrice, ScriptedPrice
 from bacalhau.model.auction import AuctionTerms, BidStanding, ClearingRule, ScoringWeights
 from bacalhau.model.execution import Fault, FaultKind
 from bacalhau.model.job import Engine, JobSpec
-from bacalhau.model.market import PPM
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
+from bacalhau.model.units import PPM
 from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev

@@ -177,7 +177,7 @@ class LosesReports(ComputeMachine):
         effects.sends = [send for send in effects.sends if not isinstance(send, fx.SendReport)]
         for send in lost:
             work = self._works[send.report.execution_id]
-            effects.add(self._settle(work, None, now))
+            effects.add(self._close(work, None, now))
         return effects
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bacalhau.model.job import SECOND_US, Engine
-from bacalhau.model.resources import GIB
+from bacalhau.model.job import Engine
+from bacalhau.model.units import GIB, SECOND_US
 from bacalhau.simulation.distributions import Choice, Constant, Exponential, LogNormal, Uniform
 from bacalhau.simulation.fields import ScenarioFailure, parse_rate
 from bacalhau.simulation.honesty import Honesty

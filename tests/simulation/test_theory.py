@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bacalhau.model.job import SECOND_US
+from bacalhau.model.units import SECOND_US
 from bacalhau.simulation.experiment import run_all
 from bacalhau.simulation.reading import find_scenario, read_scenario
 from bacalhau.simulation.statistics import Estimate, estimate

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bacalhau.model.job import SECOND_US
+from bacalhau.model.units import HOUR_US, SECOND_US
 from bacalhau.simulation.distributions import Constant
 from bacalhau.simulation.run import simulate
 from bacalhau.simulation.scenario import (
-    HOUR_US,
     ArrivalKind,
     Arrivals,
     Market,

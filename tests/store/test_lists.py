@@ -17,7 +17,7 @@ from bacalhau.model.execution import ExecutionState
 from bacalhau.model.job import Engine, JobState
 from bacalhau.model.market import Bid
 from bacalhau.model.refusals import RefusalReason, Refused
-from bacalhau.scheduler.history import JobOrder, JobQuery, OwnBid
+from bacalhau.scheduler.history import JobOrder, JobQuery
 from bacalhau.scheduler.records import AnswerReceived, AuctionCleared, BidKept, JobChanged
 from bacalhau.store import paging
 from bacalhau.store.store import Store
@@ -288,7 +288,7 @@ def test_own_bids_are_paged_newest_first_by_the_beginning_of_a_jobs_id(store: St
     rest, end = store.own_bids(page_size=3, page_token=token)
     assert end == ""
     assert [one.bid_id for one in page + rest] == ["b-4", "b-3", "b-2", "b-1", "b-0"]
-    assert rest[-1] == OwnBid("b-0", "o-0", "j-0x", "r1", 0, 5, b"offer", b"bid", b"ack", h.BUSY)
+    assert rest[-1] == BidKept("b-0", "o-0", "j-0x", "r1", 0, 5, b"offer", b"bid", b"ack", h.BUSY)
     assert [one.bid_id for one in store.own_bids("1")[0]] == ["b-3", "b-1"]
 
 

@@ -30,7 +30,6 @@ from bacalhau.model.job import (
 )
 from bacalhau.model.ledger import Receipt, SettlementNote
 from bacalhau.model.market import (
-    PPM,
     Award,
     Bid,
     ClaimedInput,
@@ -44,6 +43,7 @@ from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.model.reputation import Conduct, ConductCount, Reputation, Role
 from bacalhau.model.resources import Resources
+from bacalhau.model.units import DAY_US, PPM
 from bacalhau.model.verification import ResultCommitment, Verification, VerificationPolicy
 from bacalhau.wire import limits
 from bacalhau.wire.identity import NodeKey
@@ -377,5 +377,5 @@ def bodies(key: NodeKey) -> st.SearchStrategy[object]:
     )
 
 
-instants_us = st.integers(limits.DAY_US, limits.MAX_TIMESTAMP_US - limits.DAY_US)
+instants_us = st.integers(DAY_US, limits.MAX_TIMESTAMP_US - DAY_US)
 validities_us = st.integers(1, limits.MAX_VALID_FOR_US)

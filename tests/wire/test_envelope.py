@@ -15,6 +15,7 @@ from bacalhau.model.auction import ClearingRule
 from bacalhau.model.market import Award, Bid
 from bacalhau.model.node import NodeRecord
 from bacalhau.model.refusals import RefusalReason, Refused
+from bacalhau.model.units import SECOND_US
 from bacalhau.v1 import envelope_pb2, job_pb2
 from bacalhau.wire import limits
 from bacalhau.wire.envelope import (
@@ -37,7 +38,6 @@ from tests.wire import strategies
 
 ALICE, BOB, EVE, _ = strategies.KEYS
 NOW_US = 1_790_000_000_000_000
-SECOND_US = 1_000_000
 VALID_FOR_US = 10 * SECOND_US
 BID = Bid("b-1", "o-1", 1_500_000, 5 * SECOND_US)
 

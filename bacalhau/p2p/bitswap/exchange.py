@@ -41,7 +41,7 @@ _STRANGER_MESSAGE_BYTES: Final = 512 * 1024
 _IDLE_SECONDS: Final = 600.0
 _STRIKES_MAX: Final = 64
 _BANNED_MAX: Final = 1024
-_SETTLED_MAX: Final = 8192
+_WANTED_LATELY_MAX: Final = 8192
 _READERS: Final = 4
 _LOOKUP_SECONDS: Final = 10.0
 _DIALS_MAX: Final = 4
@@ -92,7 +92,7 @@ class Bitswap:
         self._banned: OrderedDict[str, None] = OrderedDict()
         self._sessions: set[Session] = set()
         self._interested: dict[bytes, set[Session]] = {}
-        self._settled: OrderedDict[bytes, None] = OrderedDict()
+        self._wanted_lately: OrderedDict[bytes, None] = OrderedDict()
         """Blocks that were wanted a moment ago: they may still come from who was asked, too."""
 
     async def run(
@@ -166,7 +166,7 @@ class Bitswap:
         """The session has ended, and wants these blocks no more."""
         self._sessions.discard(session)
         for key in keys:
-            self._settle(key, session)
+            self._wants_no_more(key, session)
 
     def start_lookup(self, session: Session, cid: Cid) -> None:
         """Ask the routing who has a block, and connect to them."""
@@ -324,7 +324,7 @@ class Bitswap:
             key = b""
         sessions = self._interested.get(key)
         if not sessions:
-            if key in self._settled:
+            if key in self._wanted_lately:
                 self.counters.duplicate_blocks += 1
                 return
             self.counters.unsolicited_blocks += 1
@@ -337,16 +337,16 @@ class Bitswap:
         self.counters.bytes_received += len(block)
         for session in list(sessions):
             for cid in session.came(peer.name, key, block):
-                peer.settled(cid)
-            self._settle(key, session)
+                peer.heard_answer(cid)
+            self._wants_no_more(key, session)
             touched[session] = None
 
-    def _settle(self, key: bytes, session: Session) -> None:
+    def _wants_no_more(self, key: bytes, session: Session) -> None:
         sessions = self._interested.get(key)
         if sessions is not None:
             sessions.discard(session)
             if not sessions:
                 del self._interested[key]
-        self._settled[key] = None
-        if len(self._settled) > _SETTLED_MAX:
-            self._settled.popitem(last=False)
+        self._wanted_lately[key] = None
+        if len(self._wanted_lately) > _WANTED_LATELY_MAX:
+            self._wanted_lately.popitem(last=False)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES, read_length, read_varint, varint
+from bacalhau.ipfs.dagpb import MAX_BLOCK_BYTES, read_length, read_varint
 from bacalhau.ipfs.errors import InvalidBlock
 from bacalhau.model.cid import Cid, InvalidCid
+from bacalhau.model.varint import varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -112,7 +112,7 @@ class Peer:
         self._asked_until = trio.current_time() + _LISTEN_SECONDS
         self._work.set()
 
-    def settled(self, cid: Cid) -> None:
+    def heard_answer(self, cid: Cid) -> None:
         """It has sent the block, or said what it was asked about it."""
         self._asked.pop(cid, None)
 
@@ -180,15 +180,15 @@ class Peer:
         found = answer_at_once(self._store, self.wants.take(ANSWER_WANTS), self._may_serve)
         if found.is_on_disk:
             self._on_disk_until = trio.current_time() + _ON_DISK_SECONDS
-        return self._settle(found)
+        return self._put_back(found)
 
     async def _next_answer(self) -> Answer:
         found: Answer = await trio.to_thread.run_sync(
             answer, self._store, self.wants.take(ANSWER_WANTS), self._may_serve, limiter=self._reading
         )
-        return self._settle(found)
+        return self._put_back(found)
 
-    def _settle(self, found: Answer) -> Answer:
+    def _put_back(self, found: Answer) -> Answer:
         self.wants.put_back(found.left)
         self.wants.keep_unmet(found.unmet)
         return found

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bacalhau.model.job import SECOND_US
-from bacalhau.model.market import MICROCREDITS_PER_CREDIT
+from bacalhau.model.units import MICROCREDITS_PER_CREDIT, SECOND_US
 from bacalhau.simulation.measures import CPU_CLASSES
 from bacalhau.simulation.report.numbers import number
 from bacalhau.simulation.statistics import gini

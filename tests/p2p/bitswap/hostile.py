@@ -17,10 +17,11 @@ from libp2p.custom_types import TProtocol
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 
-from bacalhau.ipfs.dagpb import Link, varint
+from bacalhau.ipfs.dagpb import Link
 from bacalhau.ipfs.dagpb import encode as encode_node
 from bacalhau.ipfs.unixfs import DIRECTORY_DATA
 from bacalhau.model.cid import DAG_PB, RAW, Cid
+from bacalhau.model.varint import varint
 from bacalhau.p2p.bitswap.messages import PROTOCOLS, Message, Want, decode, encode
 from bacalhau.p2p.frames import FrameReader, write_frame
 from bacalhau.p2p.host import Host

@@ -19,6 +19,7 @@ from bacalhau.ipfs.blockstore import MemoryBlockStore
 from bacalhau.ipfs.dag import find_missing
 from bacalhau.ipfs.importer import import_stream
 from bacalhau.ipfs.packstore import PackBlockStore
+from bacalhau.model.units import MIB
 from tests.node.live import until
 from tests.p2p.bitswap.contents import raw_blocks
 from tests.p2p.bitswap.hosts import swapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from bacalhau.model.cid import Cid
 
-MIB = 1024 * 1024
 LARGE_BYTES = 128 * MIB
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from libp2p.bitswap.pb import bitswap_pb2 as pb
 
-from bacalhau.ipfs.dagpb import varint
 from bacalhau.model.cid import DAG_PB, RAW, Cid
+from bacalhau.model.varint import varint
 from bacalhau.p2p.bitswap.messages import (
     MAX_ENTRIES,
     MAX_MESSAGE_BYTES,
