@@ -47,10 +47,10 @@ class SlowDisk(Store):
 
     def commit_staged(self) -> None:
         self.may_go_on.wait(10)
-        if self.failure is not None:
+        if (failure := self.failure) is not None:  # once: the test may take it back meanwhile
             self._end_staged()
             self.refusals += 1
-            raise self.failure
+            raise failure
         super().commit_staged()
         self.calls.append("committed")
 
