@@ -203,9 +203,12 @@ class Membership:
     def _drop_link(self, peer: Peer) -> None:
         if peer.link is not None:
             link, peer.link = peer.link, None
-            task = asyncio.get_running_loop().create_task(link.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._close_soon(link)
+
+    def _close_soon(self, link: PeerLink) -> None:
+        task = asyncio.get_running_loop().create_task(link.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def link(self, node_id: str) -> PeerLink:
         """A connection to a known node, whose certificate is the one that its record names. Raises
@@ -301,6 +304,10 @@ class Membership:
         if self._peers.get(peer.record.node_id) is not peer:
             await link.close()  # nobody else would
             raise PeerUnreachable(f"node {peer.record.node_id} was forgotten while it was dialled")
+        if peer.link is not None:
+            # It came by an announcement meanwhile, and others may be calling over it.
+            self._close_soon(link)
+            return peer.link
         peer.link, peer.tunnelled = link, tunnelled
         return link
 
