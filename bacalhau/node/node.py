@@ -47,7 +47,7 @@ from bacalhau.rpc.job_service import JobServicer
 from bacalhau.rpc.ledger_service import LedgerServicer
 from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer
-from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
+from bacalhau.rpc.servers import start_client_api, start_peer_api
 from bacalhau.rpc.tls import load_or_make
 from bacalhau.runtime.executor import EngineFault
 from bacalhau.runtime.workspace import Workspaces
@@ -72,6 +72,9 @@ if TYPE_CHECKING:
     from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
+
+_GRACE_S = 0.5
+"""For calls that are being answered when the node stops."""
 
 
 def draw_id(prefix: str) -> str:
@@ -125,7 +128,7 @@ class Node:
             certificate=certificate,
             meter=meter,
         )
-        self._stack.push_async_callback(_stop_listener, self._peer_listener)
+        self._stack.push_async_callback(self._peer_listener.stop, _GRACE_S)
         await self._start_network(key)
         self.membership.refresh()
         self._client_listener = await start_client_api(
@@ -140,7 +143,7 @@ class Node:
             tls=tls,
             meter=meter,
         )
-        self._stack.push_async_callback(_stop_listener, self._client_listener)
+        self._stack.push_async_callback(self._client_listener.stop, _GRACE_S)
         if self._metrics is not None and settings.metrics_port is not None:
             await self._metrics.serve(self, settings.metrics_port)
             self._stack.push_async_callback(self._metrics.close)
@@ -485,7 +488,3 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
-
-
-async def _stop_listener(listener: Listener) -> None:
-    await listener.server.stop(grace=0.5)
