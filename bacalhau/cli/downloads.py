@@ -119,15 +119,14 @@ class _Writer:
         from bacalhau.v1 import ipfs_service_pb2 as ipfs
 
         self.end_file()
-        parts = _parts(entry.path)
+        path = os.fsdecode(entry.path_bytes) if entry.path_bytes else entry.path
+        parts = _parts(path)
         # Only a folder that this stream made is written into: never the target of a link.
         if parts and parts[:-1] not in self._folders:
-            raise UnsafeEntry(f"the content is refused: {entry.path!r} is in no folder of it")
+            raise UnsafeEntry(f"the content is refused: {path!r} is in no folder of it")
         place = self._root.joinpath(*parts)
         if os.path.lexists(place):
-            raise UnsafeEntry(
-                f"the content is refused: {entry.path!r} comes twice, or differs only in letter case"
-            )
+            raise UnsafeEntry(f"the content is refused: {path!r} comes twice, or differs only in letter case")
         match entry.type:
             case ipfs.ENTRY_TYPE_DIRECTORY:
                 place.mkdir()
@@ -136,10 +135,12 @@ class _Writer:
                 descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
                 self._file = os.fdopen(descriptor, "wb", buffering=0)
             case ipfs.ENTRY_TYPE_SYMLINK:
-                _check_link(parts, entry)
-                place.symlink_to(entry.link_target)
+                raw = entry.link_target_bytes
+                target = os.fsdecode(raw) if raw else entry.link_target
+                _check_link(parts, target)
+                place.symlink_to(target)
             case _:
-                raise UnsafeEntry(f"the content is refused: {entry.path!r} is no file, folder or link")
+                raise UnsafeEntry(f"the content is refused: {path!r} is no file, folder or link")
 
     def write(self, chunk: bytes) -> None:
         if self._file is None:
@@ -164,9 +165,8 @@ def _parts(path: str) -> tuple[str, ...]:
     return parts
 
 
-def _check_link(parts: tuple[str, ...], entry: EntryHeader) -> None:
+def _check_link(parts: tuple[str, ...], target: str) -> None:
     """Raises UnsafeEntry where a link leads out of the folder that is fetched."""
-    target = entry.link_target
     steps = [step for step in target.split("/") if step not in ("", ".")]
     climbs = next((index for index, step in enumerate(steps) if step != ".."), len(steps))
     # Only at its beginning may a link climb: there it passes folders that this stream made. After a name,
@@ -175,6 +175,6 @@ def _check_link(parts: tuple[str, ...], entry: EntryHeader) -> None:
     outside = climbs > len(parts) - 1 or ".." in steps[climbs:]
     if not target or target.startswith("/") or "\0" in target or outside or not parts:
         raise UnsafeEntry(
-            f"the content is refused: the link {entry.path!r} leads out of it, to {target!r}; "
+            f"the content is refused: the link {'/'.join(parts)!r} leads out of it, to {target!r}; "
             "`bacalhau ipfs export` fetches it without unpacking"
         )

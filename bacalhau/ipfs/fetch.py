@@ -33,8 +33,11 @@ _ASK_CIDS: Final = 1000
 # What a crash may cost of a long fetch.
 _SYNC_BYTES: Final = 256 * 1024 * 1024
 _CLOSE_SECONDS: Final = 1.0
+_SILENT_AT_ONCE: Final = 8
 
 log = logging.getLogger(__name__)
+
+_Found = tuple[Cid, bytes]
 
 Progress = Callable[[int, int], None]
 """Called with the numbers of blocks and bytes fetched so far, once a batch."""
@@ -84,11 +87,13 @@ class FetchLimit(LimitExceeded):
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """What a DAG may at most weigh, and how long a source may be silent before the next is asked."""
+    """What a DAG may at most weigh, and how long a source may be silent: at its beginning the next is asked as well
+    after `next_source_seconds`, a few at once, and the first that answers is taken."""
 
     max_bytes: int = 64 << 30
     max_blocks: int = 2_000_000
     max_depth: int = 1024
+    next_source_seconds: float = 0.4
     first_block_seconds: float = 3.0
     stall_seconds: float = 10.0
 
@@ -109,6 +114,15 @@ class _SourceBroke(_SourceFailed):
     """It raised or fell silent: it may be of use again later."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """A source that has begun to answer."""
+
+    source: BlockSource
+    stream: AsyncIterator[_Found]
+    first: _Found
+
+
 _DEFAULT_LIMITS: Final = FetchLimits()
 
 
@@ -123,8 +137,9 @@ async def fetch_dag(
 ) -> Fetched:
     """Bring all blocks below `root` into `store`; what is there already is not fetched again.
 
-    Sources are asked in order; one that lies, stalls, fails or has nothing more is left for the
-    next, and what it sent and proved stays. What they do not have the exchange is asked for.
+    Sources are asked in order, and none waits long for one that is silent; one that lies, stalls,
+    fails or has nothing more is left for the next, and what it sent and proved stays. What they do
+    not have the exchange is asked for.
     The caller holds `root` (Pins.hold) meanwhile.
     Raises NoPeerHas, FetchLimit, UnsupportedDag (also for a hash that cannot be checked), InvalidBlock
     (the DAG itself is malformed), StoreFull.
@@ -136,15 +151,22 @@ async def fetch_dag(
         run.want(root, 0)
     reasons: dict[str, str] = {}
     broke_off = False
-    for source in sources:
-        if not run.wanted:
-            break
-        try:
-            await run.ask(source)
-        except _SourceFailed as failure:
-            log.info("fetching %s from %s: %s", root, source.name, failure)
-            reasons[source.name] = str(failure)
-            broke_off |= isinstance(failure, _SourceBroke)
+    left = list(sources)
+
+    def failed(source: BlockSource, failure: _SourceFailed) -> None:
+        nonlocal broke_off
+        log.info("fetching %s from %s: %s", root, source.name, failure)
+        reasons[source.name] = str(failure)
+        broke_off |= isinstance(failure, _SourceBroke)
+        left.remove(source)
+
+    while run.wanted and left:
+        answering = await _first_to_answer(tuple(left), run.next_cids(), limits, failed)
+        if answering is not None:
+            try:
+                await run.ask(answering)
+            except _SourceFailed as failure:
+                failed(answering.source, failure)
     if run.wanted and exchange is not None:
         reasons |= await run.ask_exchange(exchange)
     if run.wanted:
@@ -181,20 +203,27 @@ class _Fetch:
             raise UnsupportedDag(str(error)) from error
         self.wanted[cid] = depth
 
-    async def ask(self, source: BlockSource) -> None:
+    def next_cids(self) -> list[Cid]:
+        """Of what is missing as much as one request may name."""
+        return list(itertools.islice(self.wanted, _ASK_CIDS))
+
+    async def ask(self, answering: _Answering) -> None:
         """Ask one source until nothing is missing. Raises _SourceFailed when it is of no more use."""
-        while self.wanted:
+        source, stream, first = answering.source, answering.stream, [answering.first]
+        while True:
             blocks_before = self.blocks
-            await self._ask_once(source, list(itertools.islice(self.wanted, _ASK_CIDS)))
+            await self._take_all(stream, first)
+            if not self.wanted:
+                return
             if self.blocks == blocks_before:
                 raise _SourceFailed("does not have it")
+            stream, first = source.get_blocks(self.next_cids(), recursive=True), []
 
-    async def _ask_once(self, source: BlockSource, asked: list[Cid]) -> None:
-        batch: list[tuple[Cid, bytes]] = []
-        batch_bytes = 0
+    async def _take_all(self, stream: AsyncIterator[_Found], batch: list[_Found]) -> None:
+        """Take what a source sends; `batch` is what it has sent already."""
+        batch_bytes = sum(len(block) for _, block in batch)
         delivered: set[Cid] = set()
-        stream = source.get_blocks(asked, recursive=True)
-        silence_seconds = self._limits.first_block_seconds
+        silence_seconds = self._limits.stall_seconds if batch else self._limits.first_block_seconds
         try:
             while (found := await _next_block(stream, silence_seconds)) is not None:
                 silence_seconds = self._limits.stall_seconds
@@ -308,6 +337,48 @@ class _Fetch:
             elif cid.codec != RAW:
                 below = self._unseen(child_cids(cid, self._store.get(cid)))
                 stack += ((child, depth + 1) for child in reversed(below))
+
+
+async def _first_to_answer(
+    sources: Sequence[BlockSource],
+    asked: list[Cid],
+    limits: FetchLimits,
+    failed: Callable[[BlockSource, _SourceFailed], None],
+) -> _Answering | None:
+    """Ask each source while those before it are silent, until one sends a block; None where none does. The others are
+    let go, and can be asked again; `failed` hears of those that cannot."""
+    coming = iter(sources)
+    silent: dict[asyncio.Task[_Found | None], tuple[BlockSource, AsyncIterator[_Found]]] = {}
+    next_source = next(coming, None)
+    try:
+        while silent or next_source is not None:
+            if next_source is not None and len(silent) < _SILENT_AT_ONCE:
+                stream = next_source.get_blocks(asked, recursive=True)
+                first = asyncio.ensure_future(_next_block(stream, limits.first_block_seconds))
+                silent[first] = (next_source, stream)
+                next_source = next(coming, None)
+            has_room = next_source is not None and len(silent) < _SILENT_AT_ONCE
+            done, _ = await asyncio.wait(
+                silent,
+                timeout=limits.next_source_seconds if has_room else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for one in [one for one in silent if one in done]:
+                source, stream = silent.pop(one)
+                try:
+                    found = one.result()
+                    if found is not None:
+                        return _Answering(source, stream, found)
+                    failed(source, _SourceFailed("does not have it"))
+                except _SourceFailed as failure:
+                    failed(source, failure)
+                await _close(stream)
+        return None
+    finally:
+        for one in silent:
+            one.cancel()
+        await asyncio.gather(*silent, return_exceptions=True)
+        await asyncio.gather(*(_close(stream) for _, stream in silent.values()))
 
 
 async def _next_block(stream: AsyncIterator[tuple[Cid, bytes]], seconds: float) -> tuple[Cid, bytes] | None:

@@ -98,7 +98,7 @@ class PackBlockStore:
         self._waiting_inline_bytes = 0
         self._touched: set[bytes] = set()
         self._recent = RecentBlocks()
-        path = directory / "blocks.sqlite"
+        path = self._index = directory / "blocks.sqlite"
         self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._writer.execute("PRAGMA synchronous = FULL")
@@ -137,7 +137,7 @@ class PackBlockStore:
             if not reserved:
                 self._check_disk(new_bytes)
             mark = self._packs.mark()
-            with full_disk_is_store_full():
+            with full_disk_is_store_full(self._index):
                 rows = self._place(added)
             inline_bytes = sum(len(row.block) for row in rows.values() if row.block is not None)
             self._touched |= indexed
@@ -306,7 +306,7 @@ class PackBlockStore:
         if not rows and not self._touched:
             return
         now_us = self._clock_us()
-        with full_disk_is_store_full():
+        with full_disk_is_store_full(self._index):
             self._packs.sync()
         with self._transaction():
             self._writer.executemany(
@@ -331,7 +331,7 @@ class PackBlockStore:
                 blocks = [self._packs.read(pack, offset, size) for _, offset, size in batch]
                 if None in blocks:
                     raise OSError(errno.EIO, f"pack {pack} cannot be read")
-                with full_disk_is_store_full():
+                with full_disk_is_store_full(self._index):
                     places = self._packs.append([block for block in blocks if block is not None])
                     self._packs.sync()
                 with self._transaction():
@@ -374,7 +374,7 @@ class PackBlockStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with full_disk_is_store_full():
+        with full_disk_is_store_full(self._index):
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield

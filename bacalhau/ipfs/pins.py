@@ -66,6 +66,7 @@ class Pins:
 
     def __init__(self, path: Path, *, clock_us: Callable[[], int] = wall_clock_us) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._clock_us = clock_us
         self._lock = threading.RLock()
         self._holds_lock = threading.Lock()
@@ -78,7 +79,7 @@ class Pins:
 
     def add(self, cid: Cid, name: str = "") -> None:
         """Keep `cid` and all below it; whether that is here is not checked. Raises StoreFull."""
-        with self._lock, full_disk_is_store_full():
+        with self._lock, full_disk_is_store_full(self._path):
             self._database.execute(
                 "INSERT INTO pins (cid, name, pinned_us) VALUES (?, ?, ?) "
                 "ON CONFLICT (cid) DO UPDATE SET name = excluded.name",
@@ -87,7 +88,7 @@ class Pins:
 
     def remove(self, cid: Cid) -> bool:
         """Let `cid` go; whether it was pinned. Raises StoreFull, for SQLite writes also what it deletes."""
-        with self._lock, full_disk_is_store_full():
+        with self._lock, full_disk_is_store_full(self._path):
             return self._database.execute("DELETE FROM pins WHERE cid = ?", (cid.raw,)).rowcount > 0
 
     def __contains__(self, cid: Cid) -> bool:

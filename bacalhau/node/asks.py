@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import signal
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,8 @@ from bacalhau.scheduler.plain import to_plain
 from bacalhau.wire.limits import MAX_PRICE_MICROCREDITS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bacalhau.market.bidding import Ask
     from bacalhau.model.market import ClaimedInput, JobOffer
     from bacalhau.model.resources import Resources
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 OUTPUT_SHOWN_MAX: Final = 500
 PROGRAMS_AT_ONCE: Final = 4
+_READ_BYTES: Final = 1024 * 1024
 _PRICE: Final = re.compile(rb"\s*([0-9]{1,16})\s*")
 
 
@@ -158,28 +162,65 @@ class Asks:
     ) -> tuple[int, bytes, bytes]:
         """Exit code, output and errors; with `merged` the errors are in the output. Raises _ProgramFailed."""
         async with self._at_once:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *command,
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT if merged else asyncio.subprocess.PIPE,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise _ProgramFailed(f"it cannot be run: {error}") from error
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    output, errors = await process.communicate(json.dumps(question).encode())
-            except TimeoutError as error:
-                raise _ProgramFailed(f"it gave no answer within {self._timeout_s:g} seconds") from error
-            finally:
-                if process.returncode is None:
-                    # With whatever it has started, which would hold its output open.
+            with contextlib.ExitStack() as ends:
+                try:
+                    asked = ends.enter_context(tempfile.TemporaryFile(buffering=0))
+                    asked.write(json.dumps(question).encode())
+                    asked.seek(0)
+                    output, errors = ends.enter_context(_output()), ends.enter_context(_output())
+                    process = await asyncio.create_subprocess_exec(
+                        *command,
+                        stdin=asked,
+                        stdout=output.write_end,
+                        stderr=asyncio.subprocess.STDOUT if merged else errors.write_end,
+                        start_new_session=True,
+                    )
+                except OSError as error:
+                    raise _ProgramFailed(f"it cannot be run: {error}") from error
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        await process.wait()
+                except TimeoutError as error:
+                    raise _ProgramFailed(f"it gave no answer within {self._timeout_s:g} seconds") from error
+                finally:
+                    # With whatever it has started, also where it has left that behind.
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
-        return process.returncode or 0, output, errors or b""
+                return process.returncode or 0, output.read(), errors.read()
+
+
+class _Output:
+    """What is written into a pipe. Unlike those of asyncio, whose wait() is for their end as well, it can be read while
+    somebody holds it open: a program has answered when it ends, and not when all that it has started do."""
+
+    def __init__(self, read_end: int, write_end: int) -> None:
+        self._read_end = read_end
+        self.write_end = write_end
+        self._pieces: list[bytes] = []
+
+    def take(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._pieces.append(os.read(self._read_end, _READ_BYTES))
+
+    def read(self) -> bytes:
+        self.take()
+        return b"".join(self._pieces)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[_Output]:
+    loop = asyncio.get_running_loop()
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    output = _Output(read_end, write_end)
+    loop.add_reader(read_end, output.take)
+    try:
+        yield output
+    finally:
+        loop.remove_reader(read_end)
+        os.close(read_end)
+        os.close(write_end)
 
 
 def _plain(resources: Resources) -> dict[str, int]:

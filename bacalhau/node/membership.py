@@ -300,6 +300,10 @@ class Membership:
         if self._peers.get(peer.record.node_id) is not peer:
             await link.close()  # nobody else would
             raise PeerUnreachable(f"node {peer.record.node_id} was forgotten while it was dialled")
+        if peer.link is not None:
+            # It came by an announcement meanwhile, and others may be calling over it.
+            self._background.start(f"closing the second link to {peer.record.node_id}", link.close())
+            return peer.link
         peer.link, peer.tunnelled = link, tunnelled
         return link
 

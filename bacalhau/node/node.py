@@ -48,7 +48,7 @@ from bacalhau.rpc.job_service import JobServicer
 from bacalhau.rpc.ledger_service import LedgerServicer
 from bacalhau.rpc.market_service import MarketServicer
 from bacalhau.rpc.node_service import NodeServicer
-from bacalhau.rpc.servers import Listener, start_client_api, start_peer_api
+from bacalhau.rpc.servers import start_client_api, start_peer_api
 from bacalhau.runtime.executor import EngineFault
 from bacalhau.runtime.workspace import Workspaces
 from bacalhau.scheduler import effects as fx
@@ -72,6 +72,9 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.records import Write
 
 log = logging.getLogger(__name__)
+
+_GRACE_S = 0.5
+"""For calls that are being answered when the node stops."""
 
 
 def draw_id(prefix: str) -> str:
@@ -251,7 +254,7 @@ class Node:
             meter=meter,
         )
         self.peer_address = peers.address
-        self._stack.push_async_callback(_stop_listener, peers)
+        self._stack.push_async_callback(peers.stop, _GRACE_S)
         await self._start_network()
         self.membership.refresh()
         clients = await start_client_api(
@@ -267,7 +270,7 @@ class Node:
             meter=meter,
         )
         self.api_address = clients.address
-        self._stack.push_async_callback(_stop_listener, clients)
+        self._stack.push_async_callback(clients.stop, _GRACE_S)
         if self._metrics is not None and settings.metrics_port is not None:
             await self._metrics.serve(self, settings.metrics_port)
             self._stack.push_async_callback(self._metrics.close)
@@ -479,7 +482,3 @@ class Node:
         self.works.shut()
         await self._background.close()
         await self._stack.aclose()
-
-
-async def _stop_listener(listener: Listener) -> None:
-    await listener.server.stop(grace=0.5)

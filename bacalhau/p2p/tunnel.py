@@ -43,6 +43,8 @@ class Tunnels:
         self._nursery: trio.Nursery | None = None
         self._streams: Counter[str] = Counter()
         self._open: dict[str, tuple[int, trio.CancelScope]] = {}
+        self._opening = trio.Lock()
+        """One at a time: two first calls to a node share its tunnel."""
 
     async def run(self, host: IHost, *, task_status: trio.TaskStatus[None]) -> None:
         self._open.clear()
@@ -63,16 +65,19 @@ class Tunnels:
         peer_id = ID.from_string(node_id)
         if not self._host.get_network().get_connections(peer_id):
             raise CannotConnect(f"there is no connection with {node_id}")
-        known = self._open.pop(node_id, None)
-        if known is None:
-            if len(self._open) >= TUNNELS_MAX:
-                _, scope = self._open.pop(next(iter(self._open)))
-                scope.cancel()
-            scope = trio.CancelScope()
-            port = await self._nursery.start(self._listen, peer_id, scope)
-            known = (port, scope)
-        self._open[node_id] = known
+        async with self._opening:
+            known = self._open.pop(node_id, None) or await self._begin(peer_id)
+            self._open[node_id] = known
         return f"127.0.0.1:{known[0]}"
+
+    async def _begin(self, peer_id: ID) -> tuple[int, trio.CancelScope]:
+        if self._nursery is None:
+            raise CannotConnect("libp2p is down")
+        if len(self._open) >= TUNNELS_MAX:
+            _, scope = self._open.pop(next(iter(self._open)))
+            scope.cancel()
+        scope = trio.CancelScope()
+        return await self._nursery.start(self._listen, peer_id, scope), scope
 
     async def _listen(
         self, peer_id: ID, scope: trio.CancelScope, *, task_status: trio.TaskStatus[int]

@@ -178,8 +178,7 @@ class IpfsServicer(ipfs_service_pb2_grpc.IpfsServiceServicer):
         return pb.ListResponse(
             entries=[
                 pb.DirectoryEntry(
-                    # A name that is no UTF-8 cannot be sent as it is, but it can be seen.
-                    name=entry.name.encode("utf-8", "replace").decode(),
+                    name=_as_text(entry.name)[0],
                     cid=str(entry.cid),
                     size_bytes=entry.size_bytes,
                     type=_type(entry.kind, is_block=entry.is_block),  # type: ignore[arg-type]
@@ -327,19 +326,25 @@ def _content_path(text: str) -> ContentPath:
 
 
 def _header(entry: WalkedEntry) -> pb.EntryHeader:
-    try:
-        return pb.EntryHeader(
-            path=entry.path,
-            type=_type(entry.kind, is_block=False),  # type: ignore[arg-type]
-            size_bytes=entry.size_bytes if entry.kind is EntryKind.FILE else 0,
-            link_target=entry.target,
-        )
-    except UnicodeEncodeError as error:
-        raise refused(
-            RefusalReason.UNSUPPORTED,
-            f"the content holds a name or link that is no UTF-8 ({entry.path!r}): "
-            "fetch it as a CAR file, with `bacalhau ipfs export`",
-        ) from error
+    path, path_bytes = _as_text(entry.path)
+    target, target_bytes = _as_text(entry.target)
+    return pb.EntryHeader(
+        path=path,
+        type=_type(entry.kind, is_block=False),  # type: ignore[arg-type]
+        size_bytes=entry.size_bytes if entry.kind is EntryKind.FILE else 0,
+        link_target=target,
+        path_bytes=path_bytes,
+        link_target_bytes=target_bytes,
+    )
+
+
+def _as_text(name: str) -> tuple[str, bytes]:
+    """A name that is no UTF-8 cannot be sent as text, but seen; then its bytes as well."""
+    if name.isascii():
+        return name, b""
+    raw = name.encode("utf-8", "surrogateescape")
+    shown = raw.decode("utf-8", "replace")
+    return shown, b"" if shown == name else raw
 
 
 def _type(kind: EntryKind | None, *, is_block: bool) -> int:

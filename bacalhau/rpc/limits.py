@@ -41,12 +41,18 @@ REFLECTIONS_MAX = 16
 REFLECTION_S = 10.0
 """How long each may last there."""
 PEER_CONNECTIONS_MAX = 1000
-"""Connections to the peer API at once, each an open file and some 45 KiB: as many as a node knows others. Fewer where
-the process may not open twice as many files."""
+"""Connections to the peer API at once, each an open file and 45 to 70 KiB: as many as a node knows others. Fewer where
+the process may not open twice as many files. When three quarters are taken, one host keeps a quarter."""
 PEER_HANDSHAKE_TIMEOUT_S = 10.0
 """How long a connection may take to say something that is TLS and HTTP/2."""
 PEER_CALLS_MAX = 4000
 """Calls of all other nodes that are being handled at once."""
+PEER_CALLS_WAITING_PER_HOST_MAX = 1000
+"""Of these, for one host, such as have not sent their request yet, or do not take their answer."""
+PEER_PATIENCE_S = 20.0
+"""How long either may last; a node gives its calls up after 5 s."""
+PEER_LOOK_S = 5.0
+"""How often the calls and connections of the peer API are looked at for that."""
 PEER_STREAMS_MAX = 1000
 """Calls that one connection may have open at once."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import ipaddress
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +17,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from bacalhau.model.refusals import Refusal, RefusalReason
 from bacalhau.rpc import limits
+from bacalhau.rpc.guard import Guard
 from bacalhau.rpc.peer_api import BlockServicer, ComputeServicer, Gate, PeerServicer, RequesterServicer
 from bacalhau.rpc.status import abort
 from bacalhau.rpc.tools import AnsweredHealth, BriefReflection
@@ -58,10 +61,18 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A started server and the HOST:PORT that it listens on."""
+    """A started server and the HOST:PORT that it listens on, with what watches over it."""
 
     server: grpc.aio.Server
     address: str
+    watch: asyncio.Task[None] | None = None
+
+    async def stop(self, grace: float | None = None) -> None:
+        await self.server.stop(grace)
+        if self.watch is not None:
+            self.watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.watch
 
 
 _OPTIONS = (
@@ -71,12 +82,15 @@ _OPTIONS = (
 )
 
 
-def _peer_options() -> tuple[tuple[str, int], ...]:
+def _peer_connections_max() -> int:
     files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connections_max = limits.PEER_CONNECTIONS_MAX
-    if files_max != resource.RLIM_INFINITY:
-        # Half of the files are for all else: a node that cannot open one more cannot go on.
-        connections_max = min(connections_max, files_max // 2)
+    if files_max == resource.RLIM_INFINITY:
+        return limits.PEER_CONNECTIONS_MAX
+    # Half of the files are for all else: a node that cannot open one more cannot go on.
+    return min(limits.PEER_CONNECTIONS_MAX, files_max // 2)
+
+
+def _peer_options(connections_max: int) -> tuple[tuple[str, int], ...]:
     return (
         ("grpc.max_receive_message_length", limits.PEER_MESSAGE_BYTES_MAX),
         ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
@@ -134,21 +148,25 @@ async def start_peer_api(
     host: str, port: int, *, peers: PeerPort, certificate: Certificate, meter: CallMeter | None = None
 ) -> Listener:
     """Starts the peer API. Raises CannotListen."""
+    connections_max = _peer_connections_max()
     server = grpc.aio.server(
-        options=_peer_options(),
+        options=_peer_options(connections_max),
         maximum_concurrent_rpcs=limits.PEER_CALLS_MAX,
         interceptors=[] if meter is None else [meter],
     )
+    guard: Any = Guard(server, connections_max)
     gate = Gate(peers)
-    peer_service_pb2_grpc.add_PeerServiceServicer_to_server(PeerServicer(peers, gate), server)
-    requester_service_pb2_grpc.add_RequesterServiceServicer_to_server(RequesterServicer(peers, gate), server)
-    compute_service_pb2_grpc.add_ComputeServiceServicer_to_server(ComputeServicer(peers, gate), server)
-    block_service_pb2_grpc.add_BlockServiceServicer_to_server(BlockServicer(peers), server)
+    peer_service_pb2_grpc.add_PeerServiceServicer_to_server(PeerServicer(peers, gate), guard)
+    requester_service_pb2_grpc.add_RequesterServiceServicer_to_server(RequesterServicer(peers, gate), guard)
+    compute_service_pb2_grpc.add_ComputeServiceServicer_to_server(ComputeServicer(peers, gate), guard)
+    block_service_pb2_grpc.add_BlockServiceServicer_to_server(BlockServicer(peers), guard)
     names = _names(peer_service_pb2, requester_service_pb2, compute_service_pb2, block_service_pb2)
-    await _add_health(server, AnsweredHealth(), names)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(BriefReflection(names), server)
+    await _add_health(guard, AnsweredHealth(), names)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(BriefReflection(names), guard)
     credentials = grpc.ssl_server_credentials([(certificate.key_pem, certificate.certificate_pem)])
-    return await _start(server, host, port, credentials, "--peer-port")
+    listener = await _start(server, host, port, credentials, "--peer-port")
+    port = int(listener.address.rpartition(":")[2])
+    return replace(listener, watch=asyncio.get_running_loop().create_task(guard.run(port)))
 
 
 async def _start(

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class AnsweredHealth(health.aio.HealthServicer):  # type: ignore[misc]
     """Without Watch, which clients know how to do without: gRPC's protocol of health says so."""
 
-    async def Watch(self, request: object, context: Any) -> None:
+    async def Watch(self, request: object, context: Any) -> AsyncIterator[None]:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this listener has no Watch: ask by Check")
+        yield  # makes it a stream
 
 
 class BriefReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]

@@ -42,6 +42,7 @@ from bacalhau.model.job import WasmTask
 from bacalhau.model.units import size_text
 from bacalhau.runtime.executor import EngineFault, Workspace
 from bacalhau.runtime.limits import DEPTH_MAX, disk_fault, entry_bytes
+from bacalhau.runtime.mountpoints import make_mount_points
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -188,6 +189,8 @@ class Workspaces:
         for place in workspace.outputs:
             place.mkdir()
             place.chmod(0o777)  # the program may run as any user, and the umask is the node's
+        if workspace.inputs:
+            make_mount_points(spec, workspace)
 
     def _provide_module(
         self, store: BlockStore, cid: Cid, place: Path, allowed_bytes: int, stop: threading.Event

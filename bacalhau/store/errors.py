@@ -13,6 +13,8 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
+from bacalhau.ipfs.fulldisk import is_full
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,14 +45,11 @@ class StoreFailed(StoreError):
 
 def explained(error: sqlite3.Error, path: Path) -> Exception:
     """The store's error for SQLite's, by its primary result code; a breach of the schema, a bug, stays."""
+    if is_full(error, path):
+        return StoreFull(f"no room to write {path}: free some space on its disk, nothing was written")
     # Errors of the Python module itself (closed connection, bad binding) carry no code: they are bugs too.
     code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
-        # The index that the connections share could not grow: an I/O error by its primary code.
-        code = sqlite3.SQLITE_FULL
     match code & 0xFF if code is not None else None:
-        case sqlite3.SQLITE_FULL:
-            return StoreFull(f"no room to write {path}: free some space on its disk, nothing was written")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreBusy(f"another process is writing {path}: end the other node on this data directory")
         case sqlite3.SQLITE_NOTADB:

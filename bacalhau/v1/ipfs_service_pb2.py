@@ -24,55 +24,55 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61\x63\x61lhau/v1/ipfs_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\"n\n\nAddOptions\x12\x13\n\x0b\x63id_version\x18\x01 \x01(\x05\x12\x17\n\nraw_leaves\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x0b\x63hunk_bytes\x18\x03 \x01(\x05\x12\x0e\n\x06no_pin\x18\x04 \x01(\x08\x42\r\n\x0b_raw_leaves\"j\n\x0b\x45ntryHeader\x12\x0c\n\x04path\x18\x01 \x01(\t\x12$\n\x04type\x18\x02 \x01(\x0e\x32\x16.bacalhau.v1.EntryType\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x13\n\x0blink_target\x18\x04 \x01(\t\"|\n\nAddRequest\x12*\n\x07options\x18\x01 \x01(\x0b\x32\x17.bacalhau.v1.AddOptionsH\x00\x12)\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x18.bacalhau.v1.EntryHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"?\n\x0b\x41\x64\x64Response\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\"X\n\nGetRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\x12\x10\n\x08progress\x18\x04 \x01(\x08\"8\n\rFetchProgress\x12\x12\n\ndone_bytes\x18\x01 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\"\x81\x01\n\x0bGetResponse\x12)\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.bacalhau.v1.EntryHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1a.bacalhau.v1.FetchProgressH\x00\x42\x06\n\x04part\"e\n\x0e\x44irectoryEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x63id\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12$\n\x04type\x18\x04 \x01(\x0e\x32\x16.bacalhau.v1.EntryType\"B\n\x0bListRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"U\n\x0cListResponse\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.DirectoryEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1b\n\x0bStatRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x9b\x01\n\x0cStatResponse\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12$\n\x04type\x18\x02 \x01(\x0e\x32\x16.bacalhau.v1.EntryType\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x11\n\tdag_bytes\x18\x04 \x01(\x03\x12\x12\n\nlink_count\x18\x05 \x01(\x03\x12\r\n\x05local\x18\x06 \x01(\x08\x12\x0e\n\x06pinned\x18\x07 \x01(\x08\"!\n\x10ImportCarRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"2\n\x11ImportCarResponse\x12\r\n\x05roots\x18\x01 \x03(\t\x12\x0e\n\x06\x62locks\x18\x02 \x01(\x03\"\x1f\n\x10\x45xportCarRequest\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\"\"\n\x11\x45xportCarResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\")\n\nPinRequest\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12\x0e\n\x06remove\x18\x02 \x01(\x08\"\x1d\n\x0bPinResponse\x12\x0e\n\x06pinned\x18\x01 \x01(\x08\"\x17\n\x15\x43ollectGarbageRequest\"=\n\x16\x43ollectGarbageResponse\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x03\x12\x13\n\x0b\x66reed_bytes\x18\x02 \x01(\x03*\x84\x01\n\tEntryType\x12\x1a\n\x16\x45NTRY_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NTRY_TYPE_FILE\x10\x01\x12\x18\n\x14\x45NTRY_TYPE_DIRECTORY\x10\x02\x12\x16\n\x12\x45NTRY_TYPE_SYMLINK\x10\x03\x12\x14\n\x10\x45NTRY_TYPE_BLOCK\x10\x04\x32\xb0\x04\n\x0bIpfsService\x12:\n\x03\x41\x64\x64\x12\x17.bacalhau.v1.AddRequest\x1a\x18.bacalhau.v1.AddResponse(\x01\x12:\n\x03Get\x12\x17.bacalhau.v1.GetRequest\x1a\x18.bacalhau.v1.GetResponse0\x01\x12;\n\x04List\x12\x18.bacalhau.v1.ListRequest\x1a\x19.bacalhau.v1.ListResponse\x12;\n\x04Stat\x12\x18.bacalhau.v1.StatRequest\x1a\x19.bacalhau.v1.StatResponse\x12L\n\tImportCar\x12\x1d.bacalhau.v1.ImportCarRequest\x1a\x1e.bacalhau.v1.ImportCarResponse(\x01\x12L\n\tExportCar\x12\x1d.bacalhau.v1.ExportCarRequest\x1a\x1e.bacalhau.v1.ExportCarResponse0\x01\x12\x38\n\x03Pin\x12\x17.bacalhau.v1.PinRequest\x1a\x18.bacalhau.v1.PinResponse\x12Y\n\x0e\x43ollectGarbage\x12\".bacalhau.v1.CollectGarbageRequest\x1a#.bacalhau.v1.CollectGarbageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61\x63\x61lhau/v1/ipfs_service.proto\x12\x0b\x62\x61\x63\x61lhau.v1\"n\n\nAddOptions\x12\x13\n\x0b\x63id_version\x18\x01 \x01(\x05\x12\x17\n\nraw_leaves\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x0b\x63hunk_bytes\x18\x03 \x01(\x05\x12\x0e\n\x06no_pin\x18\x04 \x01(\x08\x42\r\n\x0b_raw_leaves\"\x99\x01\n\x0b\x45ntryHeader\x12\x0c\n\x04path\x18\x01 \x01(\t\x12$\n\x04type\x18\x02 \x01(\x0e\x32\x16.bacalhau.v1.EntryType\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x13\n\x0blink_target\x18\x04 \x01(\t\x12\x12\n\npath_bytes\x18\x05 \x01(\x0c\x12\x19\n\x11link_target_bytes\x18\x06 \x01(\x0c\"|\n\nAddRequest\x12*\n\x07options\x18\x01 \x01(\x0b\x32\x17.bacalhau.v1.AddOptionsH\x00\x12)\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x18.bacalhau.v1.EntryHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"?\n\x0b\x41\x64\x64Response\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\"X\n\nGetRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\x12\x10\n\x08progress\x18\x04 \x01(\x08\"8\n\rFetchProgress\x12\x12\n\ndone_bytes\x18\x01 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\"\x81\x01\n\x0bGetResponse\x12)\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.bacalhau.v1.EntryHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1a.bacalhau.v1.FetchProgressH\x00\x42\x06\n\x04part\"e\n\x0e\x44irectoryEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x63id\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12$\n\x04type\x18\x04 \x01(\x0e\x32\x16.bacalhau.v1.EntryType\"B\n\x0bListRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"U\n\x0cListResponse\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.bacalhau.v1.DirectoryEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1b\n\x0bStatRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x9b\x01\n\x0cStatResponse\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12$\n\x04type\x18\x02 \x01(\x0e\x32\x16.bacalhau.v1.EntryType\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x11\n\tdag_bytes\x18\x04 \x01(\x03\x12\x12\n\nlink_count\x18\x05 \x01(\x03\x12\r\n\x05local\x18\x06 \x01(\x08\x12\x0e\n\x06pinned\x18\x07 \x01(\x08\"!\n\x10ImportCarRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"2\n\x11ImportCarResponse\x12\r\n\x05roots\x18\x01 \x03(\t\x12\x0e\n\x06\x62locks\x18\x02 \x01(\x03\"\x1f\n\x10\x45xportCarRequest\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\"\"\n\x11\x45xportCarResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\")\n\nPinRequest\x12\x0b\n\x03\x63id\x18\x01 \x01(\t\x12\x0e\n\x06remove\x18\x02 \x01(\x08\"\x1d\n\x0bPinResponse\x12\x0e\n\x06pinned\x18\x01 \x01(\x08\"\x17\n\x15\x43ollectGarbageRequest\"=\n\x16\x43ollectGarbageResponse\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x03\x12\x13\n\x0b\x66reed_bytes\x18\x02 \x01(\x03*\x84\x01\n\tEntryType\x12\x1a\n\x16\x45NTRY_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NTRY_TYPE_FILE\x10\x01\x12\x18\n\x14\x45NTRY_TYPE_DIRECTORY\x10\x02\x12\x16\n\x12\x45NTRY_TYPE_SYMLINK\x10\x03\x12\x14\n\x10\x45NTRY_TYPE_BLOCK\x10\x04\x32\xb0\x04\n\x0bIpfsService\x12:\n\x03\x41\x64\x64\x12\x17.bacalhau.v1.AddRequest\x1a\x18.bacalhau.v1.AddResponse(\x01\x12:\n\x03Get\x12\x17.bacalhau.v1.GetRequest\x1a\x18.bacalhau.v1.GetResponse0\x01\x12;\n\x04List\x12\x18.bacalhau.v1.ListRequest\x1a\x19.bacalhau.v1.ListResponse\x12;\n\x04Stat\x12\x18.bacalhau.v1.StatRequest\x1a\x19.bacalhau.v1.StatResponse\x12L\n\tImportCar\x12\x1d.bacalhau.v1.ImportCarRequest\x1a\x1e.bacalhau.v1.ImportCarResponse(\x01\x12L\n\tExportCar\x12\x1d.bacalhau.v1.ExportCarRequest\x1a\x1e.bacalhau.v1.ExportCarResponse0\x01\x12\x38\n\x03Pin\x12\x17.bacalhau.v1.PinRequest\x1a\x18.bacalhau.v1.PinResponse\x12Y\n\x0e\x43ollectGarbage\x12\".bacalhau.v1.CollectGarbageRequest\x1a#.bacalhau.v1.CollectGarbageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bacalhau.v1.ipfs_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTRYTYPE']._serialized_start=1502
-  _globals['_ENTRYTYPE']._serialized_end=1634
+  _globals['_ENTRYTYPE']._serialized_start=1550
+  _globals['_ENTRYTYPE']._serialized_end=1682
   _globals['_ADDOPTIONS']._serialized_start=47
   _globals['_ADDOPTIONS']._serialized_end=157
-  _globals['_ENTRYHEADER']._serialized_start=159
-  _globals['_ENTRYHEADER']._serialized_end=265
-  _globals['_ADDREQUEST']._serialized_start=267
-  _globals['_ADDREQUEST']._serialized_end=391
-  _globals['_ADDRESPONSE']._serialized_start=393
-  _globals['_ADDRESPONSE']._serialized_end=456
-  _globals['_GETREQUEST']._serialized_start=458
-  _globals['_GETREQUEST']._serialized_end=546
-  _globals['_FETCHPROGRESS']._serialized_start=548
-  _globals['_FETCHPROGRESS']._serialized_end=604
-  _globals['_GETRESPONSE']._serialized_start=607
-  _globals['_GETRESPONSE']._serialized_end=736
-  _globals['_DIRECTORYENTRY']._serialized_start=738
-  _globals['_DIRECTORYENTRY']._serialized_end=839
-  _globals['_LISTREQUEST']._serialized_start=841
-  _globals['_LISTREQUEST']._serialized_end=907
-  _globals['_LISTRESPONSE']._serialized_start=909
-  _globals['_LISTRESPONSE']._serialized_end=994
-  _globals['_STATREQUEST']._serialized_start=996
-  _globals['_STATREQUEST']._serialized_end=1023
-  _globals['_STATRESPONSE']._serialized_start=1026
-  _globals['_STATRESPONSE']._serialized_end=1181
-  _globals['_IMPORTCARREQUEST']._serialized_start=1183
-  _globals['_IMPORTCARREQUEST']._serialized_end=1216
-  _globals['_IMPORTCARRESPONSE']._serialized_start=1218
-  _globals['_IMPORTCARRESPONSE']._serialized_end=1268
-  _globals['_EXPORTCARREQUEST']._serialized_start=1270
-  _globals['_EXPORTCARREQUEST']._serialized_end=1301
-  _globals['_EXPORTCARRESPONSE']._serialized_start=1303
-  _globals['_EXPORTCARRESPONSE']._serialized_end=1337
-  _globals['_PINREQUEST']._serialized_start=1339
-  _globals['_PINREQUEST']._serialized_end=1380
-  _globals['_PINRESPONSE']._serialized_start=1382
-  _globals['_PINRESPONSE']._serialized_end=1411
-  _globals['_COLLECTGARBAGEREQUEST']._serialized_start=1413
-  _globals['_COLLECTGARBAGEREQUEST']._serialized_end=1436
-  _globals['_COLLECTGARBAGERESPONSE']._serialized_start=1438
-  _globals['_COLLECTGARBAGERESPONSE']._serialized_end=1499
-  _globals['_IPFSSERVICE']._serialized_start=1637
-  _globals['_IPFSSERVICE']._serialized_end=2197
+  _globals['_ENTRYHEADER']._serialized_start=160
+  _globals['_ENTRYHEADER']._serialized_end=313
+  _globals['_ADDREQUEST']._serialized_start=315
+  _globals['_ADDREQUEST']._serialized_end=439
+  _globals['_ADDRESPONSE']._serialized_start=441
+  _globals['_ADDRESPONSE']._serialized_end=504
+  _globals['_GETREQUEST']._serialized_start=506
+  _globals['_GETREQUEST']._serialized_end=594
+  _globals['_FETCHPROGRESS']._serialized_start=596
+  _globals['_FETCHPROGRESS']._serialized_end=652
+  _globals['_GETRESPONSE']._serialized_start=655
+  _globals['_GETRESPONSE']._serialized_end=784
+  _globals['_DIRECTORYENTRY']._serialized_start=786
+  _globals['_DIRECTORYENTRY']._serialized_end=887
+  _globals['_LISTREQUEST']._serialized_start=889
+  _globals['_LISTREQUEST']._serialized_end=955
+  _globals['_LISTRESPONSE']._serialized_start=957
+  _globals['_LISTRESPONSE']._serialized_end=1042
+  _globals['_STATREQUEST']._serialized_start=1044
+  _globals['_STATREQUEST']._serialized_end=1071
+  _globals['_STATRESPONSE']._serialized_start=1074
+  _globals['_STATRESPONSE']._serialized_end=1229
+  _globals['_IMPORTCARREQUEST']._serialized_start=1231
+  _globals['_IMPORTCARREQUEST']._serialized_end=1264
+  _globals['_IMPORTCARRESPONSE']._serialized_start=1266
+  _globals['_IMPORTCARRESPONSE']._serialized_end=1316
+  _globals['_EXPORTCARREQUEST']._serialized_start=1318
+  _globals['_EXPORTCARREQUEST']._serialized_end=1349
+  _globals['_EXPORTCARRESPONSE']._serialized_start=1351
+  _globals['_EXPORTCARRESPONSE']._serialized_end=1385
+  _globals['_PINREQUEST']._serialized_start=1387
+  _globals['_PINREQUEST']._serialized_end=1428
+  _globals['_PINRESPONSE']._serialized_start=1430
+  _globals['_PINRESPONSE']._serialized_end=1459
+  _globals['_COLLECTGARBAGEREQUEST']._serialized_start=1461
+  _globals['_COLLECTGARBAGEREQUEST']._serialized_end=1484
+  _globals['_COLLECTGARBAGERESPONSE']._serialized_start=1486
+  _globals['_COLLECTGARBAGERESPONSE']._serialized_end=1547
+  _globals['_IPFSSERVICE']._serialized_start=1685
+  _globals['_IPFSSERVICE']._serialized_end=2245
 # @@protoc_insertion_point(module_scope)

@@ -33,16 +33,20 @@ class AddOptions(_message.Message):
     def __init__(self, cid_version: _Optional[int] = ..., raw_leaves: _Optional[bool] = ..., chunk_bytes: _Optional[int] = ..., no_pin: _Optional[bool] = ...) -> None: ...
 
 class EntryHeader(_message.Message):
-    __slots__ = ("path", "type", "size_bytes", "link_target")
+    __slots__ = ("path", "type", "size_bytes", "link_target", "path_bytes", "link_target_bytes")
     PATH_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     LINK_TARGET_FIELD_NUMBER: _ClassVar[int]
+    PATH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LINK_TARGET_BYTES_FIELD_NUMBER: _ClassVar[int]
     path: str
     type: EntryType
     size_bytes: int
     link_target: str
-    def __init__(self, path: _Optional[str] = ..., type: _Optional[_Union[EntryType, str]] = ..., size_bytes: _Optional[int] = ..., link_target: _Optional[str] = ...) -> None: ...
+    path_bytes: bytes
+    link_target_bytes: bytes
+    def __init__(self, path: _Optional[str] = ..., type: _Optional[_Union[EntryType, str]] = ..., size_bytes: _Optional[int] = ..., link_target: _Optional[str] = ..., path_bytes: _Optional[bytes] = ..., link_target_bytes: _Optional[bytes] = ...) -> None: ...
 
 class AddRequest(_message.Message):
     __slots__ = ("options", "entry", "chunk")

@@ -66,6 +66,36 @@ def test_content_that_would_leave_its_folder_is_refused(
     assert {path.name for path in tmp_path.iterdir()} <= {"root"}
 
 
+def test_names_that_are_no_utf8_are_written_as_their_bytes(tmp_path: Path) -> None:
+    name = EntryHeader(path="caf\ufffd", path_bytes=b"caf\xe9", type="ENTRY_TYPE_FILE")
+    link = EntryHeader(
+        path="l", type="ENTRY_TYPE_SYMLINK", link_target="caf\ufffd", link_target_bytes=b"caf\xe9"
+    )
+    parts = [entry("", FOLDER), GetResponse(entry=name), GetResponse(chunk=b"1"), GetResponse(entry=link)]
+    unpack(iter(parts), tmp_path / "root")
+    assert sorted(os.listdir(os.fsencode(tmp_path / "root"))) == [b"caf\xe9", b"l"]
+    assert (tmp_path / "root" / "l").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [EntryHeader(path="x", path_bytes=b"../\xe9", type="ENTRY_TYPE_FILE")],
+        [EntryHeader(path="x", path_bytes=b"/\xe9", type="ENTRY_TYPE_FILE")],
+        [EntryHeader(path="x", path_bytes=b"\xe9\0", type="ENTRY_TYPE_FILE")],
+        [EntryHeader(path="x", path_bytes=b"\xe9/..", type="ENTRY_TYPE_FILE")],
+        [EntryHeader(path="l", type="ENTRY_TYPE_SYMLINK", link_target="x", link_target_bytes=b"../\xe9")],
+        [EntryHeader(path="a", path_bytes=b"\xe9", type="ENTRY_TYPE_FILE")] * 2,
+    ],
+)
+def test_bytes_of_names_leave_the_folder_no_more_than_names_do(
+    entries: list[EntryHeader], tmp_path: Path
+) -> None:
+    with pytest.raises(UnsafeEntry, match="the content is refused"):
+        unpack(iter([entry("", FOLDER), *(GetResponse(entry=one) for one in entries)]), tmp_path / "root")
+    assert {path.name for path in tmp_path.iterdir()} <= {"root"}
+
+
 def test_links_inside_the_folder_are_kept(tmp_path: Path) -> None:
     parts = [entry("", FOLDER), entry("a", FOLDER), entry("a/x", FILE), GetResponse(chunk=b"1"),
              entry("l", LINK, "a/x"), entry("a/up", LINK, "../l")]  # fmt: skip

@@ -4,6 +4,7 @@ are in tests/p2p/bitswap."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import subprocess
@@ -19,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.units import MIB
 from bacalhau.rpc import limits
+from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from tests.e2e.nodes import REPOSITORY, WAIT_SECONDS, environment, wait_until
 from tests.e2e.strangers import LISTEN
 from tests.node.live import HELLO
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 GROWTH_BYTES = 60 * MIB
 DISK_BYTES = 30 * MIB
+CONNECTION_BYTES = 80 * 1024
 GOSSIP, BITSWAP = "tests.p2p.hostile", "tests.p2p.bitswap.hostile"
 PEER_API = "tests.rpc.hostile"
 
@@ -98,12 +101,12 @@ class Pair:
         return sum(path.stat().st_size for path in self.victim.folder.rglob("*") if path.is_file())
 
     @contextlib.contextmanager
-    def bounded(self) -> Iterator[None]:
+    def bounded(self, growth_bytes: int = GROWTH_BYTES) -> Iterator[None]:
         resident, disk = self.resident_bytes(), self.disk_bytes()
         yield
         grown, written = self.resident_bytes() - resident, self.disk_bytes() - disk
         print(f"memory {grown / MIB:+.1f} MiB, disk {written / MIB:+.1f} MiB")
-        assert grown < GROWTH_BYTES
+        assert grown < growth_bytes
         assert written < DISK_BYTES
 
 
@@ -212,4 +215,33 @@ def test_thousands_of_silent_connections_to_the_peer_api_use_up_no_files(pair: P
 
 def test_calls_without_a_key_that_would_never_end_leave_the_peer_api_open(pair: Pair) -> None:
     with pair.bounded(), attacking("endless", pair.victim, PEER_API):
+        pair.serves()
+
+
+def newcomer_is_served(pair: Pair) -> bool:
+    async def ask() -> bool:
+        try:
+            link = await PeerLink.open(pair.victim.peer_address)
+        except PeerUnreachable:
+            return False
+        try:
+            await link.get_peers()
+        except PeerUnreachable:
+            return False
+        finally:
+            await link.close()
+        return True
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("attack", "growth_bytes"),
+    [("finished", limits.PEER_CONNECTIONS_MAX * CONNECTION_BYTES), ("half_calls", GROWTH_BYTES)],
+)
+def test_connections_and_calls_that_never_do_anything_leave_room_for_newcomers(
+    pair: Pair, attack: str, growth_bytes: int
+) -> None:
+    with pair.bounded(growth_bytes), attacking(attack, pair.victim, PEER_API):
+        wait_until(lambda: newcomer_is_served(pair), "there is room again", 45)
         pair.serves()

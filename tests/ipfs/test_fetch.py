@@ -169,6 +169,67 @@ async def test_what_failed_is_resumed_where_it_stopped(
     assert find_missing(store, tree.cid) is None
 
 
+@dataclass
+class Silent(StoreSource):
+    """Says nothing, until it is let go on. `open_at_once` counts those of its kind that are asked."""
+
+    name: str = "silent"
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+    open_at_once: list[int] = field(default_factory=lambda: [0])
+
+    async def get_blocks(
+        self, cids: Sequence[Cid], *, recursive: bool
+    ) -> AsyncGenerator[tuple[Cid, bytes], None]:
+        self.is_closed = False
+        self.open_at_once.append(self.open_at_once[-1] + 1)
+        try:
+            await self.goes_on.wait()
+            async with contextlib.aclosing(super().get_blocks(cids, recursive=recursive)) as stream:
+                async for found in stream:
+                    yield found
+        finally:
+            self.open_at_once.append(self.open_at_once[-1] - 1)
+            self.is_closed = True
+
+
+async def test_silent_sources_hold_up_none_after_them_and_are_let_go(
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported
+) -> None:
+    limits = FetchLimits(next_source_seconds=0.05, first_block_seconds=600)
+    silent = [Silent(remote) for _ in range(5)]
+    async with asyncio.timeout(60):
+        await fetch_dag(tree.cid, store, [*silent, StoreSource(remote)], limits=limits)
+    assert find_missing(store, tree.cid) is None
+    assert all(source.is_closed for source in silent)
+
+
+async def test_a_source_that_was_let_go_is_asked_again_when_the_quicker_one_fails(
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported
+) -> None:
+    limits = FetchLimits(next_source_seconds=0.05, first_block_seconds=600)
+    slow = Silent(remote)
+
+    class Quick(Misbehaving):
+        async def _misbehave(self, cid: Cid, block: bytes) -> AsyncGenerator[tuple[Cid, bytes], None]:
+            assert slow.is_closed
+            slow.goes_on.set()
+            yield cid, block + b"x"
+
+    async with asyncio.timeout(60):
+        await fetch_dag(tree.cid, store, [slow, Quick(remote)], limits=limits)
+    assert find_missing(store, tree.cid) is None
+
+
+async def test_few_silent_sources_are_asked_at_once(
+    store: CollectableStore, remote: MemoryBlockStore, tree: Imported
+) -> None:
+    limits = FetchLimits(next_source_seconds=0.01, first_block_seconds=0.3)
+    counted = [0]
+    silent = [Silent(remote, open_at_once=counted) for _ in range(20)]
+    await fetch_dag(tree.cid, store, [*silent, StoreSource(remote)], limits=limits)
+    assert (max(counted), counted[-1]) == (8, 0)
+
+
 async def test_a_cid_that_nobody_has_is_named_with_what_each_source_said(store: CollectableStore) -> None:
     cid = Cid.of(RAW, b"nobody has this")
     empty, other = StoreSource(MemoryBlockStore(), name="a"), StoreSource(MemoryBlockStore(), name="b")

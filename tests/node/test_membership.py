@@ -13,7 +13,7 @@ from bacalhau.model.refusals import RefusalReason
 from bacalhau.node import membership
 from bacalhau.node.contents import LINK_S
 from bacalhau.rpc.limits import PEER_PAGE_SIZE_MAX
-from bacalhau.rpc.peer_client import PeerUnreachable
+from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.v1 import peer_service_pb2, peer_service_pb2_grpc
 from tests.node.live import HEARTBEAT_US, Stranger, peer_channel, refusal_from, running, until
 from tests.rpc.test_peer_api import record_of
@@ -189,3 +189,29 @@ async def test_a_link_that_is_made_with_a_node_forgotten_meanwhile_is_closed(tmp
         with pytest.raises(PeerUnreachable, match="forgotten"):
             await dialling
         assert peer.link is None
+
+
+async def test_of_two_links_that_are_made_at_once_one_is_kept_and_the_other_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "a") as a, running(tmp_path / "b", heartbeat_us=60_000_000) as b:
+        await b.membership.connect(a.peer_address)
+        await until_live(a, b)
+        kept = await a.membership.link(b.node_id)
+        await a.membership.close()
+        [peer] = a.membership.peers()
+        peer.link = None
+        closed: list[PeerLink] = []
+        close = PeerLink.close
+
+        async def noted(link: PeerLink) -> None:
+            closed.append(link)
+            await close(link)
+
+        monkeypatch.setattr(PeerLink, "close", noted)
+        dialling = asyncio.create_task(a.membership.link(b.node_id))
+        await asyncio.sleep(0)
+        peer.link = kept
+        assert await dialling is kept
+        await until(lambda: closed, "the other is closed")
+        assert kept not in closed

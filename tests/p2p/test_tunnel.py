@@ -109,6 +109,13 @@ async def test_a_mebibyte_goes_there_and_back_and_the_end_of_one_side_is_the_end
         await until(lambda: echoes.open == 0, "the server's side is closed")
 
 
+async def test_two_first_calls_at_once_share_one_tunnel() -> None:
+    async with callers_and_called() as (caller, tunnels, called, _):
+        opened = [caller.bridge.call(tunnels.open, called.node_id) for _ in range(2)]
+        first, second = await asyncio.gather(*opened)
+        assert first == second
+
+
 async def test_a_peer_that_is_not_connected_cannot_be_called() -> None:
     async with callers_and_called() as (caller, tunnels, _, _):
         with pytest.raises(CannotConnect, match="no connection"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -97,6 +98,25 @@ async def test_a_tree_comes_out_as_it_went_in(served: Served, tmp_path: Path) ->
         return found
 
     assert contents_by_path(await get(served, answer.cid)) == contents_by_path(sent)
+
+
+async def test_a_name_that_is_no_utf8_comes_as_bytes_beside_what_can_be_shown_of_it(
+    served: Served, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    (folder / os.fsdecode(b"caf\xe9")).mkdir(parents=True)
+    (folder / os.fsdecode(b"caf\xe9") / "x").write_text("1")
+    (folder / "link").symlink_to(os.fsdecode(b"caf\xe9"))
+    (folder / "café").touch()
+    cid = import_path(served.store, folder).cid
+    entries = [part.entry for part in await get(served, str(cid)) if part.HasField("entry")]
+    assert [(one.path, one.path_bytes, one.link_target, one.link_target_bytes) for one in entries] == [
+        ("", b"", "", b""),
+        ("café", b"", "", b""),
+        ("caf\ufffd", b"caf\xe9", "", b""),
+        ("caf\ufffd/x", b"caf\xe9/x", "", b""),
+        ("link", b"", "caf\ufffd", b"caf\xe9"),
+    ]
 
 
 async def test_one_file_with_an_empty_path_is_the_root_itself(served: Served) -> None:

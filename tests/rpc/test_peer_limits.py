@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import socket
+import ssl
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,15 @@ from bacalhau.model.refusals import RefusalReason, Refused
 from bacalhau.node.node import Node
 from bacalhau.rpc import limits
 from bacalhau.rpc.at_once import AtOnce
-from bacalhau.rpc.peer_client import PeerLink
-from bacalhau.v1 import block_service_pb2, block_service_pb2_grpc
+from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
+from bacalhau.v1 import (
+    block_service_pb2,
+    block_service_pb2_grpc,
+    peer_service_pb2,
+    peer_service_pb2_grpc,
+)
 from tests.node.live import all_of, peer_channel, refusal_from, running, settings
+from tests.rpc import hostile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,3 +159,106 @@ def test_one_caller_gets_a_part_of_what_is_served_at_once() -> None:
             pass
     with streams.one("a"):
         pass
+
+
+async def without_request(channel: grpc.aio.Channel) -> Any:
+    """A call of which the node has got the headers, and never gets more."""
+    call: Any = channel.stream_unary("/bacalhau.v1.PeerService/GetPeers")()
+    await call.wait_for_connection()
+    return call
+
+
+async def refuses(link: PeerLink) -> bool:
+    try:
+        return await link.get_peers() != []
+    except PeerUnreachable:
+        return True
+
+
+async def test_a_call_whose_request_never_comes_makes_room_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PEER_CALLS_MAX", 3)
+    monkeypatch.setattr(limits, "PEER_PATIENCE_S", 1.0)
+    monkeypatch.setattr(limits, "PEER_LOOK_S", 0.5)
+    async with running(tmp_path) as node, peer_channel(node) as stranger:
+        held = [await without_request(stranger) for _ in range(3)]
+        with pytest.raises(grpc.aio.AioRpcError, match="RESOURCE_EXHAUSTED"):
+            await peer_service_pb2_grpc.PeerServiceStub(stranger).GetPeers(peer_service_pb2.GetPeersRequest())
+        for call in held:
+            with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+                await call
+        link = await PeerLink.open(node.peer_address)
+        async with asyncio.timeout(20):
+            while await refuses(link):
+                await asyncio.sleep(0.05)
+        await link.close()
+
+
+async def test_calls_of_one_host_that_wait_for_their_request_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PEER_CALLS_WAITING_PER_HOST_MAX", 2)
+    async with running(tmp_path) as node, peer_channel(node) as stranger:
+        held = [await without_request(stranger) for _ in range(2)]
+        refusal = await refusal_from(await without_request(stranger))
+        assert refusal.reason is RefusalReason.LIMIT_REACHED
+        await held[0].write(b"")
+        assert await held[0] == b""
+        await held[1].done_writing()
+        assert (await refusal_from(held[1])).reason is RefusalReason.MALFORMED
+
+
+async def test_an_answer_that_nobody_takes_makes_room_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PEER_PATIENCE_S", 1.0)
+    monkeypatch.setattr(limits, "PEER_LOOK_S", 0.5)
+    async with running(tmp_path) as node:
+        stranger = await asyncio.to_thread(hostile.connect, node.peer_address, window_bytes=0)
+        with stranger:
+            stranger.sendall(hostile.call(1, hostile.CHECK, request=b""))
+            await until_closed(stranger)
+
+
+async def test_one_host_cannot_keep_all_others_out_with_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PEER_CONNECTIONS_MAX", 8)
+    monkeypatch.setattr(limits, "PEER_LOOK_S", 0.5)
+    async with running(tmp_path) as node:
+        opened = await asyncio.to_thread(
+            lambda: [hostile.connect(node.peer_address, source="127.0.0.2") for _ in range(8)]
+        )
+        for stranger in opened[2:]:
+            await until_closed(stranger)
+        link = await PeerLink.open(node.peer_address)
+        assert await link.get_peers() == []
+        await link.close()
+        for stranger in opened:
+            stranger.settimeout(0)
+            assert (stranger in opened[:2]) == is_open(stranger)
+            stranger.close()
+
+
+async def until_closed(connection: ssl.SSLSocket) -> None:
+    """By the node."""
+
+    def read_on() -> None:
+        connection.settimeout(20)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while connection.recv(4096):
+                pass
+
+    await asyncio.to_thread(read_on)
+
+
+def is_open(connection: ssl.SSLSocket) -> bool:
+    try:
+        while connection.recv(4096):
+            pass
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return True
+    except OSError:
+        return False
+    return False

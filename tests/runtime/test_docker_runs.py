@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bacalhau.ipfs import reader
-from bacalhau.ipfs.importer import import_files
+from bacalhau.ipfs.importer import import_files, import_stream
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.job import InputSource, NetworkMode, OutputPath
 from bacalhau.model.units import MIB
@@ -66,6 +66,22 @@ async def test_environment_working_directory_and_entrypoint_reach_the_program(no
     )
     await node.do(run)
     assert run.workspace.stdout.read_text() == f"héllo wörld|{run.execution_id}|/new/folder\n"
+
+
+async def test_an_input_and_an_output_can_be_inside_another_input(node: Node) -> None:
+    outer = import_files(node.store, {"a.txt": b"A"}).cid
+    inner = import_files(node.store, {"b.txt": b"B"}).cid
+    file = import_stream(node.store, [b"C"]).cid
+    run = node.make_run(
+        "sh",
+        "-c",
+        "cat /in/a.txt /in/sub/b.txt /in/c.txt; touch /in/x || touch /in/sub/x || echo D >/in/out/d.txt",
+        inputs=(InputSource(outer, "/in"), InputSource(inner, "/in/sub"), InputSource(file, "/in/c.txt")),
+        outputs=(OutputPath("out", "/in/out"),),
+    )
+    outcome = await node.do(run)
+    assert (outcome.exit_code, run.workspace.stdout.read_text()) == (0, "ABC")
+    assert (run.workspace.outputs[0] / "d.txt").read_text() == "D\n"
 
 
 async def test_inputs_are_there_and_cannot_be_written(node: Node) -> None:

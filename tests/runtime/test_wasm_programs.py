@@ -9,6 +9,7 @@ import pytest
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.job import NetworkMode
 from bacalhau.runtime.executor import EngineFault
+from bacalhau.runtime.mountpoints import make_mount_points
 from tests.runtime.wasm_runs import (
     HELLO,
     NOOP,
@@ -114,6 +115,18 @@ async def test_input_folders_and_files_are_seen_at_their_targets(
         outcome = await complete(executor, run)
     assert run.workspace.stderr.read_text() == ""
     assert (outcome.exit_code, run.workspace.stdout.read_text()) == (0, "ADBC")
+
+
+async def test_an_input_inside_another_is_seen_in_its_listing(
+    tmp_path: Path, wasm_program: WasmProgram
+) -> None:
+    program = wasm_program("cat").read_bytes()
+    run = a_run(tmp_path, program, "/in", inputs={"/in/sub": {"b.txt": "B"}, "/in": {"a.txt": "A"}})
+    make_mount_points(run.spec, run.workspace)
+    async with an_executor() as executor:
+        outcome = await complete(executor, run)
+    assert run.workspace.stderr.read_text() == ""
+    assert (outcome.exit_code, run.workspace.stdout.read_text()) == (0, "AB")
 
 
 async def test_only_the_input_file_itself_is_visible_at_its_folder(tmp_path: Path) -> None:

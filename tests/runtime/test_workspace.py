@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bacalhau.ipfs import reader
 from bacalhau.ipfs.blockstore import MemoryBlockStore
-from bacalhau.ipfs.importer import import_files, import_path
+from bacalhau.ipfs.importer import import_files, import_path, import_stream
 from bacalhau.model.cid import RAW, Cid
 from bacalhau.model.execution import FaultKind
 from bacalhau.model.job import DockerTask, InputSource, JobSpec, OutputPath, WasmImport, WasmTask
@@ -73,6 +73,54 @@ def test_a_file_can_be_an_input(workspaces: Workspaces, store: MemoryBlockStore,
     cid = import_path(store, tmp_path / "data").cid
     workspace = laid_out(workspaces, store, docker_spec(inputs=(InputSource(cid, "/data.txt"),))).workspace
     assert workspace.inputs[0].read_bytes() == b"just a file"
+
+
+def test_what_is_mounted_inside_an_input_finds_its_place_there(
+    workspaces: Workspaces, store: MemoryBlockStore
+) -> None:
+    file = import_stream(store, [b"B"]).cid
+    folder = import_files(store, {"b.txt": b"B"}).cid
+    spec = docker_spec(
+        inputs=(
+            InputSource(folder, "/in/deep/sub"),
+            InputSource(import_files(store, {"a.txt": b"A"}).cid, "/in"),
+            InputSource(file, "/in/b.txt"),
+            InputSource(folder, "/in/deep/sub/more"),
+            InputSource(folder, "/inside"),
+        ),
+        outputs=(OutputPath("out", "/in/out"),),
+    )
+    sub, outer, *_, inside = laid_out(workspaces, store, spec).workspace.inputs
+    assert sorted(entry.name for entry in outer.iterdir()) == ["a.txt", "b.txt", "deep", "out"]
+    assert list((outer / "deep" / "sub").iterdir()) == []
+    assert (outer / "b.txt").read_bytes() == b""
+    assert sorted(entry.name for entry in sub.iterdir()) == ["b.txt", "more"]
+    assert [entry.name for entry in inside.iterdir()] == ["b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("/in/a.txt", "the input at '/in' has something at '/in/a.txt' that is no folder"),
+        ("/in/a.txt/sub", "the input at '/in' has no folder for it"),
+        ("/in/link", "the input at '/in' has something at '/in/link' that is no folder"),
+        ("/in/link/sub", "the input at '/in' has no folder for it"),
+    ],
+)
+def test_an_input_that_has_something_else_at_the_place_of_another_is_refused(
+    workspaces: Workspaces, store: MemoryBlockStore, tmp_path: Path, target: str, said: str
+) -> None:
+    outer = tmp_path / "outer"
+    (outer / "folder").mkdir(parents=True)
+    (outer / "a.txt").write_text("A")
+    (outer / "link").symlink_to("folder")
+    inputs = (
+        InputSource(import_path(store, outer).cid, "/in"),
+        InputSource(import_files(store, {"b.txt": b"B"}).cid, target),
+    )
+    with pytest.raises(EngineFault, match=said) as error:
+        laid_out(workspaces, store, docker_spec(inputs=inputs))
+    assert fault_kind(error) is FaultKind.INVALID_TASK
 
 
 class StopsAt(MemoryBlockStore):
