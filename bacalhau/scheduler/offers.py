@@ -13,6 +13,7 @@ repeat it.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class _Offer:
     asking: bool = False
     """What a decision needs from outside was asked for, or the price was."""
     bid: Bid | None = None
+    promised_microcredits: int = 0
+    """What an award of the bid may come to, on credit while it stands."""
 
 
 class Offers:
@@ -65,11 +68,11 @@ class Offers:
         "_capacity",
         "_closing",
         "_config",
+        "_counts",
         "_deadlines",
         "_engines",
         "_full",
         "_ids",
-        "_of",
         "_offers",
         "_pricing",
         "_receivables",
@@ -97,8 +100,9 @@ class Offers:
         self._receivables = receivables
         self._closing = self._full = False
         self._offers: dict[str, _Offer] = {}
-        self._of: dict[str, dict[str, None]] = {}
-        """By requester: its offers, oldest first."""
+        """Oldest first."""
+        self._counts: dict[str, int] = {}
+        """By requester: how many of them are its own."""
         self._waiting: dict[str, None] = {}
         """Offers that were declined as BUSY, oldest first."""
 
@@ -131,17 +135,19 @@ class Offers:
         limit = self._config.remembered_offers_max
         message = f"this node holds {limit} open offers, its limit"
         refusal = Refusal(RefusalReason.LIMIT_REACHED, message, (("remembered_offers_max", limit),))
-        most = max(self._of, key=lambda requester_id: (len(self._of[requester_id]), requester_id))
-        if len(self._of[most]) <= len(self._of.get(entry.requester_id, ())) + 1:
+        counts, offers = self._counts, self._offers
+        most = max(counts, key=lambda requester_id: (counts[requester_id], requester_id))
+        if counts[most] <= counts.get(entry.requester_id, 0) + 1:
             return _decline(entry.requester_id, entry.offer.id, refusal)
-        effects = self._decline_for_good(next(reversed(self._of[most])), refusal, now)
+        newest = next(id for id in reversed(offers) if offers[id].requester_id == most)
+        effects = self._decline_for_good(newest, refusal, now)
         effects.add(self._take_up(entry, verdict, now))
         return effects
 
     def _take_up(self, entry: _Offer, verdict: Ask | None, now: int) -> Effects:
-        offer = entry.offer
+        offer, requester_id = entry.offer, entry.requester_id
         self._offers[offer.id] = entry
-        self._of.setdefault(entry.requester_id, {})[offer.id] = None
+        self._counts[requester_id] = self._counts.get(requester_id, 0) + 1
         if verdict is None:
             effects = self._quote(entry, now)
         else:
@@ -269,7 +275,8 @@ class Offers:
             price.missing_input_bytes,
             bond_microcredits(price.price_microcredits, self._config.bond_permille),
         )
-        self._receivables.promise(entry.requester_id, _most_paid(entry))
+        entry.promised_microcredits = most_paid(offer, price.price_microcredits)
+        self._receivables.promise(entry.requester_id, entry.promised_microcredits)
         self._deadlines.set(("offer", offer.id), min(now + valid_for_us, entry.closes_us))
         return _send_bid(entry, entry.bid)
 
@@ -334,15 +341,16 @@ class Offers:
 
     def _take_back_promise(self, entry: _Offer) -> None:
         """The bid stands no more: nothing is on credit for it."""
-        self._receivables.promise(entry.requester_id, -_most_paid(entry))
+        self._receivables.promise(entry.requester_id, -entry.promised_microcredits)
 
     def _drop(self, offer_id: str) -> _Offer | None:
         entry = self._offers.pop(offer_id, None)
         if entry is not None:
-            theirs = self._of[entry.requester_id]
-            del theirs[offer_id]
-            if not theirs:
-                del self._of[entry.requester_id]
+            left = self._counts[entry.requester_id] - 1
+            if left:
+                self._counts[entry.requester_id] = left
+            else:
+                del self._counts[entry.requester_id]
         return entry
 
     def engines_changed(self, engines: tuple[Engine, ...], now: int) -> Effects:
@@ -385,7 +393,7 @@ class Offers:
     def promised(self) -> list[tuple[str, int]]:
         """What the bids that stand may come to: (requester, microcredits)."""
         bids = [entry for entry in self._offers.values() if entry.bid is not None]
-        return [(entry.requester_id, _most_paid(entry)) for entry in bids]
+        return [(entry.requester_id, entry.promised_microcredits) for entry in bids]
 
     def check(self) -> None:
         """Every soft reservation has a bid behind it, and the other way round."""
@@ -395,8 +403,7 @@ class Offers:
             bids,
         )
         assert len(self._offers) <= self._config.remembered_offers_max
-        of = {(entry.requester_id, id) for id, entry in self._offers.items()}
-        assert of == {(one, id) for one, theirs in self._of.items() for id in theirs}
+        assert self._counts == Counter(entry.requester_id for entry in self._offers.values())
         for id in self._waiting:
             assert self._offers[id].bid is None, id
             assert not self._offers[id].asking, id
@@ -411,10 +418,6 @@ class Offers:
 
 _SHUTTING_DOWN = Refusal(RefusalReason.SHUTTING_DOWN, "this node is shutting down")
 _STORAGE_FULL = Refusal(RefusalReason.STORAGE_FULL, "this node's disk is full")
-
-
-def _most_paid(entry: _Offer) -> int:
-    return most_paid(entry.offer, entry.bid.price_microcredits) if entry.bid is not None else 0
 
 
 def _send_bid(entry: _Offer, bid: Bid) -> SendBid:
