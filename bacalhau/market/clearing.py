@@ -143,7 +143,10 @@ def _ranked(offer: JobOffer, bids: list[SealedBid]) -> list[SealedBid]:
             merits = [sealed.position for sealed in bids]
     groups: dict[int, list[SealedBid]] = {}
     for merit, sealed in zip(merits, bids, strict=True):
-        groups.setdefault(merit, []).append(sealed)
+        if merit in groups:
+            groups[merit].append(sealed)
+        else:
+            groups[merit] = [sealed]
     ranked: list[SealedBid] = []
     for merit in sorted(groups):
         equal = groups[merit]

@@ -215,10 +215,10 @@ class Auctions:
     def bid_received(self, event: ev.BidReceived, now: int) -> Step:
         bid, node_id = event.bid, event.node_id
         job = self._jobs.get(bid.offer_id)
-        auction = job.auction if job else None
+        auction = job.auction if job is not None else None
         if job is None or auction is None:
             return None, refuse(_no_bid_taken(bid.offer_id))
-        if event.issued_us < auction.declined_us.get(node_id, 0):
+        if auction.declined_us and event.issued_us < auction.declined_us.get(node_id, 0):
             return None, Effects()  # its node has withdrawn it since, and that came first
         known = auction.acknowledged.get(node_id)
         step = None if known is None else self._known_bid(known, job, auction, event, now)

@@ -15,22 +15,30 @@ _FEW = 16
 
 
 class Deadlines(Generic[K]):
-    """Few are looked through each time, as most nodes have them; of many there is a heap, whose outdated entries are
-    dropped when they surface. Keys must be ordered among each other, so that what is due at the same microsecond comes
-    in the same order on every run."""
+    """Few are looked through, as most nodes have them; of many there is a heap, whose outdated entries are dropped when
+    they surface. Keys must be ordered among each other, so that what is due at the same microsecond comes in the same
+    order on every run."""
 
-    __slots__ = ("_due", "_heap")
+    __slots__ = ("_due", "_earliest", "_heap")
 
     def __init__(self) -> None:
         self._due: dict[K, int] = {}
         self._heap: list[tuple[int, K]] = []
         """Empty while there are few."""
+        self._earliest: int | None = None
+        """The earliest due time; None where it has to be looked for."""
 
     def set(self, key: K, due_us: int) -> None:
-        due, heap = self._due, self._heap
-        if due.get(key) == due_us:
+        due, heap, earliest = self._due, self._heap, self._earliest
+        was = due.get(key)
+        if was == due_us:
             return
         due[key] = due_us
+        if earliest is not None:
+            if due_us < earliest:
+                self._earliest = due_us
+            elif was == earliest:
+                self._earliest = None
         if len(due) <= _FEW:
             if heap:
                 heap.clear()
@@ -41,7 +49,8 @@ class Deadlines(Generic[K]):
             heapify(heap)
 
     def clear(self, key: K) -> None:
-        self._due.pop(key, None)
+        if self._due.pop(key, None) == self._earliest:
+            self._earliest = None
 
     def get(self, key: K) -> int | None:
         return self._due.get(key)
@@ -52,10 +61,10 @@ class Deadlines(Generic[K]):
 
     def next(self) -> int | None:
         """The earliest due time, None where there is none."""
-        due = self._due
-        if not due:
-            return None
-        return min(due.values()) if len(due) <= _FEW else self._surfaced()[0]
+        if self._earliest is None and self._due:
+            due = self._due
+            self._earliest = min(due.values()) if len(due) <= _FEW else self._surfaced()[0]
+        return self._earliest
 
     def _surfaced(self) -> tuple[int, K]:
         """The earliest of many."""
@@ -74,4 +83,5 @@ class Deadlines(Generic[K]):
             if due_us > now:
                 return
             del due[key]
+            self._earliest = None
             yield key

@@ -88,11 +88,10 @@ class Journal:
         takes = self._takes
         for write in writes:
             take = takes[type(write)]
-            if take is None:
-                continue
-            job_id = take(self, write)
-            if job_id is not None:
-                touched[job_id] = None
+            if take is not None:
+                job_id = take(self, write)
+                if job_id is not None:
+                    touched[job_id] = None
         if self._keep_ended:
             for id in touched:
                 self.check_job(id)

@@ -195,10 +195,12 @@ class SimulatedNode:
                 self._write(effects.writes)
             if answer is not None:
                 answer(None)
-            for send in effects.sends:
-                messages.SENDS[type(send)](world, self, send)
-            for start in effects.starts:
-                engine.STARTS[type(start)](world, self, start)
+            if effects.sends:
+                for send in effects.sends:
+                    messages.SENDS[type(send)](world, self, send)
+            if effects.starts:
+                for start in effects.starts:
+                    engine.STARTS[type(start)](world, self, start)
         due, wakes = machine.deadline(), self._wakes_us
         if due is not None and (wakes is None or due < wakes):
             self._arm(due)
@@ -219,8 +221,9 @@ class SimulatedNode:
 
     def _write(self, writes: list[Write]) -> None:
         self.journal.commit(writes)
-        if self.world.recorder is not None:
-            self.world.recorder.written(self, writes)
+        recorder = self.world.recorder
+        if recorder is not None:
+            recorder.written(self, writes)
 
     def _take_to_disk(self, effects: Effects, answer: Callable[[Refusal | None], None] | None) -> None:
         world = self.world
