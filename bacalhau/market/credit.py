@@ -103,7 +103,8 @@ class Credit:
         after = account.exposure = before + price_microcredits
         account.committed += price_microcredits
         if account.limit is None:
-            self._unproven += (after if after > 0 else 0) - (before if before > 0 else 0)
+            owes = before >= 0 and after >= 0
+            self._unproven += price_microcredits if owes else max(0, after) - max(0, before)
             if not (after or account.committed or account.disputed):
                 del self._accounts[peer_id]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,6 +12,7 @@ K = TypeVar("K")
 
 _FEW = 16
 """So many are looked through faster than a heap of them is kept."""
+_NEVER: Final = 2**64
 
 
 class Deadlines(Generic[K]):
@@ -25,7 +26,7 @@ class Deadlines(Generic[K]):
         self._due: dict[K, int] = {}
         self._heap: list[tuple[int, K]] = []
         """Empty while there are few."""
-        self._earliest: int | None = None
+        self._earliest: int | None = _NEVER
         """The earliest due time; None where it has to be looked for."""
 
     def set(self, key: K, due_us: int) -> None:
@@ -49,7 +50,11 @@ class Deadlines(Generic[K]):
             heapify(heap)
 
     def clear(self, key: K) -> None:
-        if self._due.pop(key, None) == self._earliest:
+        due = self._due
+        was = due.pop(key, None)
+        if not due:
+            self._earliest = _NEVER
+        elif was == self._earliest:
             self._earliest = None
 
     def get(self, key: K) -> int | None:
@@ -61,10 +66,11 @@ class Deadlines(Generic[K]):
 
     def next(self) -> int | None:
         """The earliest due time, None where there is none."""
-        if self._earliest is None and self._due:
+        earliest = self._earliest
+        if earliest is None:
             due = self._due
-            self._earliest = min(due.values()) if len(due) <= _FEW else self._surfaced()[0]
-        return self._earliest
+            earliest = self._earliest = min(due.values()) if len(due) <= _FEW else self._surfaced()[0]
+        return earliest if earliest < _NEVER else None
 
     def _surfaced(self) -> tuple[int, K]:
         """The earliest of many."""
@@ -83,5 +89,5 @@ class Deadlines(Generic[K]):
             if due_us > now:
                 return
             del due[key]
-            self._earliest = None
+            self._earliest = None if due else _NEVER
             yield key

@@ -96,11 +96,11 @@ class Journal:
             for id in touched:
                 self.check_job(id)
             self.books.check(self.executions.values())
-            return
-        for id in touched:
-            if self.state(id).ended:
-                self.check_job(id)
-                self._forget(id)
+        elif touched:
+            for id in touched:
+                if self.state(id).ended:
+                    self.check_job(id)
+                    self._forget(id)
 
     # --- records ---
 

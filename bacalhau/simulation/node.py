@@ -191,8 +191,11 @@ class SimulatedNode:
             except Crash:
                 return None
         else:
-            if effects.writes:
-                self._write(effects.writes)
+            writes = effects.writes
+            if writes:
+                self.journal.commit(writes)
+                if world.recorder is not None:
+                    world.recorder.written(self, writes)
             if answer is not None:
                 answer(None)
             if effects.sends:
@@ -299,7 +302,10 @@ class SimulatedNode:
         world = self.world
         self._wakes_us = due_us
         late_us = world.weather.late_wakes_us
-        wake_us = max(due_us, world.loop.now) + (world.random.randrange(late_us + 1) if late_us else 0)
+        now = world.loop.now
+        wake_us = due_us if due_us > now else now
+        if late_us:
+            wake_us += world.random.randrange(late_us + 1)
         world.loop.put(wake_us, self._wake, (self.life, due_us))
 
     def _wake(self, life: int, due_us: int) -> None:
