@@ -7,6 +7,9 @@ award commits to, and how that is checked, is in `audit`.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from bacalhau.model.auction import REPUTATION_MAX_PERMILLE, BidStanding, ClearingRule
@@ -140,15 +143,12 @@ def _ranked(offer: JobOffer, bids: list[SealedBid]) -> list[SealedBid]:
             merits = [score(offer.weights, sealed) for sealed in bids]
         case ClearingRule.POSTED_PRICE:
             merits = [sealed.position for sealed in bids]
-    groups: dict[int, list[SealedBid]] = {}
-    for merit, sealed in zip(merits, bids, strict=True):
-        groups.setdefault(merit, []).append(sealed)
-    ranked: list[SealedBid] = []
-    for merit in sorted(groups):
-        equal = groups[merit]
-        if len(equal) > 1:
-            equal.sort(key=lambda sealed: tie_key(offer.id, sealed))
-        ranked += equal
+    ranked = [sealed for _, sealed in sorted(zip(merits, bids, strict=True), key=itemgetter(0))]
+    tied = [merit for merit, count in Counter(merits).items() if count > 1]
+    merits.sort()
+    for merit in tied:
+        equal = slice(bisect_left(merits, merit), bisect_right(merits, merit))
+        ranked[equal] = sorted(ranked[equal], key=lambda sealed: tie_key(offer.id, sealed))
     return ranked
 
 

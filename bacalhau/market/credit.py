@@ -30,14 +30,12 @@ class CreditPolicy:
 
 @dataclass(slots=True)
 class _Account:
-    owed: int = 0
+    """What is no open work, and not disputed, is owed."""
+
+    exposure: int = 0
     committed: int = 0
     disputed: int = 0
     limit: int | None = None
-
-    @property
-    def exposure(self) -> int:
-        return self.owed + self.committed + self.disputed
 
 
 class Credit:
@@ -90,17 +88,24 @@ class Credit:
 
     def change(self, peer_id: str, *, owed: int = 0, committed: int = 0, disputed: int = 0) -> None:
         """Adds to what the peer owes for work, to its open work, to what it left unpaid."""
+        account = self._taken(peer_id)
+        account.exposure += owed + committed + disputed
+        account.committed += committed
+        account.disputed += disputed
+        self._put(peer_id, account)
+
+    def commit(self, peer_id: str, price_microcredits: int) -> None:
+        """`change` of the peer's open work alone: each bid does it twice."""
         account = self._accounts.get(peer_id)
         if account is None:
             account = self._accounts[peer_id] = _Account()
-        before = account.owed + account.committed + account.disputed
-        after = before + owed + committed + disputed
-        account.owed += owed
-        account.committed += committed
-        account.disputed += disputed
+        before = account.exposure
+        after = account.exposure = before + price_microcredits
+        account.committed += price_microcredits
         if account.limit is None:
-            self._unproven += max(0, after) - max(0, before)
-            if not (account.owed or account.committed or account.disputed):
+            owes = before >= 0 and after >= 0
+            self._unproven += price_microcredits if owes else max(0, after) - max(0, before)
+            if not (after or account.committed or account.disputed):
                 del self._accounts[peer_id]
 
     def trust(self, peer_id: str, limit: int | None) -> None:
@@ -118,7 +123,7 @@ class Credit:
     def _put(self, peer_id: str, account: _Account) -> None:
         if account.limit is None:
             self._unproven += max(0, account.exposure)
-        if account.owed or account.committed or account.disputed or account.limit is not None:
+        if account.exposure or account.committed or account.disputed or account.limit is not None:
             self._accounts[peer_id] = account
 
     def __iter__(self) -> Iterator[str]:

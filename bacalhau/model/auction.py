@@ -22,13 +22,9 @@ class ClearingRule(Enum):
     POSTED_PRICE = 4
     """The offer names the price; who takes it first wins."""
 
-    @property
-    def needs_reserve(self) -> bool:
-        """The reserve (the offer's ceiling) is, or may become, the price."""
-        return self in _NEED_RESERVE
-
-
-_NEED_RESERVE = (ClearingRule.UNIFORM_PRICE, ClearingRule.POSTED_PRICE)
+    def __init__(self, number: int) -> None:
+        self.needs_reserve = number in (2, 4)  # uniform and posted price
+        """The reserve (the offer's ceiling) is, or may become, the price. Each bid asks for it."""
 
 
 @dataclass(frozen=True, slots=True)

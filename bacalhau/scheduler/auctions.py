@@ -7,7 +7,7 @@ that is to be advanced, None where nothing changed, and the effects so far.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from bacalhau.market.clearing import SealedBid, clear
 from bacalhau.market.reputation import too_low
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from bacalhau.scheduler.deadlines import Deadlines
 
 Step = tuple[Job | None, Effects]
-
-_BID_RECEIVED: Final = JobEventType.BID_RECEIVED
 
 
 class Auctions:
@@ -216,10 +214,10 @@ class Auctions:
     def bid_received(self, event: ev.BidReceived, now: int) -> Step:
         bid, node_id = event.bid, event.node_id
         job = self._jobs.get(bid.offer_id)
-        auction = job.auction if job else None
+        auction = job.auction if job is not None else None
         if job is None or auction is None:
             return None, refuse(_no_bid_taken(bid.offer_id))
-        if event.issued_us < auction.declined_us.get(node_id, 0):
+        if auction.declined_us and event.issued_us < auction.declined_us.get(node_id, 0):
             return None, Effects()  # its node has withdrawn it since, and that came first
         known = auction.acknowledged.get(node_id)
         step = None if known is None else self._known_bid(known, job, auction, event, now)
@@ -228,22 +226,15 @@ class Auctions:
         refusal = self._bid_refusal(job, auction, event, now)
         if refusal is not None:
             return None, refuse(refusal)
-        auction.acknowledged_bids += 1
-        sealed = SealedBid(
-            node_id,
-            bid,
-            now,
-            event.digest,
-            auction.acknowledged_bids,
-            self.reputation_permille(node_id, now),
-            event.issued_us,
-        )
+        position = auction.acknowledged_bids = auction.acknowledged_bids + 1
+        reputation = self.reputation_permille(node_id, now)
+        sealed = SealedBid(node_id, bid, now, event.digest, position, reputation, event.issued_us)
         auction.bids[node_id] = auction.acknowledged[node_id] = sealed
-        auction.declines.pop(node_id, None)
+        if auction.declines:
+            auction.declines.pop(node_id, None)
         auction.awaiting.pop(node_id, None)
-        answer = AnswerReceived(auction.offer.id, job.id, node_id, now, bid, None, event.evidence)
-        price = bid.price_microcredits
-        happened = job.happened(_BID_RECEIVED, now, node_id=node_id, price_microcredits=price)
+        answer = AnswerReceived(bid.offer_id, job.id, node_id, now, bid, None, event.evidence)
+        happened = job.got_bid(node_id, bid.price_microcredits, now)
         # Until the auction is ready a bid more or less changes nothing of what the job does next.
         ready = auction.ready(now, job.missing())
         return job if ready else None, Effects([answer, happened])
@@ -267,7 +258,7 @@ class Auctions:
     def _bid_refusal(self, job: Job, auction: Auction, event: ev.BidReceived, now: int) -> Refusal | None:
         """Why a new bid is not taken; one that is counts among the answers of its node."""
         bid, node_id = event.bid, event.node_id
-        if job.excludes(node_id):
+        if (job.executions or job.faulted) and job.excludes(node_id):
             return _no_bid_taken(bid.offer_id)
         disliked = self._disliked(node_id, now) if self._config.min_reputation_ppm else None
         if disliked is not None:
@@ -325,13 +316,14 @@ class Auctions:
 
     def _count_answer(self, auction: Auction, node_id: str) -> Refusal | None:
         """Counts one more answer of the node, or refuses it: strangers may send as many as they like."""
-        count, config = auction.answers.get(node_id, 0), self._config
+        answers, config = auction.answers, self._config
+        count = answers.get(node_id, 0)
         if count >= config.answers_per_node_max:
             name, limit = "answers_per_node_max", config.answers_per_node_max
-        elif not count and len(auction.answers) >= config.answers_per_offer_max:
+        elif not count and len(answers) >= config.answers_per_offer_max:
             name, limit = "answers_per_offer_max", config.answers_per_offer_max
         else:
-            auction.answers[node_id] = count + 1
+            answers[node_id] = count + 1
             return None
         message = f"offer {auction.offer.id} has had all the answers that it takes ({name} is {limit})"
         return Refusal(RefusalReason.LIMIT_REACHED, message, ((name, limit),))

@@ -22,13 +22,13 @@ class CapacityLedger:
 
     def reserve(self, key: str, resources: Resources, *, hard: bool = False) -> bool:
         """Holds the resources under a new key; False, with nothing changed, where they are not free."""
-        held = self._hard if hard else self._soft
+        held, free = self._hard if hard else self._soft, self.free
         if key in held:
             raise AssertionError(f"{key} holds a reservation already: {held[key]}")
-        if not resources.fits_in(self.free):
+        if not resources.fits_in(free):
             return False
         held[key] = resources
-        self.free = self.free.minus(resources)
+        self.free = free.minus(resources)
         return True
 
     def harden(self, offer_id: str, execution_id: str) -> None:
@@ -42,7 +42,7 @@ class CapacityLedger:
         resources = (self._hard if hard else self._soft).pop(key, None)
         if resources is None:
             return False
-        self.free = self.free.plus(resources)
+        self.free = self.free.plus(resources) if self._soft or self._hard else self.capacity
         return True
 
     def keys(self, *, hard: bool) -> tuple[str, ...]:

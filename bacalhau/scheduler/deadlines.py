@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,25 +12,34 @@ K = TypeVar("K")
 
 _FEW = 16
 """So many are looked through faster than a heap of them is kept."""
+_NEVER: Final = 2**64
 
 
 class Deadlines(Generic[K]):
-    """Few are looked through each time, as most nodes have them; of many there is a heap, whose outdated entries are
-    dropped when they surface. Keys must be ordered among each other, so that what is due at the same microsecond comes
-    in the same order on every run."""
+    """Few are looked through, as most nodes have them; of many there is a heap, whose outdated entries are dropped when
+    they surface. Keys must be ordered among each other, so that what is due at the same microsecond comes in the same
+    order on every run."""
 
-    __slots__ = ("_due", "_heap")
+    __slots__ = ("_due", "_earliest", "_heap")
 
     def __init__(self) -> None:
         self._due: dict[K, int] = {}
         self._heap: list[tuple[int, K]] = []
         """Empty while there are few."""
+        self._earliest: int | None = _NEVER
+        """The earliest due time; None where it has to be looked for."""
 
     def set(self, key: K, due_us: int) -> None:
-        due, heap = self._due, self._heap
-        if due.get(key) == due_us:
+        due, heap, earliest = self._due, self._heap, self._earliest
+        was = due.get(key)
+        if was == due_us:
             return
         due[key] = due_us
+        if earliest is not None:
+            if due_us < earliest:
+                self._earliest = due_us
+            elif was == earliest:
+                self._earliest = None
         if len(due) <= _FEW:
             if heap:
                 heap.clear()
@@ -41,7 +50,12 @@ class Deadlines(Generic[K]):
             heapify(heap)
 
     def clear(self, key: K) -> None:
-        self._due.pop(key, None)
+        due = self._due
+        was = due.pop(key, None)
+        if not due:
+            self._earliest = _NEVER
+        elif was == self._earliest:
+            self._earliest = None
 
     def get(self, key: K) -> int | None:
         return self._due.get(key)
@@ -52,10 +66,11 @@ class Deadlines(Generic[K]):
 
     def next(self) -> int | None:
         """The earliest due time, None where there is none."""
-        due = self._due
-        if not due:
-            return None
-        return min(due.values()) if len(due) <= _FEW else self._surfaced()[0]
+        earliest = self._earliest
+        if earliest is None:
+            due = self._due
+            earliest = self._earliest = min(due.values()) if len(due) <= _FEW else self._surfaced()[0]
+        return earliest if earliest < _NEVER else None
 
     def _surfaced(self) -> tuple[int, K]:
         """The earliest of many."""
@@ -74,4 +89,5 @@ class Deadlines(Generic[K]):
             if due_us > now:
                 return
             del due[key]
+            self._earliest = None if due else _NEVER
             yield key

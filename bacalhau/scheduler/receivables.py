@@ -77,7 +77,7 @@ class Receivables:
     def promise(self, requester_id: str, price_microcredits: int) -> None:
         """A bid stands: what its award may come to is on credit. With a negative price: it stands no more."""
         if requester_id != self._config.node_id:
-            self.credit.change(requester_id, committed=price_microcredits)
+            self.credit.commit(requester_id, price_microcredits)
 
     def commit(self, work: WorkRecord) -> None:
         """The work was awarded: until it is settled its price is on credit."""

@@ -88,20 +88,19 @@ class Journal:
         takes = self._takes
         for write in writes:
             take = takes[type(write)]
-            if take is None:
-                continue
-            job_id = take(self, write)
-            if job_id is not None:
-                touched[job_id] = None
+            if take is not None:
+                job_id = take(self, write)
+                if job_id is not None:
+                    touched[job_id] = None
         if self._keep_ended:
             for id in touched:
                 self.check_job(id)
             self.books.check(self.executions.values())
-            return
-        for id in touched:
-            if self.state(id).ended:
-                self.check_job(id)
-                self._forget(id)
+        elif touched:
+            for id in touched:
+                if self.state(id).ended:
+                    self.check_job(id)
+                    self._forget(id)
 
     # --- records ---
 

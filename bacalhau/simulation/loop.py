@@ -75,12 +75,12 @@ class EventLoop:
     def run(self, until_us: int, *, done: Callable[[], bool] | None = None) -> None:
         """Lets time pass until then, until `done`, which is asked before each event, or until stop(). Raises
         StandstillError."""
-        instants = self._instants
+        instants, lists, steps_max = self._instants, self._due, self.instant_steps_max
         while instants and instants[0] <= until_us:
             now = self.now = instants[0]
-            due, handled = self._due[now], 0
+            due, handled = lists[now], 0
             try:
-                for action, arguments in islice(due, self.instant_steps_max):
+                for action, arguments in islice(due, steps_max):
                     if done is not None and done():
                         raise _Stopped
                     handled += 1
@@ -93,6 +93,6 @@ class EventLoop:
             if handled < len(due):
                 raise StandstillError(f"time stands still at {now}: {handled} events at one instant")
             heappop(instants)
-            del self._due[now]
+            del lists[now]
         if done is None or not done():
             self.now = max(self.now, until_us)

@@ -223,9 +223,9 @@ class Measures:
     def written(self, node: SimulatedNode, writes: Sequence[Write]) -> None:
         takes = self._takes
         for write in writes:
-            take = takes.get(type(write))
-            if take is not None:
-                take(node, write)
+            kind = type(write)
+            if kind in takes:
+                takes[kind](node, write)
 
     def runs(self, node: SimulatedNode, execution_id: str, job_id: str, from_us: int, run_us: int) -> None:
         """The execution has its resources from now on, also while it fetches its inputs; its program is to start at

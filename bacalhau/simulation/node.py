@@ -192,14 +192,19 @@ class SimulatedNode:
             except Crash:
                 return None
         else:
-            if effects.writes:
-                self._write(effects.writes)
+            writes = effects.writes
+            if writes:
+                self.journal.commit(writes)
+                if world.recorder is not None:
+                    world.recorder.written(self, writes)
             if answer is not None:
                 answer(None)
-            for send in effects.sends:
-                messages.SENDS[type(send)](world, self, send)
-            for start in effects.starts:
-                engine.STARTS[type(start)](world, self, start)
+            if effects.sends:
+                for send in effects.sends:
+                    messages.SENDS[type(send)](world, self, send)
+            if effects.starts:
+                for start in effects.starts:
+                    engine.STARTS[type(start)](world, self, start)
         due, wakes = machine.deadline(), self._wakes_us
         if due is not None and (wakes is None or due < wakes):
             self._arm(due)
@@ -220,8 +225,9 @@ class SimulatedNode:
 
     def _write(self, writes: list[Write]) -> None:
         self.journal.commit(writes)
-        if self.world.recorder is not None:
-            self.world.recorder.written(self, writes)
+        recorder = self.world.recorder
+        if recorder is not None:
+            recorder.written(self, writes)
 
     def _take_to_disk(self, effects: Effects, answer: Callable[[Refusal | None], None] | None) -> None:
         world = self.world
@@ -297,7 +303,10 @@ class SimulatedNode:
         world = self.world
         self._wakes_us = due_us
         late_us = world.weather.late_wakes_us
-        wake_us = max(due_us, world.loop.now) + (world.random.randrange(late_us + 1) if late_us else 0)
+        now = world.loop.now
+        wake_us = due_us if due_us > now else now
+        if late_us:
+            wake_us += world.random.randrange(late_us + 1)
         world.loop.put(wake_us, self._wake, (self.life, due_us))
 
     def _wake(self, life: int, due_us: int) -> None:

@@ -77,6 +77,22 @@ def test_deadlines_agree_with_a_plain_dictionary(changes: list[tuple[int, int | 
     _agree_with_a_plain_dictionary(changes)
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5) | st.none(), st.booleans())))
+def test_whoever_asks_seldom_hears_of_the_earliest_deadline_too(
+    changes: list[tuple[int, int | None, bool]],
+) -> None:
+    deadlines: Deadlines[int] = Deadlines()
+    plain: dict[int, int] = {}
+    for key, due, asks in changes:
+        if due is None:
+            deadlines.clear(key)
+            plain.pop(key, None)
+        else:
+            deadlines.set(key, due)
+            plain[key] = due
+        assert not asks or deadlines.next() == min(plain.values(), default=None)
+
+
 @given(st.randoms(use_true_random=False), st.integers(1, 60), st.integers(0, 300))
 def test_few_and_many_deadlines_agree_with_a_plain_dictionary(random: Random, keys: int, count: int) -> None:
     """The number of keys grows beyond what is looked through, and shrinks below it again."""
