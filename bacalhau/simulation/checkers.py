@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from bacalhau.simulation.world import World
 
 _UNDER_WAY_MAX = 400
-"""Messages and timers at one time; stories of up to seven nodes and eight jobs have at most half as many."""
+"""Messages and timers at one time; stories of up to seven nodes and eight jobs have at most half as many, and those
+with twice the jobs stay below it."""
 _RESERVATION_SLACK_US = 60_000_000
 
 

@@ -361,7 +361,9 @@ def _plan_restores(story: Story, random: Random, lots: Random | None) -> None:
         backed_up_us = random.randrange(FAULTS_US * 3 // 5)
         restored_us = random.randrange(backed_up_us, FAULTS_US * 4 // 5)
         loop.at(backed_up_us, _back_up, story, node, restored_us)
-        loop.at(restored_us + random.choice((0, SECOND_US, 20 * SECOND_US)), node.start)
+        down_us = random.choice((None, SECOND_US, 20 * SECOND_US))
+        if down_us is not None:  # else it is started when the faults have stopped
+            loop.at(restored_us + down_us, node.start)
 
 
 def _back_up(story: Story, node: SimulatedNode, restored_us: int) -> None:
