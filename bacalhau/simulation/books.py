@@ -65,6 +65,8 @@ class SimulatedBooks:
             self.receipts.pop(key, None)
             return
         self.receipts[key] = new
+        if self._audit and not self.restored:  # else an execution may have two until the commit is whole
+            self._check_paid_once()
 
     def unsigned(self) -> list[ReceiptRecord]:
         """Receipts that the other side has still to sign, in order."""
@@ -123,6 +125,9 @@ class SimulatedBooks:
         )
         history, records = self.ledger.balances, opened.balances
         assert history == records, f"history comes to {history}, and the records to {records}"
+        self._check_paid_once()
+
+    def _check_paid_once(self) -> None:
         paid: dict[tuple[TradeSide, str], ReceiptRecord] = {}
         for new in self.receipts.values():
             old = paid.setdefault((new.side, new.receipt.execution_id), new)
