@@ -36,7 +36,7 @@ _FAULTS_PROGRESS_S = 5.0
 _FLAGS = {
     "a scenario": ("seed", "replications", "set", "sweep", "workers", "out", "output"),
     "compare": ("seed", "replications", "set", "workers", "output"),
-    "faults": ("seed", "seeds", "seconds", "short_leases", "short_credit", "compared"),
+    "faults": ("seed", "seeds", "seconds", "short_leases", "short_credit", "compared", "restored"),
     "replay": (),
     "--list": ("list",),
 }
@@ -83,6 +83,7 @@ def register(verbs: Subparsers) -> None:
     add_switch(faults, "--short-leases", help="leases of three seconds: work is awarded again and again")
     add_switch(faults, "--short-credit", help="nodes give little credit, and refuse what would be more")
     add_switch(faults, "--compared", help="jobs compare their results, and some nodes cheat")
+    add_switch(faults, "--restored", help="nodes are restored from backups, and forget what came since")
 
 
 def run_simulate(args: argparse.Namespace) -> int:
@@ -339,7 +340,7 @@ def _faults(args: argparse.Namespace) -> int:
     seed, broken, last = first, 0, first + (args.seeds or 1) - 1
     while time.monotonic() - began < args.seconds if args.seconds is not None else seed <= last:
         try:
-            tell(seed, requester=config, compared=args.compared, credit=credit)
+            tell(seed, requester=config, compared=args.compared, credit=credit, restored=args.restored)
         except BrokenPromise as failure:
             broken += 1
             print(failure, flush=True)

@@ -53,6 +53,7 @@ class Auctions:
         self._deadlines = deadlines
         self._jobs: dict[str, Job] = {}
         """By offer id: the job whose open auction it is."""
+        self._closed_last: Auction | None = None  # the bid that ended it has still to be acknowledged
         self._nodes = LiveNodes(config.live_for_us)
         self._listening_until_us = 0
 
@@ -201,7 +202,7 @@ class Auctions:
         if auction is None:
             return []
         self.stop_waiting(job)
-        job.auction = None
+        job.auction, self._closed_last = None, auction
         del self._jobs[auction.offer.id]
         busy = [node_id for node_id, no in auction.declines.items() if no.reason is RefusalReason.BUSY]
         working = [execution.node_id for execution in job.held()]
@@ -340,9 +341,10 @@ class Auctions:
         return self._book.score_ppm(node_id, now) * REPUTATION_MAX_PERMILLE // PPM
 
     def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
-        """The node's last bid on an open offer, as it was acknowledged."""
+        """The node's last bid on an open offer, or on the one that was closed last, as it was acknowledged."""
         job = self._jobs.get(offer_id)
-        return job.auction.acknowledged.get(node_id) if job is not None and job.auction is not None else None
+        auction = job.auction if job else self._closed_last
+        return auction.acknowledged.get(node_id) if auction and auction.offer.id == offer_id else None
 
     def may_wait(self, job: Job, auction: Auction, now: int) -> bool:
         """Whether a node may still take what is missing."""

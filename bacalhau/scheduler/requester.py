@@ -204,7 +204,7 @@ class RequesterMachine:
         return self._auctions.reputation_permille(node_id, now)
 
     def acknowledged(self, offer_id: str, node_id: str) -> SealedBid | None:
-        """The node's last bid on an open offer, as it was acknowledged."""
+        """The node's last bid on an open offer, or on the one that the last bid has closed, as it was acknowledged."""
         return self._auctions.acknowledged(offer_id, node_id)
 
     def is_unconfirmed(self, execution_id: str) -> bool:

@@ -75,8 +75,7 @@ class Audited:
                     pass
 
     def _acknowledged(self, machine: RequesterMachine, event: ev.BidReceived) -> None:
-        """As a live node answers a bid: with how it was taken, where it is the last one of its node, and the auction
-        has not ended with it."""
+        """As a live node answers a bid: with how it was taken, where it is the last one of its node."""
         auction = self._auctions[event.bid.offer_id]
         signed = SignedBid(event.node_id, event.bid, event.issued_us, event.digest)
         auction.bids.setdefault((event.node_id, event.bid.id), signed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bacalhau.market import ledger as books
 from bacalhau.market.ledger import Ledger
-from bacalhau.model.ledger import TradeSide, Transaction
+from bacalhau.model.ledger import SettlementNote, TradeSide, Transaction
 from bacalhau.scheduler.records import Books, NoteRecord, PayableRecord, ReceiptRecord, ReceivableRecord
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class SimulatedBooks:
     """See the module."""
 
-    __slots__ = ("_audit", "_paid", "ledger", "payables", "receipts", "receivables")
+    __slots__ = ("_audit", "ledger", "payables", "receipts", "receivables", "restored")
 
     def __init__(self, *, audit: bool) -> None:
         self.payables: dict[str, PayableRecord] = {}
@@ -31,8 +31,8 @@ class SimulatedBooks:
         self.ledger = Ledger()
         """What the transactions come to."""
         self._audit = audit
-        self._paid: dict[tuple[TradeSide, str], int] = {}
-        """By side and execution: the sequence of its receipt."""
+        self.restored = False
+        """It is, or was once, an older copy that was put back."""
 
     def take(self, write: Write) -> None:
         """A committed record."""
@@ -55,17 +55,18 @@ class SimulatedBooks:
             self.ledger.post(new)
 
     def _take_receipt(self, new: ReceiptRecord) -> None:
+        """A number is given out a second time only by a restored node, and never one that both have signed."""
         key = (new.side, new.peer_id, new.receipt.sequence)
         old = self.receipts.get(key)
-        assert old is None or old.receipt == new.receipt, f"{key} was {old}, and became {new}"
         assert old is None or old.evidence is None, f"{key} was signed, and is written again"
-        if self._audit:
-            paid = self._paid.setdefault((new.side, new.receipt.execution_id), new.receipt.sequence)
-            assert paid == new.receipt.sequence, f"{new.receipt.execution_id} is paid twice: {paid} and {new}"
-        elif new.side is TradeSide.SELLING or new.evidence is not None:
+        same = old is None or old.receipt == new.receipt
+        assert same or self.restored, f"{key} was {old}, and became {new}"
+        if not self._audit and (new.side is TradeSide.SELLING or new.evidence is not None):
             self.receipts.pop(key, None)
             return
         self.receipts[key] = new
+        if self._audit and not self.restored:  # else an execution may have two until the commit is whole
+            self._check_paid_once()
 
     def unsigned(self) -> list[ReceiptRecord]:
         """Receipts that the other side has still to sign, in order."""
@@ -76,13 +77,43 @@ class SimulatedBooks:
         ]
         return sorted(found, key=lambda record: record.receipt.sequence)
 
-    def settled(self) -> bool:
-        """Every receipt and note is signed by both."""
-        notes = all(kept.signed_note == kept.balance.note_sequence for kept in self.receivables.values())
-        return notes and not self.unsigned()
+    def signed_receipts(self, side: TradeSide, peer_id: str, sequence: int) -> list[ReceiptRecord]:
+        """Those that both have signed from that sequence on, in its order; only with `audit`."""
+        found = [
+            record
+            for record in self.receipts.values()
+            if (record.side, record.peer_id) == (side, peer_id)
+            and record.receipt.sequence >= sequence
+            and record.evidence is not None
+        ]
+        return sorted(found, key=lambda record: record.receipt.sequence)
 
-    def as_restored(self) -> Books:
-        return Books(tuple(self.payables.values()), tuple(self.unsigned()), tuple(self.receivables.values()))
+    def signed_sequences(self) -> dict[str, int]:
+        """By execution that this node has bought: the number of its receipt that both have signed."""
+        return {
+            record.receipt.execution_id: record.receipt.sequence
+            for record in self.receipts.values()
+            if record.side is TradeSide.BUYING and record.evidence is not None
+        }
+
+    def last_note(self, debtor_id: str, creditor_id: str) -> SettlementNote | None:
+        """What the creditor has signed that this node has paid it in all."""
+        record = self.payables.get(creditor_id)
+        if record is None or not record.balance.note_sequence:
+            return None
+        balance = record.balance
+        return SettlementNote(creditor_id, debtor_id, balance.note_sequence, balance.settled_microcredits, 0)
+
+    def as_restored(self, open_executions: Iterable[ExecutionRecord]) -> Books:
+        """`open_executions`: those of open jobs that have not ended."""
+        bought = {
+            record.receipt.execution_id
+            for record in self.receipts.values()
+            if record.side is TradeSide.BUYING
+        }
+        receipted = tuple(execution.id for execution in open_executions if execution.id in bought)
+        payables, receivables = tuple(self.payables.values()), tuple(self.receivables.values())
+        return Books(payables, tuple(self.unsigned()), receivables, receipted)
 
     def check(self, executions: Iterable[ExecutionRecord]) -> None:
         """Nothing is made or lost, and history comes to what the balances and open executions say."""
@@ -94,3 +125,10 @@ class SimulatedBooks:
         )
         history, records = self.ledger.balances, opened.balances
         assert history == records, f"history comes to {history}, and the records to {records}"
+        self._check_paid_once()
+
+    def _check_paid_once(self) -> None:
+        paid: dict[tuple[TradeSide, str], ReceiptRecord] = {}
+        for new in self.receipts.values():
+            old = paid.setdefault((new.side, new.receipt.execution_id), new)
+            assert old is new, f"{new.receipt.execution_id} is paid twice: {old} and {new}"

@@ -182,7 +182,7 @@ class Journal:
     @property
     def empty(self) -> bool:
         """Nothing was ever written that a restart could take up."""
-        return not (self.jobs or self.works)
+        return not (self.jobs or self.works or self.books.receivables)
 
     def state(self, job_id: str) -> JobState:
         change = self.changes.get(job_id)

@@ -1,7 +1,8 @@
 """What each Send of a machine becomes at its receiver: the peer API of the simulated network.
 
-One function for each kind of Send, in SENDS. A request's answer leaves once the receiver has committed, and it
-may be lost like any message; what the caller's earlier life asked for is not answered to a later one.
+One function for each kind of Send, in SENDS; those about money are in receipts.py. A request's answer leaves once the
+receiver has committed, and it may be lost like any message; what the caller's earlier life asked for is not answered to
+a later one.
 
 Nothing is signed here, so bids are acknowledged by nothing but silence.
 """
@@ -16,12 +17,12 @@ from bacalhau.model.refusals import RefusalReason
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
+from bacalhau.simulation import receipts
 from bacalhau.simulation.honesty import Honesty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bacalhau.model.ledger import SettlementNote
     from bacalhau.model.market import Bid
     from bacalhau.model.refusals import Refusal
     from bacalhau.simulation.node import SimulatedNode
@@ -213,67 +214,6 @@ def _take_reveal_request(
         receiver.world.post(receiver, _back_to_requester, sender, life, answer)
 
 
-# --- money ---
-
-
-def _send_receipts(world: World, node: SimulatedNode, send: fx.SendReceipts) -> None:
-    world.sent["receipts"] += 1
-    world.post(node, _take_receipts, world.nodes[send.to], node, node.life, send, 0, ())
-
-
-def _take_receipts(
-    receiver: SimulatedNode,
-    sender: SimulatedNode,
-    life: int,
-    send: fx.SendReceipts,
-    place: int,
-    signed: tuple[tuple[int, bytes], ...],
-) -> None:
-    """One after the other, each once the last is on disk; the answer names those that were signed."""
-    if not receiver.up:
-        return
-    if place == len(send.receipts):
-        _answer_receipts(receiver, sender, life, signed, None)
-        return
-    receipt = send.receipts[place]
-
-    def answer(refusal: Refusal | None) -> None:
-        if refusal is not None:
-            _answer_receipts(receiver, sender, life, signed, refusal)
-        else:
-            _take_receipts(receiver, sender, life, send, place + 1, (*signed, (receipt.sequence, b"signed")))
-
-    ended = receiver.ended_work(receipt.execution_id)
-    receiver.tell_compute(ev.ReceiptReceived(receipt, b"evidence", ended), answer)
-
-
-def _answer_receipts(
-    receiver: SimulatedNode,
-    sender: SimulatedNode,
-    life: int,
-    signed: tuple[tuple[int, bytes], ...],
-    refusal: Refusal | None,
-) -> None:
-    answer = ev.ReceiptsAnswered(receiver.id, signed, refusal)
-    receiver.world.post(receiver, _back_to_requester, sender, life, answer)
-
-
-def _send_note(world: World, node: SimulatedNode, send: fx.SendNote) -> None:
-    world.sent["note"] += 1
-    world.post(node, _take_note, world.nodes[send.to], node, node.life, ev.NoteReceived(send.note))
-
-
-def _take_note(receiver: SimulatedNode, sender: SimulatedNode, life: int, event: ev.NoteReceived) -> None:
-    receiver.tell_requester(event, partial(_answer_note, receiver, sender, life, event.note))
-
-
-def _answer_note(
-    receiver: SimulatedNode, sender: SimulatedNode, life: int, note: SettlementNote, refusal: Refusal | None
-) -> None:
-    if refusal is None:
-        receiver.world.post(receiver, _back_to_compute, sender, life, ev.NoteSigned(note))
-
-
 SENDS: dict[type, Callable[[World, SimulatedNode, Any], None]] = {
     fx.SendOffer: _send_offer,
     fx.SendAward: _send_award,
@@ -285,6 +225,6 @@ SENDS: dict[type, Callable[[World, SimulatedNode, Any], None]] = {
     fx.SendReport: _send_report,
     fx.SendCommitment: _send_commitment,
     fx.SendRevealRequest: _send_reveal_request,
-    fx.SendReceipts: _send_receipts,
-    fx.SendNote: _send_note,
+    fx.SendReceipts: receipts.send_receipts,
+    fx.SendNote: receipts.send_note,
 }

@@ -14,6 +14,7 @@ from bacalhau.model.units import SECOND_US
 from bacalhau.scheduler.effects import UNBOUND
 from bacalhau.scheduler.records import WorkState
 from bacalhau.simulation import engine, messages
+from bacalhau.simulation.backups import Forgotten
 from bacalhau.simulation.journal import Journal
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class SimulatedNode:
         "_wakes_us",
         "compute",
         "disk_full",
+        "forgotten",
         "held",
         "id",
         "index",
@@ -60,6 +62,7 @@ class SimulatedNode:
         "profile",
         "programs",
         "requester",
+        "restored",
         "up",
         "world",
     )
@@ -73,6 +76,9 @@ class SimulatedNode:
         self.programs: dict[str, Program] = {}
         self.held: dict[Cid, None] = {}
         """Input data that is on its disk."""
+        self.restored = 0
+        """How often a backup was put back."""
+        self.forgotten = Forgotten()
         self.life = 0
         self.up = False
         self.disk_full = False
@@ -105,11 +111,12 @@ class SimulatedNode:
 
     def _restore(self, works: list[WorkRecord]) -> None:
         now, known = self.world.loop.now, tuple(self.journal.reputations.values())
-        books = self.journal.books.as_restored()
+        executions = self.journal.executions_of_open_jobs()
+        books = self.journal.books.as_restored(one for one in executions if not one.state.ended)
         if self.compute is not None:
             self._took(self.compute, None, self.compute.restore(works, known, books, now=now), None)
         if self.requester is not None and self.up:
-            jobs, executions = self.journal.open_jobs(), self.journal.executions_of_open_jobs()
+            jobs = self.journal.open_jobs()
             self._took(
                 self.requester, None, self.requester.restore(jobs, executions, known, books, now=now), None
             )

@@ -262,6 +262,8 @@ def _base_pricing(field: Field, parts: dict[str, Field], costs: CostModel) -> Pr
                 raise field.failure("says no markup, for instance 1.2; 1 is the cost itself")
             return Pricing(kind, parts["markup"].parsed(parse_percent))
         case PricingKind.LINEAR:
+            if not parts:
+                raise field.failure(f"says no rate ({', '.join(takes)}), for instance cpu_second: 10u")
             return Pricing(kind, tariff=_tariff(parts))
         case PricingKind.SHADED:
             if costs.drawn is None:

@@ -3,6 +3,7 @@ has to come to its end.
 
     safety phase    faults of every kind; each step of each machine is checked
     liveness phase  calm weather, every node up: all jobs end, all capacity returns, all reports are answered
+    trade           where nodes were restored from backups: each trades with all others, which gives back what it forgot
 
 A seed tells the same story each time, also with broken machines: that is how the checkers are shown to work.
 """
@@ -18,13 +19,22 @@ from bacalhau.market.credit import CreditPolicy
 from bacalhau.market.pricing import FlatPrice
 from bacalhau.model.auction import AuctionTerms, ClearingRule, ScoringWeights
 from bacalhau.model.cid import DAG_PB, Cid
-from bacalhau.model.job import DockerTask, InputSource, JobSpec, Timeouts, WasmTask
+from bacalhau.model.job import (
+    Constraint,
+    ConstraintOperator,
+    DockerTask,
+    InputSource,
+    JobSpec,
+    Timeouts,
+    WasmTask,
+)
 from bacalhau.model.market import ClaimedInput
 from bacalhau.model.resources import Resources
 from bacalhau.model.units import GIB, HOUR_US, SECOND_US
 from bacalhau.model.verification import Verification, VerificationPolicy
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.config import ComputeConfig, RequesterConfig
+from bacalhau.simulation.backups import back_up, restore
 from bacalhau.simulation.checkers import Checkers
 from bacalhau.simulation.honesty import Honesty
 from bacalhau.simulation.loop import EventLoop
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.model.refusals import Refusal
+    from bacalhau.simulation.backups import Backup
     from bacalhau.simulation.node import SimulatedNode
 
 FAULTS_US = 150 * SECOND_US
@@ -91,24 +102,31 @@ def tell(
     *,
     compared: bool = False,
     credit: CreditPolicy | None = None,
+    restored: bool = False,
 ) -> Story:
     """Runs the story of this seed to its end. With `compared` the jobs compare their results, some nodes cheat, and
-    some stake a bond; `credit` is what nodes give. Raises BrokenPromise."""
+    some stake a bond; `credit` is what nodes give; with `restored` some nodes are put back to a backup. Raises
+    BrokenPromise."""
     flags = " --short-leases" * (requester is SHORT_LEASES) + " --compared" * compared
-    flags += " --short-credit" * (credit is SHORT_CREDIT)
+    flags += " --short-credit" * (credit is SHORT_CREDIT) + " --restored" * restored
     # Lots of their own, so that a seed's other draws are the same with and without them.
     lots = Random(f"lots {seed}") if compared else None
     try:
-        return _tell(
-            seed, machines or Machines(), requester or RequesterConfig(), credit or _WIDE_CREDIT, lots
-        )
+        machines, requester = machines or Machines(), requester or RequesterConfig()
+        return _tell(seed, machines, requester, credit or _WIDE_CREDIT, lots, restored=restored)
     except AssertionError as failure:
         command = f"bacalhau simulate faults --seed {seed}{flags}"
         raise BrokenPromise(seed, command, failure) from failure
 
 
 def _tell(
-    seed: int, machines: Machines, requester: RequesterConfig, credit: CreditPolicy, lots: Random | None
+    seed: int,
+    machines: Machines,
+    requester: RequesterConfig,
+    credit: CreditPolicy,
+    lots: Random | None,
+    *,
+    restored: bool,
 ) -> Story:
     random = Random(f"story {seed}")
     world = World(
@@ -119,6 +137,7 @@ def _tell(
         programs_outlive=True,
         ask_us=1000,
         fetch_jitter_us=SECOND_US,
+        restores=restored,
     )
     story = Story(world, Checkers(world), random)
     world.watch = story.checkers
@@ -128,7 +147,7 @@ def _tell(
         if lots is not None:
             profile = replace(profile, honesty=lots.choice(_CHARACTERS))
             profile = _bonded(profile, bonds.choice(_BONDS_PERMILLE))
-        world.add_node(f"n{index}", profile)
+        world.add_node(f"n{index}", _labelled(profile, f"n{index}") if restored else profile)
     world.turn(draw_weather(random))
     world.begin_heartbeats()
     for number in range(random.randint(1, 8)):
@@ -137,14 +156,24 @@ def _tell(
         _plan_misfortune(story)
     for _ in range(random.randint(0, 3)):
         _plan_settlement(story)
+    if restored:
+        _plan_restores(story, Random(f"restores {seed}"), lots)
     world.loop.run(FAULTS_US)
     _calm_down(story)
-    world.loop.run(world.loop.now + PATIENCE_US, done=story.checkers.settled)
-    # What is still on its way, and bids that stand, have their time to expire.
-    world.loop.run(world.loop.now + _CALM_US)
+    _come_to_rest(story)
+    if restored:
+        _trade(story)
+        _come_to_rest(story)
     story.checkers.check_accepted(story.accepted)
     story.checkers.check_settled()
     return story
+
+
+def _come_to_rest(story: Story) -> None:
+    """All that was accepted ends; what is still on its way, and bids that stand, have their time to expire."""
+    loop = story.world.loop
+    loop.run(loop.now + PATIENCE_US, done=story.checkers.settled)
+    loop.run(loop.now + _CALM_US)
 
 
 def _calm_down(story: Story) -> None:
@@ -252,7 +281,14 @@ def _plan_settlement(story: Story) -> None:
     world, random = story.world, story.random
     creditor_id, debtor_id = random.choice(tuple(world.nodes)), random.choice(tuple(world.nodes))
     amount = random.choice((1, 50, 10_000))
-    world.loop.after(random.randrange(FAULTS_US), world.settle, creditor_id, debtor_id, amount)
+    world.loop.after(random.randrange(FAULTS_US), _settle, story, creditor_id, debtor_id, amount)
+
+
+def _settle(story: Story, creditor_id: str, debtor_id: str, amount: int) -> None:
+    """The operator of a node that was restored waits until a receipt has gone between the two, as it is told to."""
+    nodes = story.world.nodes
+    if story.checkers.have_met(nodes[debtor_id], nodes[creditor_id]):
+        story.world.settle(creditor_id, debtor_id, amount)
 
 
 # --- misfortunes ---
@@ -307,3 +343,67 @@ def _heal(world: World, pair: tuple[str, str]) -> None:
     weather = world.weather
     weather.partitioned = tuple(parted for parted in weather.partitioned if parted != pair)
     world.turn(weather)
+
+
+# --- backups ---
+
+
+def _plan_restores(story: Story, random: Random, lots: Random | None) -> None:
+    """Backups are made early, and put back late; there is more to forget between, and it is drawn after all else, so
+    that a seed's other draws are the same with and without."""
+    world, loop = story.world, story.world.loop
+    for number in range(8):
+        _plan_job(story, tuple(ClearingRule)[number % len(ClearingRule)], lots)
+    for _ in range(6):
+        _plan_settlement(story)
+    for _ in range(random.randint(1, 3)):
+        node = random.choice(tuple(world.nodes.values()))
+        backed_up_us = random.randrange(FAULTS_US * 3 // 5)
+        restored_us = random.randrange(backed_up_us, FAULTS_US * 4 // 5)
+        loop.at(backed_up_us, _back_up, story, node, restored_us)
+        down_us = random.choice((None, SECOND_US, 20 * SECOND_US))
+        if down_us is not None:  # else it is started when the faults have stopped
+            loop.at(restored_us + down_us, node.start)
+
+
+def _back_up(story: Story, node: SimulatedNode, restored_us: int) -> None:
+    story.world.loop.at(restored_us, _restore, story, node, back_up(node))
+
+
+def _restore(story: Story, node: SimulatedNode, backup: Backup) -> None:
+    """Jobs that were submitted since the backup are gone, accepted or not."""
+    restore(node, backup)
+    for job_id in node.forgotten.jobs:
+        story.accepted.pop(job_id, None)
+
+
+def _labelled(profile: Profile, id: str) -> Profile:
+    """The same node, which jobs can ask for by its id."""
+    assert profile.compute is not None
+    policy = replace(profile.compute.policy, labels=(("node", id),))
+    return replace(profile, compute=replace(profile.compute, policy=policy))
+
+
+def _trade(story: Story) -> None:
+    """What operators are told to do after a restore: a job runs between each two, and only then is a payment recorded.
+    They give each other the credit for it, and for what comes back."""
+    world, nodes = story.world, story.world.nodes.values()
+    pairs = [
+        (buyer, seller)
+        for buyer in nodes
+        for seller in nodes
+        if buyer is not seller and (buyer.restored or seller.restored)
+    ]
+    for number, (buyer, seller) in enumerate(pairs):
+        seller.tell_compute(ev.PeerTrusted(buyer.id, 10**9))
+        spec = JobSpec(
+            task=DockerTask("busybox", command=("true",)),
+            resources=Resources(500, 1, 1),
+            timeouts=Timeouts(execution_us=150 * SECOND_US, queue_us=600 * SECOND_US),
+            constraints=(Constraint("node", ConstraintOperator.IN, (seller.id,)),),
+        )
+        world.loop.after(number * SECOND_US, _submit, story, buyer.id, Plan(spec, SECOND_US), None)
+    world.loop.run(world.loop.now + len(pairs) * SECOND_US)
+    _come_to_rest(story)
+    for buyer, seller in pairs:
+        _settle(story, seller.id, buyer.id, 50)

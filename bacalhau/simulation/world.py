@@ -100,6 +100,8 @@ class World:
     heartbeat_us: int = HEARTBEAT_US
     ask_us: int = 0
     fetch_jitter_us: int = 0
+    restores: bool = False
+    """Nodes are restored from backups, and others give them back what they have forgotten."""
     loop: EventLoop = field(default_factory=EventLoop)
     random: Random = field(init=False)
     nodes: dict[str, SimulatedNode] = field(default_factory=dict)

@@ -248,13 +248,13 @@ def test_a_broken_promise_is_shown_with_its_seed_and_the_command_that_shows_it_a
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("bacalhau.simulation.stories.Machines", lambda: Machines(requester=ChargesTwice))
-    words = ["simulate", "faults", "--seeds", "4", "--short-leases", "--compared", "--short-credit"]
-    assert run(words) == 125
+    flags = "--short-leases --compared --short-credit --restored"
+    assert run(["simulate", "faults", "--seeds", "4", *flags.split()]) == 125
     shown = capsys.readouterr().out
     found = re.search(r"^seed (\d): (.+)\nto see it again: bacalhau (simulate .+)$", shown, re.MULTILINE)
     assert found is not None
     seed, complaint, command = found.groups()
-    assert command == f"simulate faults --seed {seed} --short-leases --compared --short-credit"
+    assert command == f"simulate faults --seed {seed} {flags}"
     assert run(command.split()) == 125
     again = capsys.readouterr().out
     assert f"seed {seed}: {complaint}\n" in again

@@ -16,6 +16,7 @@ from bacalhau.market.payment import (
     pay_microcredits,
     receipt_problem,
     share_ppm,
+    shortfall_microcredits,
 )
 from bacalhau.model.execution import Fault, FaultKind, Usage
 from bacalhau.model.market import PaymentTerms
@@ -126,3 +127,11 @@ def test_a_receipt_follows_the_one_whose_sequence_and_balance_lead_to_it() -> No
     assert follows(receipt, 6, 500) is not None
     assert follows(receipt, 8, 500) is not None
     assert follows(receipt, 7, 501) is not None
+
+
+@pytest.mark.parametrize(
+    ("due", "pay", "short"),
+    [(1000, 990, 0), (1000, 989, 11), (50, 49, 0), (50, 48, 2), (1, 0, 0), (2, 0, 2), (100, 120, 0)],
+)
+def test_a_hundredth_of_the_pay_or_one_microcredit_is_no_shortfall(due: int, pay: int, short: int) -> None:
+    assert shortfall_microcredits(due, pay) == short

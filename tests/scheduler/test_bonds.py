@@ -44,6 +44,21 @@ def _receipts(requester: Requester) -> dict[str, Receipt]:
     return {send.to: send.receipts[0] for send in requester.all.sends if isinstance(send, fx.SendReceipts)}
 
 
+def test_an_outvoted_node_whose_receipt_came_back_after_a_restore_keeps_what_both_had_signed() -> None:
+    other = Cid.of(DAG_PB, b"another result")
+    requester, executions = _committed(n3=other)
+    signed = a_receipt(node_id="n3", execution_id=executions["n3"])
+    requester.tell(ev.ReceiptsReturned("n3", ((signed, b"theirs"),)), seconds(2))
+    requester.reveal("n1", executions["n1"], seconds(2))
+    requester.reveal("n2", executions["n2"], seconds(2))
+    requester.reveal("n3", executions["n3"], seconds(2), result=other)
+    assert requester.execution(executions["n3"]).penalty_microcredits == 40
+    escrow = f"escrow:{executions['n3']}"
+    assert _moved(requester, TransactionKind.REFUND) == [{escrow: -100, "spent": 100}]
+    assert "n3" not in _receipts(requester)
+    assert requester.machine.payables.balances["n3"] == Balance(1, 10)
+
+
 def test_an_outvoted_node_forfeits_the_bond_of_its_bid() -> None:
     other = Cid.of(DAG_PB, b"another result")
     requester, executions = _committed(n3=other)

@@ -416,6 +416,21 @@ def test_a_report_that_nobody_ever_answers_is_given_up_after_a_week_also_across_
     assert compute.machine.deadline() is None
 
 
+def test_work_that_earned_nothing_is_settled_where_nobody_takes_its_report(compute: Compute) -> None:
+    compute.accepted(now=0)
+    failed = a_report(fault=Fault(FaultKind.ENGINE_FAILED, "it fell over"), result=None)
+    compute.tell(ev.ExecutionEnded(failed), seconds(5))
+    record = next(write for write in compute.last.writes if isinstance(write, WorkRecord))
+    again = Compute()
+    again.took(again.machine.restore([record], now=seconds(WEEK)))
+    again.expire(seconds(WEEK + 5))
+    settled, reputation = again.last.writes
+    assert isinstance(settled, WorkRecord)
+    assert settled.state is WorkState.SETTLED
+    assert isinstance(reputation, Reputation)
+    assert again.machine.receivables.credit.exposure("r1") == 0
+
+
 def test_a_refused_report_is_settled_with_its_refusal(compute: Compute) -> None:
     compute.accepted(now=0)
     compute.tell(ev.ExecutionEnded(a_report()), 10)

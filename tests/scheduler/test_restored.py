@@ -90,6 +90,15 @@ def test_a_receipt_of_the_same_execution_replaces_the_one_that_was_written_since
     assert (requester.sent(fx.SendReceipts), requester.machine.deadline()) == ([], None)
 
 
+def test_a_receipt_of_the_same_execution_gives_back_the_bond_that_the_one_written_since_took() -> None:
+    again = a_receipt(execution_id="e-2", sequence=2, before=10, rejection=REFUTED, bond=30, penalty=30)
+    requester = _restored(again, before=10)
+    signed = a_receipt(execution_id="e-2", sequence=2, before=10)
+    requester.tell(ev.ReceiptsReturned("n1", ((signed, b"theirs"),)), seconds(1))
+    assert _moves(requester.last) == [{"payable:n1": 40, "spent": -40}]
+    assert requester.machine.payables.balances["n1"] == Balance(2, 20)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -111,13 +120,14 @@ def test_what_does_not_follow_what_both_have_signed_changes_nothing(change: dict
     assert requester.machine.payables.unsigned("n1") == 1
 
 
-def test_a_node_that_signed_a_later_receipt_first_gives_nothing_back() -> None:
-    first, second = a_receipt(execution_id="e-1"), a_receipt(execution_id="e-2", sequence=2, before=10)
-    requester = _restored(first, second)
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_node_that_signed_a_later_receipt_first_gives_nothing_back(count: int) -> None:
+    own = [a_receipt(execution_id=f"e-{n}", sequence=n, before=10 * (n - 1)) for n in range(1, count + 1)]
+    requester = _restored(*own)
     requester.tell(ev.ReceiptsAnswered("n1", ((2, b"theirs"),)), 1)
-    requester.tell(ev.ReceiptsReturned("n1", ((first, b"theirs"),)), 2)
+    requester.tell(ev.ReceiptsReturned("n1", ((own[0], b"theirs"),)), 2)
     assert requester.last == fx.Effects()
-    assert requester.machine.payables.balances["n1"] == Balance(2, 20)
+    assert requester.machine.payables.balances["n1"] == Balance(count, 10 * count)
 
 
 def test_an_execution_comes_back_in_one_receipt_alone() -> None:

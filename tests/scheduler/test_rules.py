@@ -160,6 +160,23 @@ def test_bids_count_in_the_order_in_which_they_were_acknowledged_the_replaced_on
     assert requester.machine.acknowledged("o-none", "n1") is None
 
 
+def test_a_bid_that_ends_the_auction_of_a_job_that_fails_is_acknowledged_with_its_position(
+    requester: Requester,
+) -> None:
+    requester.hear("n1", "n2")
+    requester.submit(a_spec(count=2), now=0)
+    offer_id = requester.offer().id
+    requester.decline("n1", RefusalReason.CONSTRAINT, now=10)
+    requester.bid("n2", 100, id="b-2", now=20)
+    assert requester.failure().kind is FaultKind.NO_NODE
+    sealed = requester.machine.acknowledged(offer_id, "n2")
+    assert sealed is not None
+    assert (sealed.bid.id, sealed.position, sealed.received_us) == ("b-2", 1, 20)
+    assert requester.machine.acknowledged(offer_id, "n1") is None
+    requester.bid("n2", 90, id="b-3", now=30, offer_id=offer_id)
+    assert requester.refusal() is RefusalReason.OFFER_CLOSED
+
+
 def test_a_clearing_names_the_executions_that_it_begot(requester: Requester) -> None:
     requester.hear("n1")
     requester.submit(now=0)

@@ -172,13 +172,21 @@ def test_a_wrong_scenario_is_refused_with_its_line_and_field(replaced: str, by: 
 
 @pytest.mark.parametrize(
     ("strategy", "missing"),
-    [("cost_plus", "markup"), ("flat", "price"), ("load", "price"), ("shaded", "share")],
+    [
+        ("cost_plus", "markup"),
+        ("flat", "price"),
+        ("load", "price"),
+        ("shaded", "share"),
+        ("linear", r"rate \(start, cpu_second, memory_gib_second, input_gib\)"),
+    ],
 )
 def test_a_strategy_without_its_figure_is_refused_and_given_no_other_price(
     strategy: str, missing: str
 ) -> None:
     node = f"{{cost: {{per_job: {{uniform: [0, 1]}}}}, pricing: {{strategy: {strategy}}}}}"
-    with pytest.raises(ScenarioFailure, match=f"nodes\\[0\\].pricing: says no {missing}, for instance"):
+    with pytest.raises(
+        ScenarioFailure, match=f"same.yaml:2: nodes\\[0\\].pricing: says no {missing}, for instance"
+    ):
         read_scenario(f"name: same\nnodes: [{node}]\njobs: 1\n", "same.yaml")
 
 
