@@ -43,8 +43,8 @@ _GROUP_BYTES: Final = 2 * 1024 * 1024
 # Of tiny chunks fewer bytes make a group, for their frames would outweigh them.
 _GROUP_CHUNKS: Final = 1024
 _FRAME_BYTES: Final = 16
-_GROUPS_IN_FLIGHT: Final = 4
-_BATCH_BYTES: Final = 4 * 1024 * 1024
+_GROUPS_IN_FLIGHT: Final = 2
+_BATCH_BYTES: Final = 2 * 1024 * 1024
 _BATCH_BLOCKS: Final = 1024
 _HASH_THREADS: Final = 2
 

@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _MMAP_BYTES: Final = 32 * 1024 * 1024  # the most that glibc takes
 _KEPT_BYTES: Final = 32 * 1024 * 1024
-_ARENAS: Final = 2  # of the default, eight a core, each keeps freed memory of its own
+_ARENAS: Final = 1  # each keeps freed memory of its own: of the default, eight a core
 # Objects more than at the last look, and looks at the young to one at the older: of what jobs make, hardly anything
 # is garbage in cycles.
 _COLLECTED_AFTER: Final = (10_000, 20, 10)
