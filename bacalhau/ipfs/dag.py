@@ -6,7 +6,7 @@ Owns which blocks a block links to. Files and folders are `reader`'s.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bacalhau.ipfs import dagpb
 from bacalhau.ipfs.errors import BlockNotFound, InvalidBlock, UnsupportedDag
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from bacalhau.ipfs.blockstore import BlockStore
     from bacalhau.ipfs.dagpb import Block
+
+B = TypeVar("B", bound="Block")
 
 
 def child_cids(cid: Cid, block: Block) -> list[Cid]:
@@ -71,11 +73,9 @@ def serve_blocks(store: BlockStore, cids: Iterable[Cid], *, recursive: bool) -> 
                     open_nodes.append(iter(child_cids(cid, block)))
 
 
-def next_batch(
-    blocks: Iterator[tuple[Cid, bytes]], bytes_max: int, count_max: int
-) -> list[tuple[Cid, bytes]]:
+def next_batch(blocks: Iterator[tuple[Cid, B]], bytes_max: int, count_max: int) -> list[tuple[Cid, B]]:
     """The next of them: until they weigh `bytes_max`, and at most `count_max`; none at the end. For threads."""
-    batch: list[tuple[Cid, bytes]] = []
+    batch: list[tuple[Cid, B]] = []
     size = 0
     for cid, block in blocks:
         batch.append((cid, block))

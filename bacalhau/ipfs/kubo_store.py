@@ -35,15 +35,8 @@ class KuboBlockStore:
 
     def put_many(self, blocks: Iterable[tuple[Cid, Block]], *, sync: bool = True) -> None:
         """As BlockStore says, but for a failure between two batches, of which the first then stays."""
-        batch: list[tuple[Cid, Block]] = []
-        size = 0
-        for cid, block in blocks:
-            batch.append((cid, block))
-            size += len(block)
-            if size >= _BATCH_BYTES or len(batch) >= _BATCH_BLOCKS:
-                self._rpc.import_blocks(batch)
-                batch, size = [], 0
-        if batch:
+        left = iter(blocks)
+        while batch := next_batch(left, _BATCH_BYTES, _BATCH_BLOCKS):
             self._rpc.import_blocks(batch)
 
     def sync(self) -> None:

@@ -141,19 +141,13 @@ def _answered_with(
     if 0 < next_sequence < call.receipts[0].sequence and kept and kept[0].receipt.sequence == next_sequence:
         reminder = replace(call, receipts=tuple(record.receipt for record in kept), reminds=True)
         sender.world.post(sender, _take_receipts, receiver, reminder, 0, ())
-    sender.tell_requester(answer, lambda _: _later(sender, call.life, receiver.id, both, note))
 
+    def take_back(_: Refusal | None) -> None:
+        """The answer is on disk; what it gave back is the next step."""
+        if both or note is not None:
+            sender.world.loop.after(0, _take_back, sender, call.life, receiver.id, both, note)
 
-def _later(
-    sender: SimulatedNode,
-    life: int,
-    node_id: str,
-    both: list[ReceiptRecord],
-    note: SettlementNote | None,
-) -> None:
-    """The answer is on disk; what it gave back is the next step."""
-    if both or note is not None:
-        sender.world.loop.after(0, _take_back, sender, life, node_id, both, note)
+    sender.tell_requester(answer, take_back)
 
 
 def _take_back(

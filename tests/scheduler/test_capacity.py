@@ -84,12 +84,7 @@ def test_whoever_asks_seldom_hears_of_the_earliest_deadline_too(
     deadlines: Deadlines[int] = Deadlines()
     plain: dict[int, int] = {}
     for key, due, asks in changes:
-        if due is None:
-            deadlines.clear(key)
-            plain.pop(key, None)
-        else:
-            deadlines.set(key, due)
-            plain[key] = due
+        _change(deadlines, plain, key, due)
         assert not asks or deadlines.next() == min(plain.values(), default=None)
 
 
@@ -105,16 +100,20 @@ def test_few_and_many_deadlines_agree_with_a_plain_dictionary(random: Random, ke
     _agree_with_a_plain_dictionary(changes)
 
 
+def _change(deadlines: Deadlines[int], plain: dict[int, int], key: int, due: int | None) -> None:
+    if due is None:
+        deadlines.clear(key)
+        plain.pop(key, None)
+    else:
+        deadlines.set(key, due)
+        plain[key] = due
+
+
 def _agree_with_a_plain_dictionary(changes: list[tuple[int, int | None]]) -> None:
     deadlines: Deadlines[int] = Deadlines()
     plain: dict[int, int] = {}
     for key, due in changes:
-        if due is None:
-            deadlines.clear(key)
-            plain.pop(key, None)
-        else:
-            deadlines.set(key, due)
-            plain[key] = due
+        _change(deadlines, plain, key, due)
         assert deadlines.next() == min(plain.values(), default=None)
     assert list(deadlines.pop_due(50)) == [
         key for key, _ in sorted(plain.items(), key=lambda item: item[::-1])
