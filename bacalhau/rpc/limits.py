@@ -11,6 +11,9 @@ CHUNK_BYTES = 256 * 1024
 PEER_MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 """One message that a stranger may send: 100 offers of at most 32 KiB each fit."""
 
+STREAM_BYTES_WAITING_MAX = 2 * 1024 * 1024
+"""What a client may send ahead on one stream of the client API."""
+
 ADD_CHUNK_BYTES_MAX = 1024 * 1024
 """Content of one message that a client sends, and the largest chunk that a file is cut into."""
 
