@@ -118,7 +118,7 @@ class Jobs:
         """The one job whose id begins so. Raises Refused: MALFORMED, NOT_FOUND, AMBIGUOUS_ID."""
         if not job_id:
             raise refused(RefusalReason.MALFORMED, "job_id is empty")
-        if self._driver.requester.holds(job_id):
+        if self._driver.requester.holds(job_id) or self._recent.holds(job_id):
             return job_id
         found = self._store.match_job_ids(job_id, limit=3)
         if not found:

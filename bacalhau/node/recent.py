@@ -56,6 +56,10 @@ class RecentJobs:
                 if len(self._jobs) > JOBS_MAX:
                     self._jobs.popitem(last=False)
 
+    def holds(self, job_id: str) -> bool:
+        """Whether it is here: by the whole id."""
+        return job_id in self._jobs
+
     def job(self, job_id: str) -> StoredJob | None:
         """The job; None where only the journal may know it."""
         recent = self._jobs.get(job_id)

@@ -253,8 +253,11 @@ class Workspaces:
         files = {"exitCode": str(exit_code).encode()}
         for name, path in (("stdout", run.workspace.stdout), ("stderr", run.workspace.stderr)):
             try:
-                with open(path, "rb", buffering=0) as file:
-                    files[name] = file.read(_AT_ONCE_BYTES + 1) or b""
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    files[name] = os.read(descriptor, _AT_ONCE_BYTES + 1)
+                finally:
+                    os.close(descriptor)
             except OSError:
                 return None
             if len(files[name]) > _AT_ONCE_BYTES:
