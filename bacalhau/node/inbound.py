@@ -22,13 +22,12 @@ from bacalhau.rpc.peer_api import ClearingPage
 from bacalhau.rpc.receipts import ReceiptsAnswer
 from bacalhau.scheduler import events as ev
 from bacalhau.scheduler.executions import answer_late_report
-from bacalhau.wire.envelope import Opened, SignedEnvelope, open_message, seal_message
+from bacalhau.wire.envelope import Opened, SignedEnvelope, open_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.limits import VALID_FOR_US
 from bacalhau.wire.statements import Acknowledgement, Cancellation, LogRequest, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from bacalhau.market.bidding import Quote
     from bacalhau.market.clearing import SealedBid
@@ -42,11 +41,10 @@ if TYPE_CHECKING:
     from bacalhau.node.membership import Membership
     from bacalhau.node.quotes import Quotes
     from bacalhau.node.serving import Serving
+    from bacalhau.node.signer import Signer
     from bacalhau.node.small_results import SmallResults
     from bacalhau.node.works import Works
     from bacalhau.store.store import Store
-    from bacalhau.wire.envelope import Body
-    from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +64,7 @@ class Inbound:
 
     def __init__(
         self,
-        key: NodeKey,
+        signer: Signer,
         driver: Driver,
         store: Store,
         membership: Membership,
@@ -75,10 +73,9 @@ class Inbound:
         serving: Serving,
         happenings: Happenings,
         quotes: Quotes,
-        ids: Callable[[str], str],
         lease_us: int,
     ) -> None:
-        self.node_id = key.node_id
+        self.node_id = signer.node_id
         self.envelopes_refused: Counter[str] = Counter()
         """By reason."""
         self.prompt_awards = PromptAwards()
@@ -87,7 +84,7 @@ class Inbound:
         self._allowances: dict[str, Bucket] = {}
         self._answered: dict[tuple[str, str], float] = {}
         """By requester and offer: when a gossiped one was answered, oldest first."""
-        self._key = key
+        self._signer = signer
         self._driver = driver
         self._store = store
         self._membership = membership
@@ -96,7 +93,6 @@ class Inbound:
         self._serving = serving
         self._happenings = happenings
         self._quotes = quotes
-        self._ids = ids
         self._lease_us = lease_us
 
     def envelope_refused(self, refusal: Refusal) -> None:
@@ -132,7 +128,7 @@ class Inbound:
             await on_disk
         if slot.award is None:
             return acknowledgement, None
-        return acknowledgement, slot.envelope or self._sign(slot.award, opened.sender)
+        return acknowledgement, slot.envelope or self._signer.seal_message(slot.award, opened.sender)
 
     def _answer_to_bid(
         self, opened: Opened[Bid], sealed: SealedBid | None, refusal: Refusal | None
@@ -155,17 +151,7 @@ class Inbound:
         return self._acknowledge(opened, Acknowledgement(opened.statement_id, opened.digest, refusal))
 
     def _acknowledge(self, opened: Opened[Any], acknowledgement: Acknowledgement) -> SignedEnvelope:
-        return self._sign(acknowledgement, opened.sender)
-
-    def _sign(self, body: Body, recipient: str) -> SignedEnvelope:
-        return seal_message(
-            self._key,
-            body,
-            id=self._ids("s"),
-            issued_at_us=self.now_us(),
-            valid_for_us=VALID_FOR_US,
-            recipient=recipient,
-        )
+        return self._signer.seal_message(acknowledgement, opened.sender)
 
     async def report_received(
         self, opened: Opened[ExecutionReport], blocks: Sequence[tuple[Cid, bytes]]
@@ -199,7 +185,7 @@ class Inbound:
             raise refused(
                 RefusalReason.WRONG_STATE, f"this node knows the note {known.note_sequence}, and what it says"
             )
-        return self._sign(note, opened.sender)
+        return self._signer.seal_message(note, opened.sender)
 
     async def commitment_received(self, opened: Opened[ResultCommitment]) -> None:
         refusal = await self._driver.ask_requester(ev.CommitmentReceived(opened.sender, opened.body))
@@ -230,7 +216,7 @@ class Inbound:
             )
         chosen = clearings[sequence - 1]  # 0 is the last
         bids, token = self._store.cleared_bids(chosen, page_size=page_size, page_token=page_token)
-        sealed = self._sign(chosen.clearing, "")
+        sealed = self._signer.seal_message(chosen.clearing, "")
         return ClearingPage(chosen.clearing, sealed, len(clearings), bids, token)
 
     # --- gossip ---
@@ -341,12 +327,16 @@ class Inbound:
         requester_id, receivables = receipts[0].sender, self._driver.compute.receivables
         known = self._note_returned(note, requester_id)
         await self._driver.committed()
-        answers = tuple(self._sign(receipt, receipt.requester_id) for receipt in taken)
+        answers = tuple(self._signer.seal_message(receipt, receipt.requester_id) for receipt in taken)
         both: tuple[tuple[SignedEnvelope, SignedEnvelope], ...] = ()
         if refusal is not None and refusal.reason is RefusalReason.ID_REUSED:
             both = await self._signed_from(receipts[len(taken)].body)
         last = receivables.last_note(requester_id, self.now_us())
-        newer = self._sign(last, requester_id) if last is not None and last.sequence > known else None
+        newer = (
+            self._signer.seal_message(last, requester_id)
+            if last is not None and last.sequence > known
+            else None
+        )
         next_sequence = receivables.next_sequence(requester_id) if refusal is not None else 0
         return ReceiptsAnswer(answers, refusal, next_sequence, both, newer)
 
@@ -367,7 +357,10 @@ class Inbound:
             self._store.signed_receipts, TradeSide.SELLING, requester_id, sequence, RECEIPTS_RETURNED_MAX
         )
         return tuple(
-            (SignedEnvelope.FromString(record.evidence or b""), self._sign(record.receipt, requester_id))
+            (
+                SignedEnvelope.FromString(record.evidence or b""),
+                self._signer.seal_message(record.receipt, requester_id),
+            )
             for record in kept
         )
 

@@ -17,22 +17,20 @@ from bacalhau.model.execution import ExecutionState
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.node.works import STDERR, STDOUT
 from bacalhau.rpc.peer_client import PeerUnreachable
-from bacalhau.wire.envelope import seal_message
-from bacalhau.wire.limits import VALID_FOR_US
 from bacalhau.wire.statements import LogRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator
 
     from bacalhau.model.cid import Cid
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.membership import Membership
+    from bacalhau.node.signer import Signer
     from bacalhau.node.works import Works
     from bacalhau.scheduler.records import ExecutionRecord
     from bacalhau.store.store import Store
-    from bacalhau.wire.identity import NodeKey
 
 _RETRY_S = 0.5
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
@@ -43,16 +41,15 @@ class JobLogs:
 
     def __init__(
         self,
-        key: NodeKey,
+        signer: Signer,
         driver: Driver,
         store: Store,
         contents: Contents,
         membership: Membership,
         works: Works,
         happenings: Happenings,
-        ids: Callable[[str], str],
     ) -> None:
-        self._key = key
+        self._signer = signer
         self._driver = driver
         self._store = store
         self._contents = contents
@@ -60,7 +57,6 @@ class JobLogs:
         self._membership = membership
         self._works = works
         self._happenings = happenings
-        self._ids = ids
 
     async def stream(
         self, job_id: str, *, execution_id: str, follow: bool, tail: int
@@ -177,14 +173,7 @@ class JobLogs:
                     yield piece
             return
         link = await self._membership.link(execution.node_id)
-        request = seal_message(
-            self._key,
-            LogRequest(execution.id, follow),
-            id=self._ids("s"),
-            issued_at_us=self._driver.clock.now(),
-            valid_for_us=VALID_FOR_US,
-            recipient=execution.node_id,
-        )
+        request = self._signer.seal_message(LogRequest(execution.id, follow), execution.node_id)
         async for piece in link.stream_execution_logs(request):
             yield piece
 

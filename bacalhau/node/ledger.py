@@ -10,28 +10,22 @@ from bacalhau.model.ledger import Balance, TradeSide
 from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.rpc.ledger_service import NodeBalance, PeerBalance
 from bacalhau.scheduler.events import PeerTrusted, SettlementRecorded
-from bacalhau.wire.envelope import seal
-from bacalhau.wire.limits import VALID_FOR_US
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bacalhau.model.ledger import Receipt
     from bacalhau.node.driver import Driver
+    from bacalhau.node.signer import Signer
     from bacalhau.scheduler.history import StoredTransaction
     from bacalhau.scheduler.records import ReceiptRecord
     from bacalhau.store.store import Store
-    from bacalhau.wire.identity import NodeKey
 
 
 class LedgerViews:
     """See the module."""
 
-    def __init__(self, key: NodeKey, driver: Driver, store: Store, ids: Callable[[str], str]) -> None:
-        self._key = key
+    def __init__(self, signer: Signer, driver: Driver, store: Store) -> None:
+        self._signer = signer
         self._driver = driver
         self._store = store
-        self._ids = ids
         self._settling = asyncio.Lock()
         """One settlement at a time, so that a hasty repeat finds the first."""
 
@@ -98,20 +92,10 @@ class LedgerViews:
         receipt = record.receipt
         # What this node signs is not kept: its key makes it again. Own work has it on both sides.
         if record.side is TradeSide.BUYING:
-            return self._seal(receipt, receipt.node_id), record.evidence or self._seal(
+            return self._signer.seal(receipt, receipt.node_id), record.evidence or self._signer.seal(
                 receipt, receipt.requester_id
             )
-        return record.evidence, self._seal(receipt, receipt.requester_id)
-
-    def _seal(self, receipt: Receipt, recipient: str) -> bytes:
-        return seal(
-            self._key,
-            receipt,
-            id=self._ids("s"),
-            issued_at_us=self._driver.clock.now(),
-            valid_for_us=VALID_FOR_US,
-            recipient=recipient,
-        )
+        return record.evidence, self._signer.seal(receipt, receipt.requester_id)
 
     # --- what the operator decides ---
 
@@ -140,5 +124,5 @@ class LedgerViews:
         return self._peer_balance(peer_id)
 
     def _check_other(self, peer_id: str) -> None:
-        if peer_id == self._key.node_id:
+        if peer_id == self._signer.node_id:
             raise refused(RefusalReason.MALFORMED, "this node owes itself nothing: peer_id is its own")

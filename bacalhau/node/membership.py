@@ -17,15 +17,15 @@ from bacalhau.model.refusals import RefusalReason, Refused, refused
 from bacalhau.p2p.port import CannotConnect
 from bacalhau.rpc.peer_client import CONNECT_TIMEOUT_S, PeerLink, PeerUnreachable
 from bacalhau.scheduler.events import PeerHeard
-from bacalhau.wire.envelope import Opened, open_message, seal_message
+from bacalhau.wire.envelope import Opened, open_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from bacalhau.node.driver import Driver
+    from bacalhau.node.signer import Signer
     from bacalhau.p2p.port import Network
     from bacalhau.wire.envelope import SignedEnvelope
-    from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
 
@@ -62,19 +62,17 @@ class Membership:
 
     def __init__(
         self,
-        key: NodeKey,
+        signer: Signer,
         driver: Driver,
         *,
         record: Callable[[int], NodeRecord],
-        ids: Callable[[str], str],
         configured: Iterable[str],
         heartbeat_us: int,
     ) -> None:
-        self.node_id = key.node_id
-        self._key = key
+        self.node_id = signer.node_id
+        self._signer = signer
         self._driver = driver
         self._make_record = record
-        self._ids = ids
         self._heartbeat_us = heartbeat_us
         self.network: Network | None = None
         self._configured: dict[str, str | None] = dict.fromkeys(configured)
@@ -98,12 +96,8 @@ class Membership:
         self._envelope = self._seal()
 
     def _seal(self) -> SignedEnvelope:
-        return seal_message(
-            self._key,
-            self.record,
-            id=self._ids("s"),
-            issued_at_us=self._driver.clock.now(),
-            valid_for_us=HEARTBEATS_UNTIL_LOST * self._heartbeat_us,
+        return self._signer.seal_message(
+            self.record, "", valid_for_us=HEARTBEATS_UNTIL_LOST * self._heartbeat_us
         )
 
     # --- others ---

@@ -40,6 +40,7 @@ from bacalhau.node.recent import RecentJobs
 from bacalhau.node.results import Results
 from bacalhau.node.room import DiskRoom
 from bacalhau.node.serving import Serving
+from bacalhau.node.signer import Signer
 from bacalhau.node.views import NodeViews
 from bacalhau.node.works import Works
 from bacalhau.rpc.call_meter import CallMeter
@@ -128,11 +129,11 @@ class Node:
         self._engines = Engines(settings, self.node_id, self.capacity)
         self._tariff, pricing = pricing_of(settings)
         self.driver = driver = self._make_driver(pricing, trace)
+        self._signer = signer = Signer(key, self.clock, draw_id)
         self.membership = membership = Membership(
-            key,
+            signer,
             driver,
             record=self._record,
-            ids=draw_id,
             configured=settings.peers,
             heartbeat_us=settings.heartbeat_us,
         )
@@ -147,12 +148,12 @@ class Node:
         self.works = Works(driver, self._engines.executors, self._workspaces, contents, serving, self.node_id)
         programs = Programs(settings.probe_command, settings.price_script, settings.probe_timeout_us)
         self._asks = Asks(driver, contents, self.node_id, programs)
-        quotes = Quotes(key, driver, membership, contents, self._asks, draw_id, settings.payment)
+        quotes = Quotes(signer, driver, membership, contents, self._asks, draw_id, settings.payment)
         self.jobs = self._make_jobs(quotes)
         self._market = Market(self.node_id, self.store, membership, self.jobs, self.clock)
         small, happenings, lease_us = contents.small_results, self._happenings, settings.lease_us
         self._inbound = Inbound(
-            key,
+            signer,
             driver,
             self.store,
             membership,
@@ -161,7 +162,6 @@ class Node:
             serving,
             happenings,
             quotes,
-            draw_id,
             lease_us,
         )
         self._outbox = self._make_outbox()
@@ -171,14 +171,13 @@ class Node:
 
     def _make_jobs(self, quotes: Quotes) -> Jobs:
         logs = JobLogs(
-            self._key,
+            self._signer,
             self.driver,
             self.store,
             self.contents,
             self.membership,
             self.works,
             self._happenings,
-            draw_id,
         )
         return Jobs(
             self.node_id,
@@ -195,12 +194,11 @@ class Node:
 
     def _make_outbox(self) -> Outbox:
         return Outbox(
-            self._key,
+            self._signer,
             self.driver,
             self.membership,
             self.contents.small_results,
             self._happenings,
-            draw_id,
             self.settings.lease_us,
             self.store,
             self._inbound,
@@ -275,7 +273,7 @@ class Node:
             market=MarketServicer(self._market),
             node=NodeServicer(self.views),
             ipfs=IpfsServicer(self._ipfs),
-            ledger=LedgerServicer(LedgerViews(self._key, self.driver, self.store, draw_id)),
+            ledger=LedgerServicer(LedgerViews(self._signer, self.driver, self.store)),
             token=startup.read_token(settings.api_token_file),
             tls=tls,
             meter=meter,

@@ -24,9 +24,8 @@ from bacalhau.rpc.limits import OFFERS_PER_CALL_MAX
 from bacalhau.rpc.peer_client import PeerLink, PeerUnreachable
 from bacalhau.scheduler import effects as fx
 from bacalhau.scheduler import events as ev
-from bacalhau.wire.envelope import Body, Opened, SignedEnvelope, open_message, seal, seal_message
+from bacalhau.wire.envelope import Body, Opened, SignedEnvelope, open_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.limits import VALID_FOR_US
 from bacalhau.wire.statements import Acknowledgement, Cancellation, OfferClosed, RevealRequest
 
 if TYPE_CHECKING:
@@ -40,9 +39,9 @@ if TYPE_CHECKING:
     from bacalhau.node.happenings import Happenings
     from bacalhau.node.inbound import Inbound
     from bacalhau.node.membership import Membership
+    from bacalhau.node.signer import Signer
     from bacalhau.node.small_results import SmallResults
     from bacalhau.store.store import Store
-    from bacalhau.wire.identity import NodeKey
 
 log = logging.getLogger(__name__)
 
@@ -61,23 +60,21 @@ class Outbox:
 
     def __init__(
         self,
-        key: NodeKey,
+        signer: Signer,
         driver: Driver,
         membership: Membership,
         small_results: SmallResults,
         happenings: Happenings,
-        ids: Callable[[str], str],
         lease_us: int,
         store: Store,
         inbound: Inbound,
         *,
         gossips_offers: bool,
     ) -> None:
-        self._key = key
-        self._self_id = key.node_id
+        self._signer = signer
+        self._self_id = signer.node_id
         self._driver = driver
         self._membership = membership
-        self._ids = ids
         self._lease_us = lease_us
         self._small_results = small_results
         self._happenings = happenings
@@ -92,7 +89,7 @@ class Outbox:
         """By execution: reports that are signed, and wait until they are on disk."""
         self._repeating: set[str] = set()
         """Offers that are gossiped again and again."""
-        self._receipts = ReceiptSender(self._self_id, driver, membership, store, self._seal)
+        self._receipts = ReceiptSender(signer, driver, membership, store)
         self._background = Background()
         self._closed = False
 
@@ -113,9 +110,9 @@ class Outbox:
         """Signs what is to leave when it is on disk, and is waited for by a job."""
         match send:
             case fx.SendReport(to=to, report=report):
-                self._ready[report.execution_id] = self._seal(report, to)
+                self._ready[report.execution_id] = self._signer.seal_message(report, to)
             case fx.SendAward():
-                self._inbound.prompt_awards.make_ready(send, self._seal)
+                self._inbound.prompt_awards.make_ready(send, self._signer)
 
     def send(self, send: fx.Send) -> None:
         """Sends to other nodes; nothing any more once it is closed."""
@@ -144,14 +141,7 @@ class Outbox:
                 driver.tell_compute(ev.OfferReceived(self._self_id, offer))
             case fx.SendBid(bid=bid):
                 issued_us = driver.clock.now()
-                raw = seal(
-                    self._key,
-                    bid,
-                    id=self._ids("s"),
-                    issued_at_us=issued_us,
-                    valid_for_us=VALID_FOR_US,
-                    recipient=self._self_id,
-                )
+                raw = self._signer.seal(bid, self._self_id, issued_us=issued_us)
                 digest = hashlib.sha256(raw).digest()
                 refusal = driver.tell_requester(ev.BidReceived(self._self_id, bid, digest, raw, issued_us))
                 if refusal is not None:
@@ -220,7 +210,7 @@ class Outbox:
         await self._call(to, note, sign)
 
     def _send_offer(self, send: fx.SendOffer) -> None:
-        sealed = self._seal(send.offer, "")
+        sealed = self._signer.seal_message(send.offer, "")
         network, offer_id = self._membership.network if self._gossips_offers else None, send.offer.id
         direct = send.to
         if network is not None:
@@ -246,7 +236,7 @@ class Outbox:
                 network = self._membership.network
                 if awaited is None or network is None or (gossiped and not awaited):
                     return
-                sealed = self._seal(offer, "")
+                sealed = self._signer.seal_message(offer, "")
                 few = len(awaited) <= DIRECT_MAX
                 if not (gossiped and few):
                     network.publish_offers((sealed,))
@@ -396,7 +386,9 @@ class Outbox:
         """None where the node took it; else its refusal, or why it could not be reached."""
         try:
             link = await self._membership.link(to)
-            await call(link, body if isinstance(body, SignedEnvelope) else self._seal(body, to))
+            await call(
+                link, body if isinstance(body, SignedEnvelope) else self._signer.seal_message(body, to)
+            )
         except Refused as error:
             log.info("%s to %s was refused: %s", type(body).__name__, to, error)
             return error.refusal
@@ -404,16 +396,6 @@ class Outbox:
             log.info("%s to %s: %s", type(body).__name__, to, failure)
             return failure
         return None
-
-    def _seal(self, body: Body, recipient: str) -> SignedEnvelope:
-        return seal_message(
-            self._key,
-            body,
-            id=self._ids("s"),
-            issued_at_us=self._driver.clock.now(),
-            valid_for_us=VALID_FOR_US,
-            recipient=recipient,
-        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._background.start("a delivery", work)

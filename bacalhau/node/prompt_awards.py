@@ -10,9 +10,10 @@ import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from bacalhau.model.market import Award
+    from bacalhau.node.signer import Signer
     from bacalhau.scheduler.effects import SendAward
     from bacalhau.wire.envelope import SignedEnvelope
 
@@ -46,11 +47,11 @@ class PromptAwards:
             if self._open.get((node_id, offer_id)) is slot:
                 del self._open[node_id, offer_id]
 
-    def make_ready(self, send: SendAward, seal: Callable[[Award, str], SignedEnvelope]) -> None:
+    def make_ready(self, send: SendAward, signer: Signer) -> None:
         """Signs the award, where it is to go with an answer, while it is on its way to the disk."""
         slot = self._open.get((send.to, send.award.offer_id))
         if slot is not None:
-            slot.envelope = seal(send.award, send.to)
+            slot.envelope = signer.seal_message(send.award, send.to)
 
     def take(self, send: SendAward) -> bool:
         """Whether the award goes with an answer."""

@@ -13,9 +13,7 @@ from bacalhau.model.units import SECOND_US
 from bacalhau.rpc.job_service import Estimate, Quoted
 from bacalhau.rpc.peer_client import PeerUnreachable
 from bacalhau.scheduler.auctions import offer_of
-from bacalhau.wire.envelope import seal_message
 from bacalhau.wire.job import spec_digest
-from bacalhau.wire.limits import VALID_FOR_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from bacalhau.node.contents import Contents
     from bacalhau.node.driver import Driver
     from bacalhau.node.membership import Membership
-    from bacalhau.wire.identity import NodeKey
+    from bacalhau.node.signer import Signer
 
 _BID_WINDOW_US = SECOND_US
 _ASKED_AT_ONCE = 64
@@ -37,7 +35,7 @@ class Quotes:
 
     def __init__(
         self,
-        key: NodeKey,
+        signer: Signer,
         driver: Driver,
         membership: Membership,
         contents: Contents,
@@ -45,7 +43,7 @@ class Quotes:
         ids: Callable[[str], str],
         payment: PaymentTerms,
     ) -> None:
-        self._key = key
+        self._signer = signer
         self._driver = driver
         self._membership = membership
         self._contents = contents
@@ -99,19 +97,13 @@ class Quotes:
         return self._driver.requester.reputation_permille(node_id, self._driver.clock.now())
 
     async def _ask(self, node_id: str, offer: JobOffer, at_once: asyncio.Semaphore) -> Quote | Refusal | str:
-        if node_id == self._key.node_id:
+        if node_id == self._signer.node_id:
             return await self.quote(node_id, offer)
         async with at_once:
             return await self._ask_peer(node_id, offer)
 
     async def _ask_peer(self, node_id: str, offer: JobOffer) -> Quote | Refusal | str:
-        sealed = seal_message(
-            self._key,
-            offer,
-            id=self._ids("s"),
-            issued_at_us=self._driver.clock.now(),
-            valid_for_us=VALID_FOR_US,
-        )
+        sealed = self._signer.seal_message(offer, "")
         try:
             link = await self._membership.link(node_id)
             return await link.quote(sealed)

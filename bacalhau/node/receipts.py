@@ -22,10 +22,9 @@ from bacalhau.wire.envelope import open_message, open_stored
 from bacalhau.wire.signed_receipt import open_signed_receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bacalhau.node.driver import Driver
     from bacalhau.node.membership import Membership
+    from bacalhau.node.signer import Signer
     from bacalhau.rpc.peer_client import PeerLink
     from bacalhau.rpc.receipts import ReceiptsAnswer
     from bacalhau.scheduler.effects import SendReceipts
@@ -65,21 +64,20 @@ def note_between(opened: Opened[SettlementNote], creditor_id: str, debtor_id: st
 
 
 class ReceiptSender:
-    """See the module. `seal` signs a statement for a recipient."""
+    """See the module."""
 
     def __init__(
         self,
-        self_id: str,
+        signer: Signer,
         driver: Driver,
         membership: Membership,
         store: Store,
-        seal: Callable[[Body, str], SignedEnvelope],
     ) -> None:
-        self._self_id = self_id
+        self._signer = signer
+        self._self_id = signer.node_id
         self._driver = driver
         self._membership = membership
         self._store = store
-        self._seal = seal
         self._waiting: defaultdict[str, dict[int, Receipt]] = defaultdict(dict)
         """By node and sequence: receipts that wait for the call that carries them together."""
         self._sending: set[str] = set()
@@ -118,7 +116,7 @@ class ReceiptSender:
     ) -> ReceiptsAnswer:
         """With the last note of the node that this one has, so that each hears where the other knows of a later one."""
         note = await asyncio.to_thread(self._store.last_note, TradeSide.BUYING, node_id)
-        envelopes = [self._seal(receipt, node_id) for receipt in batch]
+        envelopes = [self._signer.seal_message(receipt, node_id) for receipt in batch]
         return await link.sign_receipts(envelopes, before, note.evidence if note is not None else b"")
 
     def _answered(self, node_id: str, batch: list[Receipt], answer: ReceiptsAnswer) -> None:

@@ -69,7 +69,7 @@ async def a_linked_pair(folder: Path) -> AsyncIterator[tuple[Node, Stranger]]:
         await until(lambda: node.membership.live_ids(), "the other node is heard")
         await node.membership.link(other.node_id)
         stranger = Stranger()
-        stranger.key = other.membership._key
+        stranger.key = other._key
         yield node, stranger
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from bacalhau.model.execution import ExecutionReport
@@ -13,6 +13,7 @@ from bacalhau.model.market import Award, Bid, JobOffer
 from bacalhau.node import outbox
 from bacalhau.node.inbound import Inbound
 from bacalhau.node.outbox import Outbox
+from bacalhau.node.signer import Signer
 from bacalhau.rpc.peer_client import PeerLink
 from bacalhau.v1 import job_service_pb2
 from bacalhau.v1.job_service_pb2_grpc import JobServiceStub
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bacalhau.node.node import Node
-    from bacalhau.wire.envelope import Opened, SignedEnvelope
+    from bacalhau.scheduler import effects as fx
+    from bacalhau.wire.envelope import Body, Opened, SignedEnvelope
 
 
 @contextlib.asynccontextmanager
@@ -98,23 +100,24 @@ async def test_a_bid_that_wins_at_once_is_answered_by_its_award(tmp_path: Path) 
 async def test_award_and_report_are_signed_before_they_are_on_disk(tmp_path: Path) -> None:
     """What is not signed by then is signed in front of whoever waits."""
     late: list[type] = []
-    sign, call = Inbound._sign, Outbox._call
+    waiting = False
+    seal, make_ready = Signer.seal_message, Outbox.make_ready
 
-    def signed(inbound: Inbound, body: Any, recipient: str) -> SignedEnvelope:
-        late.append(type(body))
-        return sign(inbound, body, recipient)
+    def sealed(signer: Signer, body: Body, recipient: str, **how: int) -> SignedEnvelope:
+        if not waiting:
+            late.append(type(body))
+        return seal(signer, body, recipient, **how)
 
-    async def called(sender: Outbox, to: str, body: Any, how: Any) -> Any:
-        late.append(type(body))
-        return await call(sender, to, body, how)
+    def made_ready(sender: Outbox, send: fx.Send) -> None:
+        nonlocal waiting
+        waiting = True
+        make_ready(sender, send)
+        waiting = False
 
-    async with a_pair(tmp_path) as (requester, _):
-        with (
-            patch.object(Inbound, "_sign", signed),
-            patch.object(Outbox, "_call", called),
-            patch.object(outbox, "CALL_AFTER_S", 60),
-        ):
-            await run(requester, HELLO)
+    with patch.object(Signer, "seal_message", sealed), patch.object(Outbox, "make_ready", made_ready):
+        async with a_pair(tmp_path) as (requester, _):
+            with patch.object(outbox, "CALL_AFTER_S", 60):
+                await run(requester, HELLO)
     assert Bid in late
     assert Award not in late
     assert ExecutionReport not in late

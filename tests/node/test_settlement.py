@@ -248,7 +248,7 @@ async def test_another_receipt_under_a_number_that_is_taken_is_refused(trade: Tr
     kept = trade.worker.store.receipt(TradeSide.SELLING, trade.requester.node_id, 1)
     assert kept is not None
     liar = Stranger()
-    liar.key = trade.requester.membership._key
+    liar.key = trade.requester._key
     changed = replace(kept.receipt, exit_code=9)
     async with peer_channel(trade.worker) as channel:
         envelope = liar.seal(changed, trade.worker.node_id, at_us=trade.worker.clock.now(), id="s-liar")
@@ -266,7 +266,7 @@ async def test_a_node_takes_nothing_back_that_it_did_not_sign_itself(trade: Trad
     other = replace(receipt, exit_code=1)
     seal = functools.partial(stranger.seal, at_us=now)
     own = Stranger()
-    own.key = worker.membership._key
+    own.key = worker._key
     right = seal(receipt, worker.node_id)
     stolen = SettlementNote(worker.node_id, stranger.key.node_id, 1, 10**6, now)
     async with peer_channel(worker) as channel:
@@ -297,7 +297,7 @@ async def test_a_requester_takes_nothing_back_that_it_did_not_sign_or_that_pays_
     if signed_by == "stranger":
         forged = replace(forged, execution_id="e-none")
     else:
-        liar.key = requester.membership._key
+        liar.key = requester._key
     evidence = liar.seal(forged, worker.node_id, at_us=worker.clock.now(), id="s-liar").SerializeToString()
     record = replace(worker.driver.compute.receivables.records[requester.node_id], balance=Balance(2, 200))
     worker.driver.compute.receivables._records[requester.node_id] = record
