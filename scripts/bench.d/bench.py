@@ -38,7 +38,7 @@ PARTS: dict[str, ModuleType] = {
     "bitswap": bitswap,
     "simulation": simulation,
 }
-_SETTLE_S = 5
+_SETTLE_S = 20
 README = REPOSITORY / "README.md"
 _MARKED = re.compile(r"(<!-- bench:begin [^\n]*-->\n).*?(<!-- bench:end -->)", re.DOTALL)
 

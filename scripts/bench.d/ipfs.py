@@ -50,7 +50,7 @@ def measure(folder: Path, *, quick: bool) -> Iterator[Finding]:
     if quick:
         for claim in CLAIMS:
             findings[claim].notes.append(f"measured with {mebibytes} MiB")
-    for number in range(2 if quick else 3):
+    for number in range(2 if quick else 5):
         measurement = _Measurement(binary, file, folder / "side", mebibytes, ours_first=number % 2 == 1)
         measurement.measure(findings)
     yield from findings.values()

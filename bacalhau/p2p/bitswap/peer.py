@@ -136,7 +136,6 @@ class Peer:
         if self._credit < 0:
             await trio.sleep(-self._credit / _WANTS_PER_SECOND)
         while self.wants.is_full and not self._scope.cancel_called:
-            self._answered = trio.Event()
             await self._answered.wait()
 
     def came(self, cids: Iterable[Cid]) -> None:
@@ -165,12 +164,17 @@ class Peer:
                 else:
                     await self._send(self._take_news(), found)
                     found = Answer()
-                self._answered.set()
+                self._let_more_come()
 
     def stop(self) -> None:
         """End `run`."""
         self._scope.cancel()
-        self._answered.set()
+        self._let_more_come()
+
+    def _let_more_come(self) -> None:
+        """Wake all messages that wait until more wants may be read."""
+        before, self._answered = self._answered, trio.Event()
+        before.set()
 
     async def disconnect(self) -> None:
         """Close the connection to it, which ends all of its streams."""

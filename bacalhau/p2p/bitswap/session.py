@@ -96,14 +96,14 @@ class Session:
         self._come_bytes -= size
         if was_full and not self.is_full:
             self._spread.excuse(trio.current_time())
-            self._has_room.set()
+            self._let_go_on()
             self.step()
         return taken
 
     def close(self) -> None:
         """Take back what is still asked for."""
         self._scope.cancel()
-        self._has_room.set()
+        self._let_go_on()
         self._exchange.forget(self, self._spread.keys())
         for peer in self._exchange.peers():
             probed = [self._spread.cid(key) for key, (asked, _) in self._probed.items() if peer in asked]
@@ -117,10 +117,14 @@ class Session:
         return self._come_bytes >= _WAITING_BYTES_MAX
 
     async def room(self) -> None:
-        """Wait until there is room for more blocks."""
+        """Wait until there is room for more blocks. Every peer's messages may wait here."""
         while self.is_full and not self._scope.cancel_called:
-            self._has_room = trio.Event()
             await self._has_room.wait()
+
+    def _let_go_on(self) -> None:
+        """Wake all who wait for room."""
+        had_none, self._has_room = self._has_room, trio.Event()
+        had_none.set()
 
     def came(self, peer: str, key: bytes, block: bytes) -> list[Cid]:
         """A block that is missing here has come: what it was asked for by. `step` is called when all of a message
