@@ -56,6 +56,9 @@ class YamuxStream(IMuxedStream):
         self._is_detached = False
         self._came = trio.Event()
         self._may_send = trio.Event()
+        self._is_writing = False
+        self._wrote: trio.Event | None = None
+        """For those who wait to write."""
 
     @property
     def has_unread(self) -> bool:
@@ -116,8 +119,22 @@ class YamuxStream(IMuxedStream):
         return parts
 
     async def write(self, data: bytes) -> None:
-        """Send all of `data`, as the peer's window allows. Raises MuxedStreamReset, MuxedStreamClosed."""
-        view = memoryview(data)
+        """Send all of `data`, as the peer's window allows: whole, whoever else writes. Raises MuxedStreamReset,
+        MuxedStreamClosed."""
+        while self._is_writing:  # gossip writes from several tasks
+            if self._wrote is None:
+                self._wrote = trio.Event()
+            await self._wrote.wait()
+        self._is_writing = True
+        try:
+            await self._write(memoryview(data))
+        finally:
+            self._is_writing = False
+            if self._wrote is not None:
+                self._wrote.set()
+                self._wrote = None
+
+    async def _write(self, view: memoryview) -> None:
         while len(view):
             await self._wait_for_credit()
             size = min(self.credit_bytes, FRAME_BYTES, len(view))

@@ -150,6 +150,24 @@ async def test_a_writer_waits_for_a_reader_and_no_more_than_a_window_waits_unrea
 
 
 @in_trio
+async def test_what_several_tasks_write_on_one_stream_arrives_piece_by_piece_and_each_is_whole() -> None:
+    pieces = [bytes((number,)) * 700_000 for number in range(3)]
+    got = b""
+    async with two_running_ends() as (left, right, nursery):
+        stream = await left.open_stream()
+        async with trio.open_nursery() as writers:
+            for piece in pieces:
+                writers.start_soon(stream.write, piece)
+            reading = await right.accept_stream()
+            while len(got) < 2_100_000:
+                got += await reading.read(50_000)
+        await left.close()
+        await right.close()
+        nursery.cancel_scope.cancel()
+    assert sorted(got[start : start + 700_000] for start in range(0, 2_100_000, 700_000)) == pieces
+
+
+@in_trio
 async def test_a_writer_whose_connection_is_closed_under_it_is_told_that_it_was_reset() -> None:
     async with two_running_ends() as (left, right, nursery):
         stream = await left.open_stream()
