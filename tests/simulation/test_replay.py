@@ -33,7 +33,7 @@ async def record(folder: Path) -> tuple[Path, Path]:
             )
             async with client_of(first) as channel:
                 jobs = JobServiceStub(channel)
-                for _ in range(3):
+                for _ in range(8):
                     answer = await jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=wasm_job(first)))
                     watched = jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=answer.job.id))
                     assert (await all_of(watched))[-1].job.state == job_pb2.JOB_STATE_COMPLETED
