@@ -7,8 +7,10 @@ what one core gives; SimPy's timeouts are measured in the same rounds.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claims import CannotMeasure, Claim, Finding, Goal, Round
@@ -26,7 +28,8 @@ LOOP = Claim("bare event loop, events a second", "SimPy timeouts a second", "1/s
 CLAIMS = (EVERYBODY_S, EVERYBODY_MIB, SWARM_S, DECISIONS, LINEAR, LOOP)
 
 _RUN = """
-import json, resource, sys, time
+import json, sys, time
+from memory import peak_kib
 from bacalhau.simulation.reading import find_scenario, read_scenario
 from bacalhau.simulation.run import simulate
 scenario = read_scenario(*find_scenario(sys.argv[1]), [tuple(word.split("=", 1)) for word in sys.argv[2:]])
@@ -36,7 +39,7 @@ spent = time.process_time() - began
 print(json.dumps({
     "seconds": spent, "decisions": run.sent["offer"], "events": run.handled,
     "completed": run.figures["jobs completed"],
-    "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "mib": peak_kib() / 1024,
 }))
 """
 _LOOPS = """
@@ -116,7 +119,12 @@ def _run(*words: str) -> dict[str, float]:
 
 def _python(code: str, *words: str) -> dict[str, float] | list[float]:
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=REPOSITORY, check=False
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        check=False,
     )
     if done.returncode:
         raise CannotMeasure(f"the simulation failed: {done.stderr.strip().splitlines()[-1:]}")
