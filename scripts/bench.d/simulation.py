@@ -11,13 +11,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 from claims import CannotMeasure, Claim, Finding, Goal, Round
 from nodes import REPOSITORY
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EVERYBODY_S = Claim("1,000 nodes × 1,000 jobs, offers to all", "", "s", Goal.AT_MOST, 60)
 EVERYBODY_MIB = Claim("peak memory of that", "", "MiB", Goal.AT_MOST, 1024)
