@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
 from claims import CannotMeasure, Claim, Finding, Goal, Round
 from nodes import REPOSITORY
 
