@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bacalhau.wire.envelope import SignedEnvelope, seal
+from bacalhau.wire.envelope import seal, seal_message
 from bacalhau.wire.limits import VALID_FOR_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bacalhau.node.clock import Clock
-    from bacalhau.wire.envelope import Body
+    from bacalhau.wire.envelope import Body, SignedEnvelope
     from bacalhau.wire.identity import NodeKey
 
 
 class Signer:
-    """Signs with `key`. Each statement has a new id of `ids`, is issued now where no other time is
-    given, and holds for `valid_for_us` microseconds. `recipient` is a node id; it is empty for what is for everyone.
+    """Signs with `key`. Each statement has a new id of `ids`, is issued now where no other time is given, and holds
+    for `valid_for_us` microseconds. `recipient` is a node id; it is empty for what is for everyone.
 
     Both methods raise Refused(TOO_LARGE) for a statement above the limit of an envelope.
     """
@@ -43,4 +43,11 @@ class Signer:
 
     def seal_message(self, body: Body, recipient: str, *, valid_for_us: int = VALID_FOR_US) -> SignedEnvelope:
         """The envelope as calls carry it."""
-        return SignedEnvelope.FromString(self.seal(body, recipient, valid_for_us=valid_for_us))
+        return seal_message(
+            self._key,
+            body,
+            id=self._ids("s"),
+            issued_at_us=self._clock.now(),
+            valid_for_us=valid_for_us,
+            recipient=recipient,
+        )
