@@ -80,7 +80,7 @@ _OPTIONS = (
     ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
     ("grpc.so_reuseport", 0),
     # In place of a window that grows with what gRPC takes for the bandwidth: content that came faster than the disk
-    # takes it waited in memory, up to 50 MiB of it.
+    # takes it waited in memory, some 30 MiB of it.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", limits.STREAM_BYTES_WAITING_MAX),
 )
