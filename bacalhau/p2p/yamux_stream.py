@@ -57,8 +57,7 @@ class YamuxStream(IMuxedStream):
         self._came = trio.Event()
         self._may_send = trio.Event()
         self._is_writing = False
-        self._wrote: trio.Event | None = None
-        """For those who wait to write."""
+        self._waiting_to_write = trio.lowlevel.ParkingLot()
 
     @property
     def has_unread(self) -> bool:
@@ -122,17 +121,13 @@ class YamuxStream(IMuxedStream):
         """Send all of `data`, as the peer's window allows: whole, whoever else writes. Raises MuxedStreamReset,
         MuxedStreamClosed."""
         while self._is_writing:  # gossip writes from several tasks
-            if self._wrote is None:
-                self._wrote = trio.Event()
-            await self._wrote.wait()
+            await self._waiting_to_write.park()
         self._is_writing = True
         try:
             await self._write(memoryview(data))
         finally:
             self._is_writing = False
-            if self._wrote is not None:
-                self._wrote.set()
-                self._wrote = None
+            self._waiting_to_write.unpark()
 
     async def _write(self, view: memoryview) -> None:
         while len(view):

@@ -78,7 +78,8 @@ class Peer:
         self._stream: INetStream | None = None
         self._was_open = False
         self._work = trio.Event()
-        self._answered = trio.Event()
+        self._waiting_to_read = trio.lowlevel.ParkingLot()
+        """Messages that come while the list of wants is full."""
         self._credit = float(_WANTS_AT_ONCE)
         self._credit_at = trio.current_time()
         self._on_disk_until = 0.0
@@ -136,7 +137,7 @@ class Peer:
         if self._credit < 0:
             await trio.sleep(-self._credit / _WANTS_PER_SECOND)
         while self.wants.is_full and not self._scope.cancel_called:
-            await self._answered.wait()
+            await self._waiting_to_read.park()
 
     def came(self, cids: Iterable[Cid]) -> None:
         """Blocks are here now."""
@@ -164,17 +165,12 @@ class Peer:
                 else:
                     await self._send(self._take_news(), found)
                     found = Answer()
-                self._let_more_come()
+                self._waiting_to_read.unpark_all()
 
     def stop(self) -> None:
         """End `run`."""
         self._scope.cancel()
-        self._let_more_come()
-
-    def _let_more_come(self) -> None:
-        """Wake all messages that wait until more wants may be read."""
-        before, self._answered = self._answered, trio.Event()
-        before.set()
+        self._waiting_to_read.unpark_all()
 
     async def disconnect(self) -> None:
         """Close the connection to it, which ends all of its streams."""

@@ -49,7 +49,7 @@ class Session:
         self._come: deque[tuple[Cid, bytes]] = deque()
         self._come_bytes = 0
         self._changed = trio.Event()
-        self._has_room = trio.Event()
+        self._waiting_for_room = trio.lowlevel.ParkingLot()
         self._spare: dict[str, None] = {}
         self._probed: dict[bytes, tuple[set[str], float]] = {}
         """By a missing block that nobody known has: who is asked whether it has it, and until when."""
@@ -96,14 +96,14 @@ class Session:
         self._come_bytes -= size
         if was_full and not self.is_full:
             self._spread.excuse(trio.current_time())
-            self._let_go_on()
+            self._waiting_for_room.unpark_all()
             self.step()
         return taken
 
     def close(self) -> None:
         """Take back what is still asked for."""
         self._scope.cancel()
-        self._let_go_on()
+        self._waiting_for_room.unpark_all()
         self._exchange.forget(self, self._spread.keys())
         for peer in self._exchange.peers():
             probed = [self._spread.cid(key) for key, (asked, _) in self._probed.items() if peer in asked]
@@ -119,12 +119,7 @@ class Session:
     async def room(self) -> None:
         """Wait until there is room for more blocks. Every peer's messages may wait here."""
         while self.is_full and not self._scope.cancel_called:
-            await self._has_room.wait()
-
-    def _let_go_on(self) -> None:
-        """Wake all who wait for room."""
-        had_none, self._has_room = self._has_room, trio.Event()
-        had_none.set()
+            await self._waiting_for_room.park()
 
     def came(self, peer: str, key: bytes, block: bytes) -> list[Cid]:
         """A block that is missing here has come: what it was asked for by. `step` is called when all of a message
